@@ -1,0 +1,1 @@
+"""GPUs, MIG devices, leases."""

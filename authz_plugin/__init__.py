@@ -1,0 +1,1 @@
+"""dockerd's AuthZ plugin protocol: the second gate."""

@@ -1,0 +1,1 @@
+"""The ds01 command: parse, call, print."""

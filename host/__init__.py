@@ -1,0 +1,1 @@
+"""The operating system: peers, users, listeners, files."""

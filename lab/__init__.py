@@ -1,0 +1,1 @@
+"""The whole system on any machine, in namespaces of its own."""

@@ -1,0 +1,1 @@
+"""What operators see: events, logs, the audit trail, metrics. Decides nothing."""
