@@ -21,6 +21,7 @@ from authz_plugin.server import AuthzServer
 from authz_plugin.trusted import BreakGlass, Watched, parse_break_glass, parse_engine_id, parse_public_key
 from host import listener, notify
 from host.clock import boottime_ms
+from host.tree import PRODUCTION, Tree
 from host.users import Users
 from observability import events
 from observability.logging import configure, log
@@ -89,11 +90,11 @@ def checker(policies: PolicyStore[Any]) -> Checker:
     return check
 
 
-def build_gate(root: Path, policies: PolicyStore[Any]) -> Gate:
-    """The gate on the tree of docs/architecture.md under `root`."""
-    key = Watched(root / "lib" / "stamp.pub", parse_public_key, owners=ROOT_ONLY)
-    engine_id = Watched(root / "run" / "engine-id", parse_engine_id, owners=ROOT_ONLY)
-    glass = Watched(root / "run" / "break-glass.json", parse_break_glass, owners=ROOT_ONLY)
+def build_gate(tree: Tree, policies: PolicyStore[Any]) -> Gate:
+    """The gate on the files of `tree`."""
+    key = Watched(tree.lib / "stamp.pub", parse_public_key, owners=ROOT_ONLY)
+    engine_id = Watched(tree.run / "engine-id", parse_engine_id, owners=ROOT_ONLY)
+    glass = Watched(tree.run / "break-glass.json", parse_break_glass, owners=ROOT_ONLY)
     return Gate(
         stamps=StampCheck(key=key.get, engine_id=engine_id.get, clock_ms=boottime_ms),
         read=reader(),
@@ -139,13 +140,13 @@ async def _poll(policies: PolicyStore[Any], stop: asyncio.Event) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ds01-authz. Exit 0 after SIGTERM, 1 without a usable policy or socket."""
     options = _options(arguments)
-    root: Path = options.root
+    tree = PRODUCTION if options.root is None else Tree.under(options.root)
     configure("ds01-authz")
-    path = root / "run" / "authz.sock"
+    path = tree.run / "authz.sock"
     handed = listener.inherited()
     try:
-        policies = PolicyStore(options.config or root / "etc", build_policy)
-        gate = build_gate(root, policies)
+        policies = PolicyStore(options.config or tree.etc, build_policy)
+        gate = build_gate(tree, policies)
         socket_ = handed[0] if handed else listener.listen(path, mode=0o600)
     except (PolicyMissing, listener.AddressTaken, OSError) as error:
         log(events.DAEMON_FAILED, problem=str(error))
@@ -162,8 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ds01-authz", description="dockerd's AuthZ plugin of ds01")
-    parser.add_argument("--root", type=Path, default=Path("/"), help="the tree with run/, etc/ and lib/")
-    parser.add_argument("--config", type=Path, help="the directory of policy.yaml, if not ROOT/etc")
+    parser.add_argument(
+        "--root", type=Path, help="one directory with run/, etc/ and lib/; without it /run/ds01, ..."
+    )
+    parser.add_argument("--config", type=Path, help="the directory of policy.yaml, if another")
     return parser.parse_args(arguments)
 
 

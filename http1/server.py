@@ -85,6 +85,15 @@ class Exchange:
     def connection_id(self) -> int:
         return self._connection.id
 
+    @property
+    def context(self) -> object:
+        """Whatever the application keeps for this connection, None at first: who is at its other end, say."""
+        return self._connection.context
+
+    @context.setter
+    def context(self, value: object) -> None:
+        self._connection.context = value
+
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call `callback` when the client leaves (at once if it has left); replaces the former one."""
         self._on_gone = callback
@@ -266,6 +275,7 @@ class _Connection(FlowProtocol):
         "_listener",
         "_reader",
         "_task",
+        "context",
         "id",
         "peer",
         "uid",
@@ -286,6 +296,7 @@ class _Connection(FlowProtocol):
         self._in_head = False
         self._deadline: float | None = None  # loop time at which the coarse timer ends the connection
         self.id = next(_connection_ids)
+        self.context: object = None
         self.uid = -1
 
     # --- what the transport calls ---
