@@ -14,7 +14,7 @@ from http1.relay import relay, relay_hijack
 from http1.writer import forwardable
 from policy.dockerapi import responses
 from policy.dockerapi.model import Answer, Operation, Payload
-from policy.dockerapi.routes import ROUTES
+from policy.dockerapi.routes import ROUTE_OF
 from socket_proxy.engine import Engine
 from socket_proxy.index import Index
 from socket_proxy.refusals import Refusal
@@ -56,7 +56,7 @@ class Answers:
             outlives_client: the request is finished even when the client leaves: its outcome must be known.
         """
         exchange = transaction.exchange
-        route = ROUTES[transaction.request.operation]
+        route = ROUTE_OF[transaction.request.operation]
         streams = route.payload is Payload.STREAM and (exchange.head.chunked or exchange.head.content_length)
         exchange.may_hijack = route.payload is Payload.HIJACK
         return await self._engine.send(

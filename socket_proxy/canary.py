@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
-from http1.client import Pool, UpstreamLost, UpstreamUnavailable
+from http1.client import Pool
+from http1.errors import UpstreamLost, UpstreamUnavailable
 from observability import events
 from observability.logging import log
 

@@ -66,7 +66,7 @@ class Engine:
             (*outgoing.headers, stamped),
             upload if upload is not None else outgoing.body,
             content_length=upload_length,
-            hijack=routes.ROUTES[request.operation].payload is Payload.HIJACK,
+            hijack=routes.ROUTE_OF[request.operation].payload is Payload.HIJACK,
             upgrade=request.upgrade,
             watch=watch,
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from http1.client import UpstreamLost, UpstreamUnavailable
+from http1.errors import UpstreamLost, UpstreamUnavailable
 from observability.audit import AuditUnavailable
 from policy.dockerapi.model import MalformedRequest
 from policy.dockerapi.read import UnknownField, UnknownRoute

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from http1.client import UpstreamLost, UpstreamUnavailable
+from http1.errors import UpstreamLost, UpstreamUnavailable
 from observability import events
 from observability.logging import log
 from policy import ownership
