@@ -1,0 +1,79 @@
+"""Every log event: its name, its level, its keys. What each means is in docs/log-events.md; a test compares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Level(StrEnum):
+    """info: normal, denials included. warning: degraded but serving. error: wants a person."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One kind of log line."""
+
+    name: str  # noun.past_verb
+    level: Level
+    keys: tuple[str, ...]  # beside timestamp, level, event, daemon and what is bound to the context
+
+
+def _info(name: str, *keys: str) -> Event:
+    return Event(name=name, level=Level.INFO, keys=keys)
+
+
+def _warning(name: str, *keys: str) -> Event:
+    return Event(name=name, level=Level.WARNING, keys=keys)
+
+
+def _error(name: str, *keys: str) -> Event:
+    return Event(name=name, level=Level.ERROR, keys=keys)
+
+
+# daemons
+DAEMON_STARTED = _info("daemon.started", "version", "sockets")
+DAEMON_STOPPED = _info("daemon.stopped", "reason")
+DAEMON_FAILED = _error("daemon.failed", "problem")
+# requests
+REQUEST_FORWARDED = _info("request.forwarded", "request_id", "uid", "operation", "status", "duration_ms")
+REQUEST_DENIED = _info("request.denied", "request_id", "uid", "operation", "status", "rules")
+REQUEST_FAILED = _error("request.failed", "request_id", "uid", "operation", "problem")
+PEER_REFUSED = _info("peer.refused", "uid", "pid", "door", "problem")
+# the second gate
+STAMP_REFUSED = _warning("stamp.refused", "request_id", "method", "path", "problem")
+BREAK_GLASS_OPENED = _warning("break_glass.opened", "by", "reason", "until_boottime_ms")
+BREAK_GLASS_CLOSED = _info("break_glass.closed", "by", "reason")
+BREAK_GLASS_USED = _warning("break_glass.used", "request_id", "method", "path", "by", "reason")
+BREAK_GLASS_REFUSED = _error("break_glass.refused", "problem")
+KEY_LOADED = _info("key.loaded", "path")
+KEY_REFUSED = _error("key.refused", "path", "problem")
+CANARY_PASSED = _info("canary.passed", "status")
+CANARY_FAILED = _error("canary.failed", "status", "problem")
+# policy
+POLICY_LOADED = _info("policy.loaded", "digest", "files")
+POLICY_REJECTED = _error("policy.rejected", "problems")
+# GPUs
+LEASE_GRANTED = _info("lease.granted", "lease", "uid", "devices")
+LEASE_RELEASED = _info("lease.released", "lease", "uid", "reason")
+LEASE_REFUSED = _info("lease.refused", "uid", "refusal")
+LEASE_LOST = _error("lease.lost", "lease", "uid", "devices", "problem")
+LEDGER_RECONCILED = _info("ledger.reconciled", "changes")
+NVML_LOST = _error("nvml.lost", "problem")
+NVML_RECOVERED = _info("nvml.recovered")
+GPU_QUARANTINED = _error("gpu.quarantined", "device", "problem")
+# the engine and what is known of it
+UPSTREAM_LOST = _error("upstream.lost", "upstream", "problem")
+UPSTREAM_RECOVERED = _info("upstream.recovered", "upstream")
+INDEX_READY = _info("index.ready", "objects", "duration_ms")
+INDEX_LOST = _warning("index.lost", "problem")
+# the audit trail
+AUDIT_FAILED = _error("audit.failed", "path", "problem")
+AUDIT_RECOVERED = _info("audit.recovered", "path")
+AUDIT_REPAIRED = _warning("audit.repaired", "path")
+
+ALL: tuple[Event, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Event))
