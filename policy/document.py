@@ -274,8 +274,8 @@ def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
-def _line(mark: yaml.error.Mark | None) -> int:
-    return mark.line + 1 if mark else 0
+def _line(mark: Any) -> int:
+    return int(mark.line) + 1 if mark else 0
 
 
 def _refuse_bombs(text: str) -> None:

@@ -140,7 +140,7 @@ def _undone(rule: Rule, ask: Ask, obligation: SetField | SetQuery | SealLabels) 
         case SetField(path=("Env",)) | SetField(path=("HostConfig", "Runtime" | "DeviceRequests")):
             return  # written by the grant; _check_create looks at it whole
         case SetField(path=path, value=value):
-            now, done = get(body, path), get(body, path) == value
+            now, done = get(body, path), (get(body, path) or None) == (value or None)
             field = ".".join(path)
         case SetQuery(key=key, values=values):
             now, done, field = (

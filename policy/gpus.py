@@ -197,11 +197,10 @@ def granted(
     ordered = sorted(uuids)
     request: dict[str, Json] = {
         "Driver": "cdi" if cdi else "nvidia",
-        "Count": 0,
         "DeviceIDs": [f"{CDI_KIND}{uuid}" if cdi else uuid for uuid in ordered],
-        "Capabilities": [] if cdi else [["gpu", *capabilities]],
-        "Options": {},
     }
+    if not cdi:
+        request["Capabilities"] = [["gpu", *capabilities]]
     return _with_devices(body, [request], "void" if cdi else ",".join(ordered))
 
 
@@ -211,7 +210,11 @@ def ungranted(body: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _with_devices(body: Mapping[str, Json], requests: list[Json], visible: str) -> dict[str, Json]:
-    host = {**as_object(body.get("HostConfig")), "Runtime": "runc", "DeviceRequests": requests}
+    asked = as_object(body.get("HostConfig"))
+    host: dict[str, Json] = {key: value for key, value in asked.items() if key != "DeviceRequests"}
+    host["Runtime"] = "runc"
+    if requests:
+        host["DeviceRequests"] = requests
     return {**body, "HostConfig": host, "Env": scrubbed_env(as_strings(body.get("Env")), visible)}
 
 

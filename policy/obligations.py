@@ -60,11 +60,11 @@ def apply(
 
 
 def put(body: Mapping[str, Json], path: tuple[str, ...], value: Json) -> dict[str, Json]:
-    """A copy of `body` with `value` at `path`; None removes the key, since canonical bodies hold no null."""
+    """A copy of `body` with `value` at `path`; None or empty removes the key, since canonical bodies hold neither."""
     key, rest = path[0], path[1:]
     if rest:
         return {**body, key: put(as_object(body.get(key)), rest, value)}
-    if value is None:
+    if value in (None, [], {}):
         return {name: kept for name, kept in body.items() if name != key}
     return {**body, key: value}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from policy.ask import Ask, Finding
 from policy.dockerapi.model import Operation
-from policy.fields import as_list, as_object, shown
+from policy.fields import as_object, shown
 from policy.model import Reason, SetQuery
 
 RULE_ID = "build"
@@ -15,7 +15,7 @@ OPERATIONS = frozenset({Operation.IMAGE_BUILD})
 NEEDS_FACTS = False
 
 PERIOD_US = 100_000
-DROPPED = ("squash", "isolation", "ulimits", "cpusetcpus", "cpusetmems", "cpushares")
+DROPPED = ("squash", "isolation", "ulimits", "cpusetcpus", "cpusetmems", "cpushares", "cachefrom")
 DENIED = ("remote", "securityopt", "outputs", "session")
 NETWORKS = frozenset({"", "default", "bridge", "none"})
 
@@ -32,7 +32,6 @@ def decide(ask: Ask) -> Iterable[Finding]:
             yield _refused(key, query[key], "nothing", "send the build context from your machine")
     if "BUILDKIT_SYNTAX" in as_object(json.loads(query.get("buildargs", "") or "{}")):
         yield _refused("buildargs", "BUILDKIT_SYNTAX", "arguments of the Dockerfile", "leave it out")
-    as_list(json.loads(query.get("cachefrom", "") or "[]"))
     for key in DROPPED:
         if key in ask.request.query:
             yield SetQuery(key=key, values=())

@@ -31,11 +31,9 @@ def decide(ask: Ask) -> Iterable[Finding]:
     if driver not in {"", *ROTATED}:
         yield _refused("Type", driver, "json-file, local or none", "leave out --log-driver")
         return
-    for key in options:
+    for key, value in options.items():
         if key not in HARMLESS | {"max-size", "max-file"}:
-            yield _refused(
-                f"Config.{shown(key)}", options[key], "max-size, max-file and labels", "leave it out"
-            )
+            yield _refused(f"Config.{shown(key)}", value, "max-size, max-file and labels", "leave it out")
     files, size = _bounded(options, ask.grants.limits.log_bytes)
     kept: dict[str, Json] = {key: value for key, value in options.items() if key in HARMLESS}
     bounded = {**kept, "max-file": str(files), "max-size": f"{size}b" if size % 1024 else f"{size // 1024}k"}

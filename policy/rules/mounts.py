@@ -82,7 +82,9 @@ def _binds(ask: Ask, texts: list[str]) -> Iterable[Finding]:
         source = bind.source
         if source.startswith("/"):
             source = own_socket(ask, source)
-            yield from _host_path(ask, source, bind.target, "ro" in bind.options, create=True, field=BINDS)
+            yield from _host_path(
+                ask, source, bind.target, read_only="ro" in bind.options, create=True, field=BINDS
+            )
         elif source:
             yield EnsureVolume(name=source)
         written.append(replace(bind, source=source).text())
@@ -117,8 +119,8 @@ def _host_path(
     ask: Ask,
     source: str,
     target: str,
-    read_only: bool,
     *,
+    read_only: bool,
     create: bool,
     field: str,
 ) -> Iterable[Finding]:
@@ -198,8 +200,15 @@ def _bind_mount(ask: Ask, mount: dict[str, Json]) -> Iterable[Finding]:
     create = as_bool(options.pop("CreateMountpoint", None))
     if "BindOptions" in mount and create:
         mount["BindOptions"] = options  # the proxy makes the folder, as the user; dockerd would as root
+        if not options:
+            del mount["BindOptions"]
     yield from _host_path(
-        ask, source, as_text(mount.get("Target")), as_bool(mount.get("ReadOnly")), create=create, field=MOUNTS
+        ask,
+        source,
+        as_text(mount.get("Target")),
+        read_only=as_bool(mount.get("ReadOnly")),
+        create=create,
+        field=MOUNTS,
     )
 
 
@@ -215,7 +224,12 @@ def _volume_mount(mount: dict[str, Json]) -> Iterable[Finding]:
     labels = as_object(options.get("Labels"))
     kept = {key: value for key, value in labels.items() if not is_reserved_label(key)}
     if kept != labels:
-        mount["VolumeOptions"] = {**options, "Labels": kept}
+        options = {key: value for key, value in options.items() if key != "Labels"} | (
+            {"Labels": kept} if kept else {}
+        )
+        mount["VolumeOptions"] = options
+        if not options:
+            del mount["VolumeOptions"]
     if name:
         yield EnsureVolume(name=name)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from policy.ask import Ask, Finding, Missing
 from policy.dockerapi.model import Operation
+from policy.facts import needed
 from policy.model import Kind, ObjectFact, Reason, Reference
 
 RULE_ID = "ownership"
@@ -18,7 +19,6 @@ OPERATIONS = frozenset(Operation) - {
 }
 NEEDS_FACTS = True
 
-_BY_PARAM: Mapping[str, Kind] = {kind.value: kind for kind in Kind}
 # Operations that write an image name: it need not exist, and must not be another's.
 _TAGGING = frozenset(
     {
@@ -49,11 +49,9 @@ def decide(ask: Ask) -> Iterable[Finding]:
     if ask.facts is None:
         raise ValueError("ownership cannot be judged without facts")
     objects = ask.facts.objects
-    for name, kind in _BY_PARAM.items():
-        if name in ask.request.params and ask.request.operation not in _NAMING:
-            reference = Reference(kind=kind, text=ask.request.params[name])
-            if reference not in objects:  # SECURITY: a fact nobody fetched counts as absent
-                yield Missing(reference=reference)
+    for reference in needed(ask.request):
+        if reference not in objects:  # SECURITY: a fact nobody fetched counts as absent
+            yield from _judge(ask, reference, None)
     for reference, fact in objects.items():
         yield from _judge(ask, reference, fact)
 
@@ -67,7 +65,7 @@ def _judge(ask: Ask, reference: Reference, fact: ObjectFact | None) -> Iterable[
             yield Missing(reference=reference)
     elif ask.grants.admin or fact.owner == ask.actor.uid:
         return
-    elif not _is_readable(fact):
+    elif not _is_readable(fact):  # INVARIANT: another's object is answered like none (I4)
         yield Missing(reference=reference)
     elif operation in _REMOVING or fact.kind in {Kind.CONTAINER, Kind.EXEC}:
         yield _refused(

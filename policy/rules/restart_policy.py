@@ -14,7 +14,7 @@ RULE_ID = "restart_policy"
 OPERATIONS = frozenset({Operation.CONTAINER_CREATE, Operation.CONTAINER_UPDATE})
 NEEDS_FACTS = False
 
-NO: dict[str, Json] = {"Name": "no", "MaximumRetryCount": 0}
+NO: dict[str, Json] = {"Name": "no"}
 
 
 def decide(ask: Ask) -> Iterable[Finding]:

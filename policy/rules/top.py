@@ -17,7 +17,7 @@ NEEDS_FACTS = False
 PLAIN = frozenset({"", "-ef", "aux", "-aux", "-e", "-el", "-eF", "-efl", "auxf", "-eo"})
 # Columns that show more than processes' own figures (environments come by the `e` modifier) are not listed.
 COLUMNS = frozenset(
-    [
+    {
         "pid",
         "ppid",
         "user",
@@ -37,7 +37,7 @@ COLUMNS = frozenset(
         "tty",
         "nlwp",
         "start",
-    ]
+    }
 )
 _CHOSEN = re.compile(r"(?:-e|-A)?\s*-?o\s*([a-z,]+)|-eo\s+([a-z,]+)", re.ASCII)
 
