@@ -59,9 +59,9 @@ class JsonStream:
         if self._depth:
             return True
         first = _PRESENT.search(self._buffer)
-        del self._buffer[: first.start() if first else len(self._buffer)]
         if first and first[0] != b"{":
             raise UnreadableAnswer("the engine's stream holds something other than JSON objects")
+        del self._buffer[: first.start() if first else len(self._buffer)]
         return bool(self._buffer)
 
     def _scan(self) -> bool:
