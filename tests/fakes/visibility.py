@@ -32,9 +32,10 @@ class SetVisibility:
         return network_id in self.own_networks
 
     def sees_image(self, image_id: str, references: Sequence[str], /) -> bool:
-        if len(references) == 1:
-            return references[0] in self.images
         return image_id in self.images or any(reference in self.images for reference in references)
+
+    def sees_reference(self, reference: str, /) -> bool:
+        return reference in self.images
 
 
 class PrefixNames:

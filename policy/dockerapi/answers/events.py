@@ -161,7 +161,12 @@ class EventFilter:
             case "network":
                 return self._sees.sees_network(message.actor.id) and self._sees_other_end(message)
             case "image":
-                return self._sees.sees_image(message.actor.id, _references(message.actor))
+                reference = _reference(message.actor)
+                return (
+                    self._sees.sees_reference(reference)
+                    if reference
+                    else self._sees.sees_image(message.actor.id, [])
+                )
             case _:  # builder, daemon, plugin, service, node, secret, config, and what may come
                 return False
 
@@ -188,7 +193,7 @@ class EventFilter:
         return write(fields)
 
 
-def _references(actor: _Actor) -> list[str]:
-    """Tags and digests an image event names, in its id (pull, push) or its name (tag, load)."""
+def _reference(actor: _Actor) -> str:
+    """The tag or digest an image event names, in its id (pull, push) or its name (tag, load); "" if none."""
     named = (actor.id, actor.attributes.name if actor.attributes else "")
-    return [text for text in named if text and not text.startswith("sha256:")]
+    return next((text for text in named if text and not text.startswith("sha256:")), "")

@@ -46,6 +46,8 @@ HIDDEN = {
     "nameless join": event("network", "connect", NET),
     "own joins foreign": event("network", "connect", OTHER_NET, container=OWN),
     "private image": event("image", "tag", "sha256:9", name="bob/secret:1"),
+    "private tag on shared image": event("image", "tag", "sha256:1", name="bob/secret:1"),
+    "private pull": event("image", "pull", "bob/secret:1", name="bob/secret"),
     "container prune": event("container", "prune", "", reclaimed="7"),
     "image prune": event("image", "prune", ""),
     "no id": event("container", "start", ""),

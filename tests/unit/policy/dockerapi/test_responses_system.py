@@ -177,6 +177,12 @@ def test_disk_usage_of_one_type_leaves_the_others_null() -> None:
     assert [volume["Name"] for volume in shown["Volumes"]] == ["data"]
 
 
+def test_images_without_a_container_list_are_not_counted() -> None:
+    """Without the list nobody knows how many use an image, and unknown is not 0."""
+    shown = json.loads(disk_usage(json.dumps(disk() | {"Containers": None}).encode(), SEES))
+    assert shown["Images"][0]["Containers"] == -1
+
+
 def test_disk_usage_maps_names() -> None:
     """Names inside dockerd are not shown."""
     sees = SetVisibility(volumes=frozenset({"u1001.data"}))
