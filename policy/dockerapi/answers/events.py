@@ -18,16 +18,16 @@ RECORD_SEPARATOR = b"\x1e"
 _PRESENT = re.compile(rb"[^ \t\r\n\x1e]")
 # SECURITY: one user's labels pass here for every listener, so runs of text are crossed in C, and bounded, so that
 # the matcher's memory is. Single-class possessive only: groups are wrong before Python 3.11.5 (gh-106052).
-_STRING_REST = re.compile(rb'(?:[^"\\]++|\\.){0,4096}', re.DOTALL)
-_FLAT = re.compile(
+_IN_STRING = re.compile(rb'(?:[^"\\]++|\\.){0,4096}', re.DOTALL)
+_BETWEEN = re.compile(
     rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.){0,64}"){0,4096}', re.DOTALL
-)  # whole short strings too
-_BRACES = b"{}[]"
+)  # short strings included
+_BRACES = frozenset({b"{", b"}", b"[", b"]"})
 _SEAL = "ds01.seal"
 
 
 class JsonStream:
-    """Cuts concatenated JSON objects apart, however the chunks fall. Looks at every byte once."""
+    """Cuts concatenated JSON objects apart, however the chunks fall, in time linear in their bytes."""
 
     def __init__(self, *, max_document_bytes: int = MAX_DOCUMENT_BYTES) -> None:
         self._max_bytes = max_document_bytes
@@ -73,12 +73,12 @@ class JsonStream:
         """Go on to the end of the document; False if it is not here yet."""
         while True:
             before = self._position
-            self._position = _end(_STRING_REST if self._in_string else _FLAT, self._buffer, before)
-            token = self._buffer[self._position : self._position + 1]
+            self._position = _end(_IN_STRING if self._in_string else _BETWEEN, self._buffer, before)
+            token = bytes(self._buffer[self._position : self._position + 1])
             if token == b'"':
                 self._in_string = not self._in_string
-            elif token in _BRACES and token and not self._in_string:
-                self._depth += 1 if token in b"{[" else -1
+            elif token in _BRACES and not self._in_string:
+                self._depth += 1 if token in {b"{", b"["} else -1
                 if self._depth == 0:
                     self._position += 1
                     return True
@@ -95,6 +95,7 @@ class JsonStream:
 
 
 def _end(pattern: re.Pattern[bytes], buffer: bytearray, position: int) -> int:
+    """Where a run of the pattern that begins at `position` ends; `position` itself if there is none."""
     match = pattern.match(buffer, position)
     return match.end() if match else position
 
@@ -161,14 +162,17 @@ class EventFilter:
             case "network":
                 return self._sees.sees_network(message.actor.id) and self._sees_other_end(message)
             case "image":
-                reference = _reference(message.actor)
-                return (
-                    self._sees.sees_reference(reference)
-                    if reference
-                    else self._sees.sees_image(message.actor.id, [])
-                )
+                return self._sees_image(message.actor)
             case _:  # builder, daemon, plugin, service, node, secret, config, and what may come
                 return False
+
+    def _sees_image(self, actor: _Actor) -> bool:
+        """SECURITY: the image's own label can stand where its name should, so the id has to be seen as well."""
+        reference = _reference(actor)
+        image_id = "" if actor.id == reference else actor.id
+        if not reference:
+            return self._sees.sees_image(image_id, [])
+        return self._sees.sees_reference(reference) and self._sees.sees_image(image_id, [reference])
 
     def _sees_other_end(self, message: _Message) -> bool:
         """SECURITY: a shared network or volume is seen by many, but each container that joins it only by its owner."""
