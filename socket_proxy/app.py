@@ -104,7 +104,6 @@ class Proxy:
             server=self.server,
             tree=tree,
             identities=Identities(index=index, users=users),
-            users=users,
             pipeline=Pipeline(
                 policy=lambda: policies.current,
                 engine_facts=facts,

@@ -51,12 +51,10 @@ class Binds:
 
     async def recheck(self, transaction: Transaction, container: ContainerId) -> Refusal | None:
         """Look at every bind source of `container` again, as its owner."""
-        binds = self._approved.get(container)
-        if binds is None:
-            binds = await self._judge_again(transaction, container)
-            if isinstance(binds, Refusal):
-                return binds
-            self.remember(container, binds)
+        binds = self._approved.get(container) or await self._judge_again(transaction, container)
+        if isinstance(binds, Refusal):
+            return binds
+        self.remember(container, binds)
         for bind in binds:
             seen = await look_at(transaction.actor, bind)
             if isinstance(seen, Refusal):

@@ -81,7 +81,7 @@ class Containers:
         container = ContainerId(created.Id)
         await self._created(transaction, container)
         if lease:
-            await self._confirm(lease, container)
+            await self._confirm(lease, container, transaction)
         answer = responses.container_create(body, self._answers.sees(transaction), warnings=transaction.notes)
         await transaction.exchange.respond(201, forwardable(response.head.headers), answer)
         return None
@@ -167,14 +167,19 @@ class Containers:
         await transaction.exchange.respond(response.head.status, forwardable(response.head.headers), body)
         return None
 
-    async def _confirm(self, lease: LeaseId, container: ContainerId) -> None:
+    async def _confirm(self, lease: LeaseId, container: ContainerId, transaction: Transaction) -> None:
         try:
             await self._leaser.confirm(lease, container)
         except Unavailable as error:
             # The container carries the lease in a sealed label: reconciliation confirms it.
             log(events.LEASE_UNSETTLED, lease=lease, problem=str(error))
         else:
-            log(events.LEASE_GRANTED, lease=lease, uid=uid, devices=None)
+            log(
+                events.LEASE_GRANTED,
+                lease=lease,
+                uid=transaction.actor.uid,
+                devices=list(transaction.fulfilled.devices),
+            )
 
     async def release(self, lease: LeaseId, reason: str) -> None:
         """Give a lease back; if the allocator cannot be told now, later."""
@@ -184,4 +189,4 @@ class Containers:
             self._settlements.later(lease)
             log(events.LEASE_UNSETTLED, lease=lease, problem=str(error))
         else:
-            log(events.LEASE_RELEASED, lease=lease, reason=reason)
+            log(events.LEASE_RELEASED, lease=lease, uid=None, reason=reason)

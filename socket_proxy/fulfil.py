@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from host.binds import BindRefused, examine
 from policy.dockerapi.model import Operation
@@ -13,7 +12,6 @@ from policy.model import (
     CheckBind,
     DeviceUuid,
     EnsureVolume,
-    Facts,
     Kind,
     LeaseGpus,
     LeaseId,
@@ -34,8 +32,7 @@ class Fulfilled:
     labels: dict[str, str]
     lease: LeaseId | None = None
     devices: tuple[DeviceUuid, ...] = ()
-    binds: tuple[CheckBind, ...] = ()  # the host paths that were looked at; `source` is the real path
-    real_sources: Mapping[str, str] = field(default_factory=dict)  # bind source as asked -> real path
+    binds: tuple[CheckBind, ...] = ()  # host paths that were looked at; `source` is the real path
 
 
 class Fulfiller:
@@ -47,42 +44,40 @@ class Fulfiller:
         self._sealer = sealer
         self._leaser = leaser
 
-    async def fulfil(
-        self, actor: Actor, obligations: tuple[Obligation, ...], facts: Facts, request_id: RequestId
-    ) -> Fulfilled | Refusal:
-        """Do what `obligations` ask for.
-
-        Returns: what to write into the request, or why it may not go on. On a refusal no lease is held.
-        Raises: Unavailable, UpstreamUnavailable, UpstreamLost.
-        """
-        binds: list[CheckBind] = []
-        sources: dict[str, str] = {}
+    async def look(self, actor: Actor, obligations: tuple[Obligation, ...]) -> tuple[CheckBind, ...] | Refusal:
+        """Look at every bind source; the answers name real paths, in the order of the obligations."""
+        looked: list[CheckBind] = []
         for obligation in obligations:
             if isinstance(obligation, CheckBind):
                 seen = await look_at(actor, obligation)
                 if isinstance(seen, Refusal):
                     return seen
-                binds.append(seen)
-                sources[obligation.source] = seen.source
+                looked.append(seen)
+        return tuple(looked)
+
+    async def fulfil(
+        self, actor: Actor, obligations: tuple[Obligation, ...], request_id: RequestId
+    ) -> Fulfilled | Refusal:
+        """Make the volumes, lease the devices, seal the labels.
+
+        Returns: what to write into the request, or why it may not go on. On a refusal no lease is held.
+        Raises: Unavailable, UpstreamUnavailable, UpstreamLost.
+        """
         for obligation in obligations:
             if isinstance(obligation, EnsureVolume):
                 refusal = await self._ensure_volume(actor, obligation.name, request_id)
                 if refusal is not None:
                     return refusal
-        looked = Fulfilled(labels={}, binds=tuple(binds), real_sources=sources)
         want = next((item for item in obligations if isinstance(item, LeaseGpus)), None)
         if want is None:
-            return replace(looked, labels=self._sealer.labels(actor, lease=None, request_id=request_id))
-        return await self._lease(actor, want, request_id, looked)
+            return Fulfilled(labels=self._sealer.labels(actor, lease=None, request_id=request_id))
+        return await self._lease(actor, want, request_id)
 
-    async def _lease(
-        self, actor: Actor, want: LeaseGpus, request_id: RequestId, looked: Fulfilled
-    ) -> Fulfilled | Refusal:
+    async def _lease(self, actor: Actor, want: LeaseGpus, request_id: RequestId) -> Fulfilled | Refusal:
         lease = await self._leaser.reserve(uid=actor.uid, name=actor.name, want=want, request_id=request_id)
         if isinstance(lease, LeaseRefused):
             return Refusal(status=lease.status, message=lease.message, rules=("gpu_lease",))
-        return replace(
-            looked,
+        return Fulfilled(
             labels=self._sealer.labels(actor, lease=lease.id, request_id=request_id),
             lease=lease.id,
             devices=lease.devices,
@@ -137,4 +132,4 @@ async def look_at(actor: Actor, bind: CheckBind) -> CheckBind | Refusal:
             f"{seen.next_step}",
             rules=("bind_mounts",),
         )
-    return replace(bind, source=seen.path, create=False)
+    return replace(bind, source=seen.source, create=False)

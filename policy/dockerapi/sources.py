@@ -15,10 +15,11 @@ def with_sources(request: Request, real: Mapping[str, str]) -> Request:
     if not isinstance(host, dict):
         return request
     shown: dict[str, Json] = dict(host)
-    if isinstance(host.get("Binds"), list):
-        shown["Binds"] = [_bind(item, real) for item in host["Binds"]]
-    if isinstance(host.get("Mounts"), list):
-        shown["Mounts"] = [_mount(item, real) for item in host["Mounts"]]
+    binds, mounts = host.get("Binds"), host.get("Mounts")
+    if isinstance(binds, list):
+        shown["Binds"] = [_bind(item, real) for item in binds]
+    if isinstance(mounts, list):
+        shown["Mounts"] = [_mount(item, real) for item in mounts]
     return replace(request, body={**(request.body or {}), "HostConfig": shown})
 
 
