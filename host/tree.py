@@ -1,4 +1,8 @@
-"""Where ds01's files are: four directories, in production or all under one root (the lab)."""
+"""Where everything lives: one tree of paths, the same in production and in the lab.
+
+Production spreads the four branches over the file system (/run/ds01, /etc/ds01, /var/lib/ds01, /var/log/ds01);
+the lab keeps them under one directory.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,95 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """The directories of docs/architecture.md."""
+    """The four branches and every path ds01 uses below them."""
 
     run: Path
     etc: Path
     lib: Path
     log: Path
+    front_door: Path
 
     @classmethod
     def under(cls, root: Path) -> Tree:
-        """Everything below one directory."""
-        return cls(run=root / "run", etc=root / "etc", lib=root / "lib", log=root / "log")
+        """The whole tree below one directory, as the lab has it."""
+        root = root.absolute()
+        return cls(
+            run=root / "run",
+            etc=root / "etc",
+            lib=root / "lib",
+            log=root / "log",
+            front_door=root / "run" / "docker.sock",
+        )
 
+    @classmethod
+    def production(cls) -> Tree:
+        """The paths of an installed ds01."""
+        return cls(
+            run=Path("/run/ds01"),
+            etc=Path("/etc/ds01"),
+            lib=Path("/var/lib/ds01"),
+            log=Path("/var/log/ds01"),
+            front_door=Path("/run/docker.sock"),
+        )
 
-PRODUCTION = Tree(
-    run=Path("/run/ds01"), etc=Path("/etc/ds01"), lib=Path("/var/lib/ds01"), log=Path("/var/log/ds01")
-)
+    @property
+    def engine_socket(self) -> Path:
+        """dockerd's own socket, for root alone."""
+        return self.run / "engine.sock"
+
+    @property
+    def admin_socket(self) -> Path:
+        return self.run / "admin.sock"
+
+    @property
+    def authz_socket(self) -> Path:
+        return self.run / "authz.sock"
+
+    @property
+    def allocator_socket(self) -> Path:
+        return self.run / "allocator.sock"
+
+    @property
+    def break_glass(self) -> Path:
+        return self.run / "break-glass.json"
+
+    def user_socket(self, name: str) -> Path:
+        return self.run / "users" / name / "docker.sock"
+
+    @property
+    def policy(self) -> Path:
+        return self.etc / "policy.yaml"
+
+    @property
+    def policy_directory(self) -> Path:
+        return self.etc / "policy.d"
+
+    @property
+    def daemon_settings(self) -> Path:
+        return self.etc / "daemon.yaml"
+
+    @property
+    def stamp_key(self) -> Path:
+        """The private half, readable by the proxy alone."""
+        return self.lib / "proxy" / "stamp.key"
+
+    @property
+    def stamp_public(self) -> Path:
+        return self.lib / "stamp.pub"
+
+    @property
+    def engine_id(self) -> Path:
+        """The name ds01 gave to the engine behind this tree; stamps are bound to it."""
+        return self.lib / "engine-id"
+
+    @property
+    def records(self) -> Path:
+        return self.lib / "proxy" / "records.sqlite"
+
+    @property
+    def ledger(self) -> Path:
+        return self.lib / "allocator" / "ledger.sqlite"
+
+    @property
+    def audit(self) -> Path:
+        return self.log / "audit.jsonl"

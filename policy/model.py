@@ -132,9 +132,7 @@ class Reason:
 
     def text(self) -> str:
         """One line: what was refused, the limit, the rule, the next step."""
-        return (
-            f"{self.field}={self.asked} is not permitted, limit is {self.limit} (rule {self.rule}); {self.next_step}"
-        )
+        return f"{self.field}={self.asked} is not permitted, limit is {self.limit} (rule {self.rule}); {self.next_step}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,26 @@ class MalformedRequest(Exception):  # noqa: N818  the name is the project's word
     """The bytes can be read in two ways, or in none. The client must send them differently: 400."""
 
 
+class UnknownRoute(Exception):  # noqa: N818  reads as what happened, like MalformedRequest
+    """No row of the route table has this method and path: 404, in dockerd's words."""
+
+    def __init__(self) -> None:
+        super().__init__("page not found")
+
+
+class UnknownField(Exception):  # noqa: N818  reads as what happened, like MalformedRequest
+    """A field with a meaning ds01 does not know, and a value that asks for it: a denial, rule `unknown_field`.
+
+    field: its path as in the Engine API, `HostConfig.NewThing` or `query.newthing`.
+    asked: the value, shortened.
+    """
+
+    def __init__(self, field: str, asked: str) -> None:
+        super().__init__(f"{field}={asked} is not a field ds01 knows (rule unknown_field); remove it")
+        self.field = field
+        self.asked = asked
+
+
 class Operation(StrEnum):
     """What is asked, named after the Engine API's operationId. The table is in `policy.dockerapi.routes`."""
 
@@ -161,6 +181,7 @@ class Request:
 
     version: the API version to emit, always explicit.
     params: path parameters by name: container, exec, image, network, volume.
+        A refused collective operation (swarm, plugins, debug) has method and path instead.
     query: known keys only, one value each except list keys, in table order.
     body: known fields only; nulls, zero values of unknown fields and empty optional fields dropped.
     headers: the allow-listed ones that are forwarded (x-registry-auth, x-registry-config, content-type, ...).

@@ -1,0 +1,645 @@
+"""The server's side: connections from clients, one exchange at a time on each.
+
+Owns framing, limits and the life of a connection; what a request means is the handler's. A handler's error ends at
+its own connection, so one client never stops the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from itertools import count
+from typing import Final
+
+from http1.duplex import Duplex
+from http1.errors import BadRequest, ClientGone
+from http1.flow import FlowProtocol, Inflow
+from http1.limits import Limits
+from http1.reader import End, Headers, RequestEvent, RequestHead, RequestReader
+from http1.writer import error_body, response_head, write_chunk, write_last_chunk
+
+JSON: Final = (("content-type", "application/json"),)
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_UCRED: Final = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED, unix(7)
+_COPY_BYTES: Final = 16 * 1024  # below this one write of a copy is faster than three writes
+_connection_ids = count(1)
+
+Handler = Callable[["Exchange"], Awaitable[None]]
+OnError = Callable[["Exchange", Exception], tuple[int, str]]
+
+
+def _internal_error(_exchange: Exchange, _error: Exception) -> tuple[int, str]:
+    return 500, "internal error"
+
+
+class Exchange:
+    """One request and its answer. Valid until its handler returns.
+
+    Attributes:
+        head: the request without its body.
+        peer: the connected socket, for SO_PEERCRED and SO_PEERPIDFD (a uvloop PseudoSocket: `getsockopt`, `fileno`).
+        connection_id: the same for all exchanges of one connection, unique in this process.
+        gone: the client has left (or shut its writing side, which dockerd takes for leaving too).
+        may_hijack: a half-close before the answer is not leaving but belongs to the raw stream. True at first if
+            the request asks for an upgrade; set it for a raw stream without one.
+        responded: a response head was written.
+    """
+
+    __slots__ = (
+        "_body_left",
+        "_chunked",
+        "_connection",
+        "_continue",
+        "_on_gone",
+        "ended",
+        "gone",
+        "head",
+        "hijacked",
+        "inflow",
+        "may_hijack",
+        "responded",
+    )
+
+    def __init__(self, head: RequestHead, connection: _Connection) -> None:
+        self.head = head
+        self.inflow = Inflow(connection)
+        self.gone = False
+        self.may_hijack = head.upgrade is not None
+        self.responded = False
+        self.ended = False
+        self.hijacked = False
+        self._connection = connection
+        self._continue = head.expect_continue
+        self._chunked = False
+        self._body_left: int | None = None  # bytes the answer still owes; None: not counted
+        self._on_gone: Callable[[], None] | None = None
+
+    @property
+    def peer(self) -> socket.socket:
+        return self._connection.peer
+
+    @property
+    def connection_id(self) -> int:
+        return self._connection.id
+
+    @property
+    def context(self) -> object:
+        """Whatever the application keeps for this connection, None at first: who is at its other end, say."""
+        return self._connection.context
+
+    @context.setter
+    def context(self, value: object) -> None:
+        self._connection.context = value
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """Call `callback` when the client leaves (at once if it has left); replaces the former one."""
+        self._on_gone = callback
+        if callback is not None and self.gone:
+            callback()
+
+    # --- request body ---
+
+    async def read_body(self, limit: int) -> bytes:
+        """Read the whole body. Raises: BadRequest 413 over `limit` bytes, ClientGone when it was cut short."""
+        length = self.head.content_length
+        if length is not None and length > limit:
+            raise BadRequest(413, f"request body is {length} bytes, limit is {limit}")
+        pieces, size = [], 0
+        async for piece in self.body():
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                raise BadRequest(413, f"request body is over {limit} bytes")
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """Pieces as they come; the client is held back while they are not read.
+
+        Raises: BadRequest for bad chunks, ClientGone when the client left before the end.
+        """
+        self._send_continue()
+        while data := await self.inflow.read():
+            yield data
+
+    @property
+    def trailers(self) -> Headers:
+        """Trailers of the request; complete after the body."""
+        return self.inflow.trailers
+
+    def _send_continue(self) -> None:
+        if self._continue:
+            self._continue = False
+            if not self.responded and not self.inflow.ended:
+                self._connection.send(_CONTINUE)
+
+    # --- response ---
+
+    async def respond(self, status: int, headers: Iterable[tuple[str, str]] = (), body: bytes = b"") -> None:
+        """Answer in one write. Raises: ClientGone."""
+        bodyless = status in {204, 304}
+        head = self._begin(status, headers, content_length=None if bodyless else len(body))
+        self.ended = True
+        connection = self._connection
+        connection.send(head if bodyless or self.head.method == "HEAD" else head + body)
+        if connection.blocked:
+            await connection.drain()
+
+    def start_response(
+        self,
+        status: int,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        content_length: int | None = None,
+        reason: str = "",
+    ) -> None:
+        """Send the head now; the body follows by `write`, chunked unless its length is given. Raises: ClientGone."""
+        bodyless = self.head.method == "HEAD" or status in {204, 304}
+        self._chunked = content_length is None and not bodyless
+        self._body_left = 0 if bodyless else content_length
+        head = self._begin(
+            status, headers, content_length=content_length, reason=reason, chunked=self._chunked
+        )
+        self._connection.send(head)
+
+    async def write(self, data: bytes) -> None:
+        """Send body bytes at once; wait while the client is slow.
+
+        Raises: ClientGone; ValueError for more than the promised length.
+        """
+        if not data or self.head.method == "HEAD":
+            return
+        if not self.responded or self.ended:
+            raise ValueError("body bytes outside a started response")
+        connection = self._connection
+        if self._chunked:
+            parts = write_chunk(data)
+            connection.send(b"".join(parts)) if len(data) < _COPY_BYTES else connection.send_parts(parts)
+        else:
+            self._count(len(data))
+            connection.send(data)
+        if connection.blocked:
+            await connection.drain()
+
+    async def end(self, trailers: Headers = ()) -> None:
+        """Finish the body. Raises: ClientGone; ValueError for less than the promised length."""
+        if not self.responded or self.ended:
+            raise ValueError("end outside a started response")
+        if self._body_left:
+            raise ValueError(f"{self._body_left} promised bytes were not written")
+        self.ended = True
+        if self._chunked:
+            self._connection.send(write_last_chunk(trailers))
+            if self._connection.blocked:
+                await self._connection.drain()
+
+    def hijack(
+        self,
+        status: int,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        reason: str = "",
+        upgrade: str | None = None,
+    ) -> Duplex:
+        """Answer with a head and turn the connection into a raw stream; HTTP never comes back on it.
+
+        Bytes that followed the request were held unparsed and are the first of the stream. Raises: ClientGone.
+        """
+        if not self.inflow.ended:
+            raise ValueError("hijack before the request body was received")
+        self.responded = self.ended = self.hijacked = True
+        connection = self._connection
+        connection.send(response_head(status, headers, reason=reason, upgrade=upgrade))
+        return connection.become_duplex()
+
+    def _begin(
+        self,
+        status: int,
+        headers: Iterable[tuple[str, str]],
+        *,
+        content_length: int | None,
+        reason: str = "",
+        chunked: bool = False,
+    ) -> bytes:
+        if self.responded:
+            raise ValueError("second response to one request")
+        head = response_head(
+            status,
+            headers,
+            reason=reason,
+            content_length=content_length,
+            chunked=chunked,
+            close=self._connection.must_close_after(self),
+        )
+        self.responded = True
+        return head
+
+    def _count(self, size: int) -> None:
+        if self._body_left is not None:
+            if size > self._body_left:
+                raise ValueError("more body bytes than promised")
+            self._body_left -= size
+
+    # --- called by the connection ---
+
+    def keeps_connection(self, drain_bytes: int) -> bool:
+        """Whether another request may follow: the rest of this body is small, and sure to come."""
+        if not self.head.keep_alive:
+            return False
+        if self.inflow.ended:
+            return True
+        length = self.head.content_length
+        return length is not None and length <= drain_bytes and not self._continue
+
+    def client_left(self) -> None:
+        if not self.gone:
+            self.gone = True
+            self.inflow.fail(ClientGone("client left before its request was complete"))
+            if self._on_gone is not None:
+                self._on_gone()
+
+
+class _Connection(FlowProtocol):
+    """One client's connection: waiting for a head, in an exchange, or lingering until it may close."""
+
+    __slots__ = (
+        "_broken",
+        "_closing",
+        "_deadline",
+        "_eof",
+        "_exchange",
+        "_handled",
+        "_in_head",
+        "_listener",
+        "_reader",
+        "_task",
+        "context",
+        "id",
+        "peer",
+        "uid",
+    )
+
+    peer: socket.socket
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__(listener.server.limits)
+        self._listener = listener
+        self._reader = RequestReader(self._limits)
+        self._exchange: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._handled = False  # the handler is done, the rest of its request body is thrown away
+        self._closing = False  # no further request on this connection
+        self._broken = False  # framing is lost: nothing more is parsed
+        self._eof = False
+        self._in_head = False
+        self._deadline: float | None = None  # loop time at which the coarse timer ends the connection
+        self.id = next(_connection_ids)
+        self.context: object = None
+        self.uid = -1
+
+    # --- what the transport calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.attach(transport)
+        self.peer = transport.get_extra_info("socket")
+        if self.peer.family == socket.AF_UNIX:
+            self.uid = _UCRED.unpack(
+                self.peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+            )[1]
+        if self._listener.admit(self):
+            self._wait_idle()
+        else:
+            self._send_error(503, "too many connections on this socket; close some and try again")
+            self._broken = True
+            self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._broken:
+            return
+        try:
+            events = self._reader.feed(data)
+        except BadRequest as error:
+            self._refuse(error)
+            return
+        if events:
+            self._take(events)
+        elif self._exchange is None:
+            self._wait_head()
+        elif self._reader.held_bytes > self._limits.high_water_bytes:
+            self.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        exchange = self._exchange
+        if exchange is None:
+            return False  # idle, half a head, or lingering: nobody waits for an answer
+        held = exchange.may_hijack or self._reader.held_bytes  # the half-close belongs to what comes next
+        if not (exchange.inflow.ended and held):
+            exchange.client_left()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._eof = True
+        self._listener.forget(self)
+        if self._exchange is not None:
+            self._exchange.client_left()
+
+    # --- one exchange after the other ---
+
+    def _take(self, events: list[RequestEvent]) -> None:
+        for event in events:
+            if isinstance(event, RequestHead):
+                self._begin(event)
+            elif self._exchange is not None:
+                self._take_body(self._exchange.inflow, event)
+
+    def _begin(self, head: RequestHead) -> None:
+        self._deadline = None
+        self._in_head = self._handled = False
+        exchange = self._exchange = Exchange(head, self)
+        self._task = asyncio.get_running_loop().create_task(self._run(exchange))
+
+    def _take_body(self, inflow: Inflow, event: bytes | End | RequestHead) -> None:
+        if isinstance(event, End):
+            inflow.finish(event.trailers)
+            if self._handled:
+                self._next()
+        elif isinstance(event, bytes) and not self._handled:
+            inflow.feed(event)
+
+    async def _run(self, exchange: Exchange) -> None:
+        """Run the handler; every error ends here, at this connection's edge."""
+        try:
+            await self._listener.handler(exchange)
+            if not exchange.ended:
+                raise RuntimeError("the handler returned before its answer was complete")  # noqa: TRY301  same edge
+        except BadRequest as error:
+            self._answer_error(exchange, error.status, error.message)
+        except ClientGone:
+            self.transport.abort()
+        except asyncio.CancelledError:
+            self.transport.abort()
+            raise
+        except Exception as error:  # noqa: BLE001  the one edge: a bug in one exchange must not stop the server
+            self._answer_error(exchange, *self._listener.server.on_error(exchange, error))
+        self._finish(exchange)
+
+    def _answer_error(self, exchange: Exchange, status: int, message: str) -> None:
+        self._closing = True
+        if exchange.responded:
+            self.transport.abort()  # a cut answer must look cut
+        elif not self.transport.is_closing():
+            self._send_error(status, message)
+            exchange.responded = exchange.ended = True
+
+    def _finish(self, exchange: Exchange) -> None:
+        self._task = None
+        if exchange.hijacked or self.transport.is_closing():
+            return
+        if self.must_close_after(exchange):
+            self._linger()
+            return
+        self._handled = True
+        exchange.inflow.discard()
+        if exchange.inflow.ended:
+            self._next()
+        else:
+            self._deadline = asyncio.get_running_loop().time() + self._limits.head_seconds
+            self.resume_reading()
+
+    def _next(self) -> None:
+        self._exchange = None
+        self._handled = False
+        try:
+            events = self._reader.next_message()
+        except BadRequest as error:
+            self._refuse(error)
+            return
+        self.resume_reading()
+        if events:
+            self._take(events)
+        elif self._eof:
+            self.transport.close()
+        elif self._reader.head_begun:
+            self._wait_head()
+        else:
+            self._wait_idle()
+
+    # --- the ways it ends ---
+
+    def must_close_after(self, exchange: Exchange) -> bool:
+        """Whether the answer to `exchange` is the last on this connection."""
+        return (
+            self._closing
+            or self._listener.server.stopping
+            or not exchange.keeps_connection(self._limits.drain_bytes)
+        )
+
+    def _refuse(self, error: BadRequest) -> None:
+        """Framing is in doubt: answer if that is possible, never parse again."""
+        self._broken = self._closing = True
+        exchange = self._exchange
+        if exchange is None:
+            self._send_error(error.status, error.message)
+            self._linger()
+        elif self._handled:
+            self.transport.close()
+        else:
+            exchange.inflow.fail(error)
+
+    def _linger(self) -> None:
+        """Close so that the answer is read first: bytes still on their way in are thrown away for a moment."""
+        exchange, self._exchange = self._exchange, None
+        whole = exchange is not None and exchange.inflow.ended and not self._reader.held_bytes
+        self._broken = self._closing = True
+        if whole or self._eof:
+            self.transport.close()
+            return
+        self._deadline = asyncio.get_running_loop().time() + self._limits.linger_seconds
+        self.transport.write_eof()
+        self.resume_reading()
+
+    def expire(self, now: float) -> None:
+        """Called by the coarse timer. A head that is too slow, or a connection too long idle, ends here."""
+        if self._deadline is None or now < self._deadline:
+            return
+        self._deadline = None
+        if self._in_head and not self._broken:
+            self._in_head = False
+            self._refuse(BadRequest(408, f"request head took over {self._limits.head_seconds:g} seconds"))
+        elif self._broken:
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def stop(self) -> None:
+        """Close when idle; after its exchange otherwise."""
+        if self._exchange is None:
+            self.transport.close()
+
+    def cancel(self) -> None:
+        """End at once."""
+        if self._task is not None:
+            self._task.cancel()
+        self.transport.abort()
+
+    def _wait_idle(self) -> None:
+        self._in_head = False
+        self._deadline = asyncio.get_running_loop().time() + self._limits.idle_seconds
+
+    def _wait_head(self) -> None:
+        if not self._in_head:
+            self._in_head = True
+            self._deadline = asyncio.get_running_loop().time() + self._limits.head_seconds
+
+    # --- writing, for the exchange ---
+
+    def send(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            raise ClientGone("client left before its answer was complete")
+        self.transport.write(data)
+
+    def send_parts(self, parts: Iterable[bytes]) -> None:
+        if self.transport.is_closing():
+            raise ClientGone("client left before its answer was complete")
+        self.transport.writelines(parts)
+
+    def _send_error(self, status: int, message: str) -> None:
+        body = error_body(message)
+        self.transport.write(response_head(status, JSON, content_length=len(body), close=True) + body)
+
+    def become_duplex(self) -> Duplex:
+        """Hand the transport over; this object only waits to be told that it is gone."""
+        return Duplex(
+            self.transport,
+            self._reader.release(),
+            limits=self._limits,
+            eof=self._eof,
+            on_closed=self._hijack_closed,
+        )
+
+    def _hijack_closed(self) -> None:
+        self._listener.forget(self)
+
+
+class Listener:
+    """One listening socket and its connections."""
+
+    def __init__(self, server: Server, handler: Handler) -> None:
+        self.server = server
+        self.handler = handler
+        self.connections: set[_Connection] = set()
+        self._per_uid: Counter[int] = Counter()
+        self._accepting: asyncio.AbstractServer | None = None
+
+    async def open(self, listening: socket.socket) -> None:
+        """Accept on a bound socket; `listen` is called on it."""
+        loop = asyncio.get_running_loop()
+        if listening.family == socket.AF_UNIX:
+            self._accepting = await loop.create_unix_server(
+                lambda: _Connection(self), sock=listening, backlog=1024
+            )
+        else:
+            self._accepting = await loop.create_server(
+                lambda: _Connection(self), sock=listening, backlog=1024
+            )
+
+    def admit(self, connection: _Connection) -> bool:
+        """Count a new connection. Returns: False when it is over a limit (and was not counted)."""
+        limits = self.server.limits
+        if (
+            len(self.connections) >= limits.connections
+            or self._per_uid[connection.uid] >= limits.connections_per_uid
+        ):
+            return False
+        self.connections.add(connection)
+        self._per_uid[connection.uid] += 1
+        return True
+
+    def forget(self, connection: _Connection) -> None:
+        if connection in self.connections:
+            self.connections.remove(connection)
+            self._per_uid[connection.uid] -= 1
+            if not self._per_uid[connection.uid]:
+                del self._per_uid[connection.uid]
+
+    def close(self) -> None:
+        """Stop accepting and close idle connections; running exchanges finish."""
+        if self._accepting is not None:
+            self._accepting.close()
+            self._accepting = None
+        for connection in tuple(self.connections):
+            connection.stop()
+
+
+class Server:
+    """Serves any number of listening sockets with one set of limits and one coarse timer."""
+
+    def __init__(
+        self, *, limits: Limits | None = None, on_error: OnError = _internal_error, tick_seconds: float = 1.0
+    ) -> None:
+        """Make a server.
+
+        Args:
+            on_error: turns a handler's unexpected exception into (status, message); the place to log it.
+            tick_seconds: how exact the time limits are.
+        """
+        self.limits = limits or Limits()
+        self.on_error = on_error
+        self.stopping = False
+        self._tick_seconds = tick_seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self._listeners: set[Listener] = set()
+
+    async def listen(self, listening: socket.socket, handler: Handler) -> Listener:
+        """Serve a bound socket with `handler`. Close the returned Listener with `close_listener`."""
+        listener = Listener(self, handler)
+        await listener.open(listening)
+        self._listeners.add(listener)
+        if self._timer is None:
+            self._tick()
+        return listener
+
+    async def close_listener(self, listener: Listener, *, grace_seconds: float = 5.0) -> None:
+        """Stop accepting on one socket, let running exchanges finish, then end what is left."""
+        listener.close()
+        await self._finish([listener], grace_seconds)
+        self._listeners.discard(listener)
+
+    async def stop(self, *, grace_seconds: float = 5.0) -> None:
+        """Stop accepting, let running exchanges finish, then end what is left."""
+        self.stopping = True
+        listeners = tuple(self._listeners)
+        for listener in listeners:
+            listener.close()
+        await self._finish(listeners, grace_seconds)
+        self._listeners.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    @property
+    def connection_count(self) -> int:
+        """Open connections, hijacked ones included."""
+        return sum(len(listener.connections) for listener in self._listeners)
+
+    async def _finish(self, listeners: Iterable[Listener], grace_seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace_seconds
+        while any(listener.connections for listener in listeners) and loop.time() < deadline:  # noqa: ASYNC110  once, at the end
+            await asyncio.sleep(min(0.02, grace_seconds))
+        for listener in listeners:
+            for connection in tuple(listener.connections):
+                connection.cancel()
+        await asyncio.sleep(0)
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for listener in self._listeners:
+            for connection in tuple(listener.connections):
+                connection.expire(now)
+        self._timer = loop.call_later(self._tick_seconds, self._tick)

@@ -1,0 +1,162 @@
+"""Document → policy: who is in which group, and what all entries about one actor come to.
+
+Order, weakest first: built-in values, `defaults`, groups, the user's own entry.
+- Groups: a number that groups state replaces the default's; of several groups the larger counts. Lists are united with
+  the default's. The most powerful role counts; `drop` counts over `deny`.
+- The user's entry replaces whatever it names, numbers and lists alike, so that an admin can also take away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from policy.document import Document, Entry
+from policy.grants import ROLE_ORDER, BindPath, Grants, Handling, Limits, Ports, Role
+from policy.model import Actor
+
+UID_MIN = 1000
+USER_SOCKET = "/run/ds01/users/{name}/docker.sock"
+CACHE_ENTRIES = 4096
+
+_LISTS = ("capabilities", "devices", "sysctls", "networks", "registries")
+_HANDLING = ("security_opt", "ipc_host")
+
+Key = tuple[int, str, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A compiled policy. INVARIANT: never changes; the cache holds only what `for_actor` would compute again.
+
+    user_socket_template: where a user's own socket is, with {name}.
+    digest: SHA-256 of the meaning, in hex: equal for files that differ in comments or order alone.
+    """
+
+    document: Document
+    digest: str
+    user_socket_template: str = USER_SOCKET
+    uid_min: int = UID_MIN
+    _cache: dict[Key, Grants] = field(default_factory=dict, repr=False, compare=False)
+
+    def for_actor(self, actor: Actor) -> Grants:
+        """What this actor may do; uid 0 is always admin, other accounts below `uid_min` only if listed."""
+        key = (actor.uid, actor.name, actor.groups)
+        found = self._cache.get(key)
+        if found is None:
+            if len(self._cache) >= CACHE_ENTRIES:
+                self._cache.clear()
+            found = self._cache[key] = self._merge(actor)
+        return found
+
+    def _merge(self, actor: Actor) -> Grants:
+        document = self.document
+        names = sorted(name for name, entry in document.groups.items() if _is_member(actor, entry))
+        groups = [document.groups[name] for name in names]
+        user = document.users.get(actor.name, Entry())
+        return Grants(
+            role=self._role(actor, groups, user),
+            groups=tuple(names),
+            limits=_limits(document.defaults, groups, user),
+            user_socket=self.user_socket_template.format(name=actor.name),
+            **_allowed(document.defaults, groups, user),
+        )
+
+    def _role(self, actor: Actor, groups: Sequence[Entry], user: Entry) -> Role:
+        if actor.uid == 0:
+            return Role.ADMIN
+        if actor.uid < self.uid_min and actor.name not in self.document.system_accounts:
+            return Role.NONE
+        if user.role is not None:
+            return user.role
+        stated = [entry.role for entry in groups if entry.role is not None]
+        return max(stated, key=ROLE_ORDER.index) if stated else self.document.defaults.role or Role.NONE
+
+
+def compile_policy(
+    document: Document, *, user_socket_template: str = USER_SOCKET, uid_min: int = UID_MIN
+) -> Policy:
+    """Make a document ready to be asked."""
+    canonical = repr(_canonical(asdict(document))).encode()
+    return Policy(
+        document=document,
+        digest=hashlib.sha256(canonical).hexdigest(),
+        user_socket_template=user_socket_template,
+        uid_min=uid_min,
+    )
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return sorted((key, _canonical(item)) for key, item in value.items())
+    if isinstance(value, tuple | list):
+        return [_canonical(item) for item in value]
+    return str(value)
+
+
+def _is_member(actor: Actor, entry: Entry) -> bool:
+    return actor.name in entry.members or (bool(entry.unix_group) and entry.unix_group in actor.groups)
+
+
+def _limits(defaults: Entry, groups: Sequence[Entry], user: Entry) -> Limits:
+    stated: dict[str, int] = {}
+    for entry in groups:
+        for name, value in entry.limits.items():
+            stated[name] = _larger(stated.get(name, value), value)
+    return replace(Limits(), **{**defaults.limits, **stated, **user.limits})
+
+
+def _larger(one: int, other: int) -> int:
+    return -1 if -1 in (one, other) else max(one, other)  # -1 is unlimited
+
+
+def _allowed(defaults: Entry, groups: Sequence[Entry], user: Entry) -> dict[str, Any]:
+    united = [defaults, *groups]
+    found: dict[str, Any] = {}
+    for name in _LISTS:
+        found[name] = frozenset(_union(name, united, user))
+    for name in _HANDLING:
+        stated = [
+            entry.allow[name] for entry in _speaking(name, [defaults], groups, user) if name in entry.allow
+        ]
+        if stated:
+            found[name] = Handling.DROP if Handling.DROP in stated else Handling.DENY
+    found["binds"] = _binds(_union("binds", united, user))
+    ports = tuple(
+        sorted(set(_union("ports", united, user)), key=lambda one: (one.host_ip, one.first, one.last))
+    )
+    if ports:
+        found["ports"] = ports
+    return found
+
+
+def _speaking(name: str, defaults: Sequence[Entry], groups: Sequence[Entry], user: Entry) -> Sequence[Entry]:
+    """The entries that count for one word: the user's, else the groups', else the default."""
+    if name in user.allow:
+        return [user]
+    stating = [entry for entry in groups if name in entry.allow]
+    return stating or defaults
+
+
+def _union(name: str, entries: Sequence[Entry], user: Entry) -> list[Any]:
+    counted: Iterable[Entry] = [user] if name in user.allow else entries
+    return [item for entry in counted for item in _items(entry.allow.get(name, ()))]
+
+
+def _items(value: Any) -> tuple[str, ...] | tuple[BindPath, ...] | tuple[Ports, ...]:
+    return value if isinstance(value, tuple) else ()
+
+
+def _binds(paths: Sequence[BindPath]) -> tuple[BindPath, ...]:
+    """One entry for each path; where several entries name it, the wider one counts."""
+    merged: dict[str, BindPath] = {}
+    for one in paths:
+        other = merged.get(one.path, one)
+        merged[one.path] = BindPath(
+            path=one.path,
+            read_only=one.read_only and other.read_only,
+            setuid_ok=one.setuid_ok or other.setuid_ok,
+        )
+    return tuple(merged[path] for path in sorted(merged))

@@ -1,0 +1,111 @@
+"""One image as a user may see it: images are shared, but a tag can be another's, and so can the containers on it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from policy.dockerapi.answers.pieces import (
+    Fields,
+    Piece,
+    piece,
+    read,
+    read_array,
+    read_fields,
+    read_optional_fields,
+    read_text,
+    read_texts,
+    write,
+)
+from policy.dockerapi.answers.visibility import UnreadableAnswer, Visibility
+
+_NOTHING = frozenset({"<none>:<none>", "<none>@<none>"})  # what API < 1.43 says of dangling images
+_NUMBER = msgspec.json.Decoder(int)
+_PARENTS = ("ParentId", "Parent")  # list, inspect
+
+
+def image_inspect(body: Piece, sees: Visibility) -> bytes:
+    """GET /images/{name}/json. Raises: UnreadableAnswer: also when it is not one the user sees."""
+    shown = shown_image(body, sees)
+    if shown is None:
+        raise UnreadableAnswer("the engine answered with another image")
+    return bytes(shown)
+
+
+def shown_image(raw: Piece, sees: Visibility, *, containers: int = -1) -> Piece | None:
+    """One image, or None if the user may not read it; the same bytes if nothing had to go.
+
+    containers: how many of the user's containers use it; -1: not counted, as the engine says it in lists.
+    """
+    fields = read_fields(raw)
+    if "Id" not in fields:
+        raise UnreadableAnswer("the engine's answer holds an image without Id")
+    image_id = read_text(fields["Id"])
+    tags = _texts(fields, "RepoTags")
+    if not sees.sees_image(image_id, [tag for tag in tags if tag not in _NOTHING]):
+        return None
+    # every one of these must run, so no `or` between them
+    changes = (
+        _keep_references(fields, tags, sees),
+        _hide_parents(fields, sees),
+        _count(fields, containers),
+        _hide_users(fields, sees),
+    )
+    return write(fields) if any(changes) else raw
+
+
+def _texts(fields: Fields, key: str) -> list[str]:
+    return (read_texts(fields[key]) or []) if key in fields else []
+
+
+def _keep_references(fields: Fields, tags: list[str], sees: Visibility) -> bool:
+    """Drop tags and digests that are another's: private names on shared content."""
+    shown_tags = [tag for tag in tags if tag in _NOTHING or sees.sees_reference(tag)]
+    repositories = frozenset(tag.rpartition(":")[0] for tag in shown_tags)
+    digests = _texts(fields, "RepoDigests")
+    shown_digests = [
+        digest
+        for digest in digests
+        if digest in _NOTHING or digest.partition("@")[0] in repositories or sees.sees_reference(digest)
+    ]
+    for key, before, after in (("RepoTags", tags, shown_tags), ("RepoDigests", digests, shown_digests)):
+        if before != after:
+            fields[key] = piece(after)
+    return (tags, digests) != (shown_tags, shown_digests)
+
+
+def _hide_parents(fields: Fields, sees: Visibility) -> bool:
+    hidden = [key for key in _PARENTS if key in fields and not _sees_parent(read_text(fields[key]), sees)]
+    for key in hidden:
+        fields[key] = piece("")
+    return bool(hidden)
+
+
+def _sees_parent(image_id: str, sees: Visibility) -> bool:
+    return not image_id or sees.sees_image(image_id, [])
+
+
+def _count(fields: Fields, containers: int) -> bool:
+    """SECURITY: the engine counts everybody's containers."""
+    if "Containers" not in fields or read(_NUMBER, fields["Containers"]) == containers:
+        return False
+    fields["Containers"] = piece(containers)
+    return True
+
+
+def _hide_users(fields: Fields, sees: Visibility) -> bool:
+    """SECURITY: `Manifests[].ImageData.Containers` (API 1.47) lists the ids of all containers that use a manifest."""
+    manifests = read_array(fields["Manifests"]) if "Manifests" in fields else None
+    if not manifests:
+        return False
+    shown = [_shown_manifest(raw, sees) for raw in manifests]
+    fields["Manifests"] = piece(shown)
+    return True
+
+
+def _shown_manifest(raw: msgspec.Raw, sees: Visibility) -> Fields:
+    manifest = read_fields(raw)
+    data = read_optional_fields(manifest["ImageData"]) if "ImageData" in manifest else None
+    if data is not None and "Containers" in data:
+        data["Containers"] = piece([user for user in _texts(data, "Containers") if sees.sees_container(user)])
+        manifest["ImageData"] = piece(data)
+    return manifest

@@ -1,0 +1,74 @@
+"""Names and sources as the user knows them, inside a container's list entry or inspect answer.
+
+Owns the fields both share (`Mounts`, `NetworkSettings.Networks`) and those of `HostConfig`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from policy.dockerapi.answers.pieces import (
+    Fields,
+    piece,
+    read_array,
+    read_fields,
+    read_optional_fields,
+    read_text,
+    read_texts,
+)
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from policy.dockerapi.answers.visibility import Names
+
+Sources = Mapping[str, str]  # real bind source -> the source the user had written
+
+
+def shown_mounts(raw: msgspec.Raw, names: Names, sources: Sources) -> msgspec.Raw:
+    """`Mounts` or `HostConfig.Mounts`: bind sources mapped back, volumes by the user's names."""
+    mounts = read_array(raw)
+    return (
+        raw
+        if mounts is None
+        else piece([_shown_mount(read_fields(mount), names, sources) for mount in mounts])
+    )
+
+
+def _shown_mount(mount: Fields, names: Names, sources: Sources) -> Fields:
+    kind = read_text(mount["Type"]) if "Type" in mount else ""
+    if kind == "bind" and "Source" in mount:
+        source = read_text(mount["Source"])
+        if source in sources:
+            mount["Source"] = piece(sources[source])
+    if kind == "volume":
+        # Mounts names the volume in Name and its directory in Source; HostConfig.Mounts names it in Source.
+        key = "Name" if "Name" in mount else "Source"
+        if key in mount:
+            mount[key] = piece(names.volume(read_text(mount[key])))
+    return mount
+
+
+def shown_binds(raw: msgspec.Raw, names: Names, sources: Sources) -> msgspec.Raw:
+    """`HostConfig.Binds`: each "source:target" or "source:target:options"."""
+    binds = read_texts(raw)
+    return raw if binds is None else piece([_shown_bind(bind, names, sources) for bind in binds])
+
+
+def _shown_bind(bind: str, names: Names, sources: Sources) -> str:
+    source, colon, rest = bind.partition(":")
+    if not colon:
+        return bind
+    shown = sources.get(source, source) if source.startswith("/") else names.volume(source)
+    return f"{shown}:{rest}"
+
+
+def shown_networks(raw: msgspec.Raw, names: Names) -> msgspec.Raw:
+    """`NetworkSettings`: the keys of `Networks` are network names."""
+    settings = read_optional_fields(raw)
+    networks = read_optional_fields(settings["Networks"]) if settings and "Networks" in settings else None
+    if settings is None or networks is None:
+        return raw
+    settings["Networks"] = piece({names.network(name): endpoint for name, endpoint in networks.items()})
+    return piece(settings)

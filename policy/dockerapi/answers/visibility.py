@@ -1,0 +1,66 @@
+"""The questions a filter asks about the user it works for, and the names that user knows things by.
+
+Owns the two seams, `Visibility` and `Names`; leaves the answers to whoever keeps the index of owners.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class UnreadableAnswer(Exception):  # noqa: N818  names what happened, as MalformedRequest does for the other side
+    """The engine's answer has not the expected shape, so nobody can say whose it is: never pass it on, say 502."""
+
+
+class Visibility(Protocol):
+    """What one user may see. Everything not known for certain is False.
+
+    Ids stay answerable for a while after their object is gone, so that its last events still find their reader.
+    """
+
+    def sees_container(self, container_id: str, /) -> bool:
+        """Whether a container is the user's; the id is full, or the 12-digit short form that error texts print."""
+
+    def sees_volume(self, real_name: str, /) -> bool:
+        """Whether a volume, by its name inside dockerd, is the user's or shared."""
+
+    def sees_network(self, network_id: str, /) -> bool:
+        """Whether a network is the user's, shared or predefined; the id is full, or short as in error texts."""
+
+    def owns_network(self, network_id: str, /) -> bool:
+        """Whether a network is the user's own: then its operational details are shown too."""
+
+    def sees_image(self, image_id: str, references: Sequence[str], /) -> bool:
+        """Whether an image may be read, judged by its id ("" if unknown) and the tags it is known to have, if any."""
+
+    def sees_reference(self, reference: str, /) -> bool:
+        """Whether a tag or digest may be shown: private names can stand on content that everybody may read."""
+
+
+class Names(Protocol):
+    """The name a user knows an object by, from its name inside dockerd. The seam for names per user."""
+
+    def container(self, real_name: str, /) -> str: ...
+
+    def network(self, real_name: str, /) -> str: ...
+
+    def volume(self, real_name: str, /) -> str: ...
+
+
+class RealNames:
+    """Names inside dockerd are the names users know."""
+
+    def container(self, real_name: str, /) -> str:
+        return real_name
+
+    def network(self, real_name: str, /) -> str:
+        return real_name
+
+    def volume(self, real_name: str, /) -> str:
+        return real_name
+
+
+REAL_NAMES = RealNames()

@@ -1,0 +1,97 @@
+"""What one actor may do, as numbers and lists: the result of merging the policy file for them.
+
+Owns the shape and the built-in values (used where the file is silent); `policy.compile` fills it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+MIB = 1024**2
+GIB = 1024**3
+
+
+class Role(StrEnum):
+    """Ordered from less to more; `none` may not even ping."""
+
+    NONE = "none"
+    USER = "user"
+    ADMIN = "admin"
+
+
+ROLE_ORDER: tuple[Role, ...] = (Role.NONE, Role.USER, Role.ADMIN)
+
+
+class Handling(StrEnum):
+    """What to do with a wish that is refused but often written without need."""
+
+    DROP = "drop"  # leave it out and say so in the Warnings of the answer
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Numbers per container, except `gpus`, `containers` and `connections`, which count per user."""
+
+    memory_bytes: int = 4 * GIB
+    cpu_millis: int = 2000  # thousandths of a CPU
+    pids: int = 1024
+    shm_bytes: int = 1 * GIB
+    nofile: int = 65536
+    gpus: int = 0  # devices held at once
+    gpus_default: int = 1  # what `--gpus all` means
+    containers: int = 20
+    connections: int = 64
+    wait_seconds: int = 0  # how long a create may wait for a GPU
+    log_bytes: int = 100 * MIB  # all log files of one container together
+    restarts: int = 10  # most retries of a restart policy
+    memlock_bytes: int = -1  # -1: unlimited, which NCCL wants; locked memory still counts in the cgroup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindPath:
+    """A host directory that may be bind mounted, with all below it."""
+
+    path: str  # absolute and clean, or "~" for the actor's home
+    read_only: bool = False
+    setuid_ok: bool = False  # accept a host mount that is not nosuid,nodev
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Where containers may be published on the host."""
+
+    host_ip: str = (
+        "127.0.0.1"  # put where the request names none; the only other address permitted is loopback
+    )
+    first: int = 1024
+    last: int = 65535
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grants:
+    """Everything the rules ask about one actor."""
+
+    role: Role = Role.NONE
+    groups: tuple[str, ...] = ()  # policy groups, sorted
+    limits: Limits = Limits()
+    capabilities: frozenset[str] = frozenset()  # without CAP_, upper case
+    devices: frozenset[str] = frozenset()
+    sysctls: frozenset[str] = frozenset()
+    networks: frozenset[str] = frozenset()  # network modes beyond bridge, none and own networks: "host"
+    registries: frozenset[str] = frozenset()  # host names; "*" = any
+    binds: tuple[BindPath, ...] = ()  # sorted by path; the home is always there
+    ports: tuple[Ports, ...] = (Ports(),)
+    security_opt: Handling = Handling.DROP
+    ipc_host: Handling = Handling.DROP
+    user_socket: str = ""  # the actor's own ds01 socket, mounted where a container asks for Docker's
+
+    @property
+    def admin(self) -> bool:
+        return self.role is Role.ADMIN
+
+    @property
+    def label(self) -> str:
+        """How messages name the origin of a limit."""
+        return f"group {', '.join(self.groups)}" if self.groups else "your account"

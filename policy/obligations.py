@@ -1,0 +1,99 @@
+"""Carry out what a decision obliges to, on the canonical request. Pure: leases and labels are given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from policy import gpus
+from policy.dockerapi.model import Request
+from policy.fields import as_object
+from policy.model import (
+    DeviceUuid,
+    EngineFacts,
+    Json,
+    LeaseGpus,
+    Obligation,
+    SealLabels,
+    SetField,
+    SetQuery,
+)
+from policy.ownership import is_reserved_label
+
+
+def apply(
+    request: Request,
+    obligations: Sequence[Obligation],
+    *,
+    labels: Mapping[str, str],
+    devices: tuple[DeviceUuid, ...],
+    engine: EngineFacts,
+) -> Request:
+    """The request as dockerd may see it.
+
+    Args:
+        labels: the sealed ds01 labels, used where an obligation asks for them.
+        devices: UUIDs of the lease; exactly those are written if LeaseGpus is among the obligations.
+    Raises: ValueError: a lease is obliged and no device given, or the other way round.
+    """
+    leases = [one for one in obligations if isinstance(one, LeaseGpus)]
+    if bool(leases) != bool(devices):
+        raise ValueError("devices are written exactly where a lease is obliged")
+    for obligation in obligations:
+        match obligation:
+            case SetField(path=path, value=value):
+                request = replace(request, body=put(request.body or {}, path, value))
+            case SetQuery(key=key, values=values):
+                request = replace(request, query=_put_query(request.query, key, values))
+            case SealLabels(path=()):
+                request = replace(request, query=_seal_query(request.query, labels))
+            case SealLabels(path=path):
+                request = replace(request, body=_seal(request.body or {}, path, labels))
+            case _:
+                pass  # CheckBind and EnsureVolume are the proxy's deeds; LeaseGpus is written below
+    for lease in leases:
+        # INVARIANT: after every SetField, so that no rule's Env or Runtime undoes the grant.
+        body = gpus.granted(request.body or {}, devices, engine=engine, capabilities=lease.capabilities)
+        request = replace(request, body=body)
+    return request
+
+
+def put(body: Mapping[str, Json], path: tuple[str, ...], value: Json) -> dict[str, Json]:
+    """A copy of `body` with `value` at `path`; None or empty removes the key, since canonical bodies hold neither."""
+    key, rest = path[0], path[1:]
+    if rest:
+        return {**body, key: put(as_object(body.get(key)), rest, value)}
+    if value in (None, [], {}):
+        return {name: kept for name, kept in body.items() if name != key}
+    return {**body, key: value}
+
+
+def get(body: Mapping[str, Json], path: tuple[str, ...]) -> Json:
+    """What is at `path`, None if nothing is."""
+    value: Json = as_object(body).get(path[0])
+    for key in path[1:]:
+        value = as_object(value).get(key)
+    return value
+
+
+def _put_query(
+    query: Mapping[str, tuple[str, ...]], key: str, values: tuple[str, ...]
+) -> dict[str, tuple[str, ...]]:
+    others = {name: kept for name, kept in query.items() if name != key}
+    return {**others, key: values} if values else others
+
+
+def _seal(body: Mapping[str, Json], path: tuple[str, ...], labels: Mapping[str, str]) -> dict[str, Json]:
+    return put(body, path, _sealed(as_object(get(body, path)), labels))
+
+
+def _sealed(asked: Mapping[str, Json], labels: Mapping[str, str]) -> dict[str, Json]:
+    return {**{key: value for key, value in asked.items() if not is_reserved_label(key)}, **labels}
+
+
+def _seal_query(
+    query: Mapping[str, tuple[str, ...]], labels: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    asked = json.loads(query["labels"][0]) if query.get("labels") else {}
+    return _put_query(query, "labels", (json.dumps(_sealed(as_object(asked), labels), sort_keys=True),))

@@ -1,0 +1,62 @@
+"""The classic builder, within the same bounds as a container."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from policy.ask import Ask, Finding
+from policy.dockerapi.model import Operation
+from policy.fields import as_object, shown
+from policy.model import Reason, SetQuery
+
+RULE_ID = "build"
+OPERATIONS = frozenset({Operation.IMAGE_BUILD})
+NEEDS_FACTS = False
+
+PERIOD_US = 100_000
+DROPPED = ("squash", "isolation", "ulimits", "cpusetcpus", "cpusetmems", "cpushares", "cachefrom")
+DENIED = ("remote", "securityopt", "outputs", "session")
+NETWORKS = frozenset({"", "default", "bridge", "none"})
+
+
+def decide(ask: Ask) -> Iterable[Finding]:
+    """Refuse what reaches out of the build; set its memory and CPU."""
+    query = {key: values[0] for key, values in ask.request.query.items() if values}
+    if query.get("version", "1") not in {"", "1"}:
+        yield _refused("version", query["version"], "1, the classic builder", "use DOCKER_BUILDKIT=0")
+    if query.get("networkmode", "") not in NETWORKS:
+        yield _refused("networkmode", query["networkmode"], "default or none", "leave out --network")
+    for key in DENIED:
+        if query.get(key, "") not in {"", "[]", "{}", "null"}:
+            yield _refused(key, query[key], "nothing", "send the build context from your machine")
+    if "BUILDKIT_SYNTAX" in as_object(json.loads(query.get("buildargs", "") or "{}")):
+        yield _refused("buildargs", "BUILDKIT_SYNTAX", "arguments of the Dockerfile", "leave it out")
+    for key in DROPPED:
+        if key in ask.request.query:
+            yield SetQuery(key=key, values=())
+    yield from _bounds(ask, query)
+
+
+def _bounds(ask: Ask, query: dict[str, str]) -> Iterable[Finding]:
+    limits = ask.grants.limits
+    memory = str(_within(query.get("memory", ""), limits.memory_bytes))
+    quota = limits.cpu_millis * PERIOD_US // 1000
+    bounds = {
+        "memory": memory,
+        "memswap": memory,
+        "shmsize": str(_within(query.get("shmsize", ""), limits.shm_bytes)),
+        "cpuperiod": str(PERIOD_US),
+        "cpuquota": str(_within(query.get("cpuquota", ""), max(1000, quota))),
+    }
+    for key, value in bounds.items():
+        yield SetQuery(key=key, values=(value,))
+
+
+def _within(text: str, limit: int) -> int:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else 0
+    return number if 0 < number <= limit else limit
+
+
+def _refused(field: str, asked: str, limit: str, next_step: str) -> Reason:
+    return Reason(rule=RULE_ID, field=field, asked=shown(asked), limit=limit, next_step=next_step)

@@ -1,0 +1,76 @@
+"""User networks are plain bridges: no driver, option or address pool that reaches the host's own network."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+
+from policy.ask import Ask, Finding
+from policy.dockerapi.model import Operation
+from policy.fields import as_bool, as_list, as_object, as_text, shown
+from policy.model import Json, Reason, SetField
+
+RULE_ID = "network_options"
+OPERATIONS = frozenset({Operation.NETWORK_CREATE})
+NEEDS_FACTS = False
+
+OPTIONS = frozenset(
+    {
+        "com.docker.network.driver.mtu",
+        "com.docker.network.bridge.enable_icc",
+        "com.docker.network.bridge.enable_ip_masquerade",
+        "com.docker.network.container_iface_prefix",
+    }
+)
+PRIVATE = tuple(
+    ipaddress.ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+WIDEST_PREFIX = {4: 16, 6: 48}
+PREDEFINED = frozenset({"bridge", "host", "none", "default"})
+
+
+def decide(ask: Ask) -> Iterable[Finding]:
+    """Driver, options, IPAM and swarm fields."""
+    body = ask.body
+    if (name := as_text(body.get("Name"))) in PREDEFINED:
+        yield _refused("Name", name, "names that the engine does not use", "choose another name")
+    if (driver := as_text(body.get("Driver"))) not in {"", "bridge"}:
+        yield _refused("Driver", driver, "bridge", "leave out --driver")
+    for key in as_object(body.get("Options")):
+        if key not in OPTIONS:
+            yield _refused("Options", key, ", ".join(sorted(OPTIONS)), "leave out --opt")
+    yield from _ipam(as_object(body.get("IPAM")))
+    for key in ("Ingress", "ConfigOnly"):
+        if as_bool(body.get(key)):
+            yield _refused(key, "true", "false", "leave it out")
+    if as_object(body.get("ConfigFrom")) or as_text(body.get("Scope")) not in {"", "local"}:
+        yield _refused("Scope", shown(body.get("Scope")), "local", "leave it out")
+    # Engines up to 24 permit two networks of one name unless asked to look.
+    yield SetField(path=("CheckDuplicate",), value=True)
+
+
+def _ipam(ipam: Mapping[str, Json]) -> Iterable[Finding]:
+    if as_text(ipam.get("Driver")) not in {"", "default"} or as_object(ipam.get("Options")):
+        yield _refused(
+            "IPAM.Driver", shown(ipam.get("Driver")), "default", "leave out --ipam-driver and --ipam-opt"
+        )
+    for item in as_list(ipam.get("Config")):
+        config = as_object(item)
+        for key in ("Subnet", "IPRange"):
+            if (text := as_text(config.get(key))) and not _is_private(text):
+                yield _refused(
+                    f"IPAM.Config.{key}", text, "private subnets of at most /16", "leave out --subnet"
+                )
+
+
+def _is_private(text: str) -> bool:
+    try:
+        subnet = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    inside = any(subnet.version == one.version and subnet.subnet_of(one) for one in PRIVATE)  # type: ignore[arg-type]  # versions are equal
+    return inside and subnet.prefixlen >= WIDEST_PREFIX[subnet.version]
+
+
+def _refused(field: str, asked: str, limit: str, next_step: str) -> Reason:
+    return Reason(rule=RULE_ID, field=field, asked=shown(asked), limit=limit, next_step=next_step)

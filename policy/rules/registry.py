@@ -1,0 +1,67 @@
+"""Where images come from and go to: the registries policy lists, and never an address the engine fetches for a user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from policy.ask import Ask, Finding
+from policy.dockerapi.model import Operation
+from policy.fields import as_text, shown
+from policy.model import Reason
+
+RULE_ID = "registry"
+OPERATIONS = frozenset(
+    {
+        Operation.IMAGE_CREATE,
+        Operation.IMAGE_PUSH,
+        Operation.DISTRIBUTION_INSPECT,
+        Operation.SYSTEM_AUTH,
+    }
+)
+NEEDS_FACTS = False
+
+HUB = "docker.io"
+HUB_NAMES = frozenset({"", HUB, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
+
+
+def decide(ask: Ask) -> Iterable[Finding]:
+    """Find the registry that the call would talk to, and look it up."""
+    query = ask.request.query
+    match ask.request.operation:
+        case Operation.SYSTEM_AUTH:
+            address = as_text(ask.body.get("serveraddress")).partition("://")
+            host = (address[2] or address[0]).partition("/")[0]
+            yield from _listed(ask, "serveraddress", host)
+        case Operation.IMAGE_CREATE if source := (query.get("fromSrc") or ("",))[0]:
+            if source != "-":
+                # SECURITY: the daemon itself would fetch the address, from inside the host's network.
+                yield _refused("fromSrc", source, "-, an upload", "download it and use docker import FILE")
+        case Operation.IMAGE_CREATE:
+            yield from _listed(ask, "fromImage", registry_of((query.get("fromImage") or ("",))[0]))
+        case _:
+            yield from _listed(ask, "image", registry_of(ask.request.params.get("image", "")))
+
+
+def registry_of(image: str) -> str:
+    """The host an image name points to, as docker reads it: the first part, if it has a dot or a port."""
+    first, slash, _ = image.partition("/")
+    named = slash and ("." in first or ":" in first or first == "localhost" or first != first.lower())
+    return first if named else HUB
+
+
+def _listed(ask: Ask, field: str, host: str) -> Iterable[Finding]:
+    name = HUB if host in HUB_NAMES else host.lower()
+    listed = ask.grants.registries
+    if name not in listed and not ("*" in listed and not _is_here(name)):
+        permitted = ", ".join(sorted(listed)) or "none"
+        yield _refused(field, name, permitted, "ask the admin to list the registry")
+
+
+def _is_here(name: str) -> bool:
+    """Whether a name is this machine itself, which "*" does not cover: dockerd trusts it without TLS."""
+    host = name.rpartition(":")[0] or name
+    return host in {"localhost", "[::1]", "::1"} or host.startswith("127.") or host.endswith(".localhost")
+
+
+def _refused(field: str, asked: str, limit: str, next_step: str) -> Reason:
+    return Reason(rule=RULE_ID, field=field, asked=shown(asked), limit=limit, next_step=next_step)

@@ -1,0 +1,41 @@
+"""Nothing of a container runs too often or keeps a stop waiting for long: health checks and stop times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from policy.ask import Ask, Finding
+from policy.dockerapi.model import Operation
+from policy.fields import as_int, as_object
+from policy.model import SetField, SetQuery
+
+RULE_ID = "timing"
+OPERATIONS = frozenset({Operation.CONTAINER_CREATE, Operation.CONTAINER_STOP, Operation.CONTAINER_RESTART})
+NEEDS_FACTS = False
+
+SHORTEST_INTERVAL_NS = 5_000_000_000
+LONGEST_STOP_SECONDS = 300
+
+
+def decide(ask: Ask) -> Iterable[Finding]:
+    """Clamp, without refusing."""
+    if ask.request.operation is not Operation.CONTAINER_CREATE:
+        yield from _stop_query(ask)
+        return
+    stop = as_int(ask.body.get("StopTimeout"))
+    if not 0 <= stop <= LONGEST_STOP_SECONDS:
+        yield SetField(path=("StopTimeout",), value=LONGEST_STOP_SECONDS, note="StopTimeout lowered to 300 s")
+    check = as_object(ask.body.get("Healthcheck"))
+    for name in ("Interval", "StartInterval"):
+        if 0 < as_int(check.get(name)) < SHORTEST_INTERVAL_NS:  # 0 means the image's or the engine's own
+            yield SetField(
+                path=("Healthcheck", name), value=SHORTEST_INTERVAL_NS, note=f"{name} raised to 5 s"
+            )
+
+
+def _stop_query(ask: Ask) -> Iterable[Finding]:
+    text = (ask.request.query.get("t") or ("",))[0]
+    if text and not (
+        text.isascii() and text.isdigit() and int(text[:9]) <= LONGEST_STOP_SECONDS and len(text) < 9
+    ):
+        yield SetQuery(key="t", values=(str(LONGEST_STOP_SECONDS),))

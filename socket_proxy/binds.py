@@ -1,0 +1,85 @@
+"""Bind sources at start: dockerd resolves them again then, so ds01 looks again.
+
+This narrows the race between look and mount and does not close it: a path can still be swapped while runc starts
+(docs/threat-model.md).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import msgspec
+
+from policy.compile import Policy
+from policy.dockerapi.model import Operation, Request
+from policy.evaluate import evaluate
+from policy.model import CheckBind, ContainerId, Effect, Facts, Json
+from socket_proxy.engine import Engine
+from socket_proxy.fulfil import look_at
+from socket_proxy.refusals import Refusal, of_decision
+from socket_proxy.transaction import Transaction
+
+_REMEMBERED = 16384
+
+
+class _HostConfig(msgspec.Struct):
+    Binds: list[str] | None = None
+    Mounts: list[dict[str, Json]] | None = None
+
+
+class _Inspected(msgspec.Struct):
+    HostConfig: _HostConfig
+
+
+class Binds:
+    """What each container mounts from the host."""
+
+    def __init__(self, *, engine: Engine, policy: Callable[[], Policy]) -> None:
+        self._engine = engine
+        self._policy = policy
+        self._approved: OrderedDict[ContainerId, tuple[CheckBind, ...]] = OrderedDict()
+
+    def remember(self, container: ContainerId, binds: tuple[CheckBind, ...]) -> None:
+        """Keep what a create let through."""
+        self._approved[container] = binds
+        if len(self._approved) > _REMEMBERED:
+            self._approved.popitem(last=False)
+
+    def forget(self, container: ContainerId) -> None:
+        self._approved.pop(container, None)
+
+    async def recheck(self, transaction: Transaction, container: ContainerId) -> Refusal | None:
+        """Look at every bind source of `container` again, as its owner."""
+        binds = self._approved.get(container) or await self._judge_again(transaction, container)
+        if isinstance(binds, Refusal):
+            return binds
+        self.remember(container, binds)
+        for bind in binds:
+            seen = await look_at(transaction.actor, bind)
+            if isinstance(seen, Refusal):
+                return seen
+            if seen.source != bind.source:
+                return _moved(bind, seen)
+        return None
+
+    async def _judge_again(self, transaction: Transaction, container: ContainerId) -> tuple[CheckBind, ...] | Refusal:
+        """A container from before this process: its mounts go through today's rules, as in a create."""
+        answer = await self._engine.ask(Operation.CONTAINER_INSPECT, params={"container": container})
+        host = msgspec.json.decode(answer, type=_Inspected).HostConfig
+        body: dict[str, Json] = {"HostConfig": {"Binds": [*(host.Binds or ())], "Mounts": [*(host.Mounts or ())]}}
+        create = Request(operation=Operation.CONTAINER_CREATE, version=self._engine.version, body=body)
+        decision = evaluate(self._policy(), transaction.actor, create, Facts(engine=transaction.facts.engine))
+        if decision.effect is not Effect.ALLOW:
+            return of_decision(decision, transaction.request_id)
+        return tuple(item for item in decision.obligations if isinstance(item, CheckBind))
+
+
+def _moved(bind: CheckBind, now: CheckBind) -> Refusal:
+    return Refusal(
+        status=403,
+        message=f"ds01: {bind.field}={bind.source} is not permitted: it leads to {now.source} now (rule bind_mounts); "
+        "create the container again with the path it should have",
+        rules=("bind_mounts",),
+    )
+

@@ -1,0 +1,58 @@
+"""The canary: a raw request on the engine socket must be denied, or the second gate is open.
+
+dockerd drops an AuthZ plugin silently on some reloads (authz.md section 4). So once a minute ds01 asks the engine without a
+stamp and expects the plugin's refusal; anything else closes the doors until it is right again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from http1.client import Pool
+from http1.errors import UpstreamLost, UpstreamUnavailable
+from observability import events
+from observability.logging import log
+
+_EVERY_SECONDS = 60
+_AGAIN_SECONDS = 1
+_ANSWER_SECONDS = 5
+_BODY_BYTES = 65536
+
+
+class Canary:
+    """Watches that the plugin is in dockerd's path."""
+
+    def __init__(self, engine_socket: str) -> None:
+        self._pool = Pool(engine_socket)
+        self.singing = False  # False until the first good answer: nothing is forwarded before
+        self.wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Probe until cancelled."""
+        while True:
+            denied = await self.probe()
+            if denied != self.singing or not denied:
+                self._tell(denied=denied)
+            self.singing = denied
+            self.wake.clear()
+            try:
+                await asyncio.wait_for(self.wake.wait(), _EVERY_SECONDS if denied else _AGAIN_SECONDS)
+            except TimeoutError:
+                continue
+
+    @staticmethod
+    def _tell(*, denied: bool) -> None:
+        if denied:
+            log(events.CANARY_PASSED, status=403)
+        else:
+            log(events.CANARY_FAILED, status=None, problem="an unstamped request was not denied by the plugin")
+
+    async def probe(self) -> bool:
+        """True when dockerd refused an unstamped request in the plugin's words."""
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                response = await self._pool.request("GET", "/v1.41/version", (), body=None)
+                body = await response.read(_BODY_BYTES)
+        except (UpstreamLost, UpstreamUnavailable, TimeoutError):
+            return False
+        return response.head.status == 403 and b"authorization denied by plugin" in body and b"ds01" in body

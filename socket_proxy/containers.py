@@ -1,0 +1,192 @@
+"""Container operations that change who owns what: create, start, rename, remove, exec create."""
+
+from __future__ import annotations
+
+import msgspec
+
+from http1.writer import forwardable
+from observability import events
+from observability.logging import log
+from policy.dockerapi import responses
+from policy.dockerapi.model import Operation
+from policy.model import ContainerId, Kind, LeaseId
+from socket_proxy.answers import ANSWER_BYTES, Answers
+from socket_proxy.binds import Binds
+from socket_proxy.engine import Engine, EngineError
+from socket_proxy.index import Entry, Index
+from socket_proxy.ports import Leaser, LeaseRefused
+from socket_proxy.refusals import Refusal, Unavailable
+from socket_proxy.settle import Settlements
+from socket_proxy.transaction import Handler, Transaction
+
+
+
+class _Created(msgspec.Struct):
+    Id: str
+    Warnings: list[str] | None = None
+
+
+class _Inspected(msgspec.Struct):
+    Name: str
+
+
+class Containers:
+    """Handlers by operation."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        index: Index,
+        leaser: Leaser,
+        answers: Answers,
+        binds: Binds,
+        settlements: Settlements,
+    ) -> None:
+        self._engine = engine
+        self._index = index
+        self._leaser = leaser
+        self._answers = answers
+        self._binds = binds
+        self._settlements = settlements
+        self.by_operation: dict[Operation, Handler] = {
+            Operation.CONTAINER_CREATE: self.create,
+            Operation.CONTAINER_START: self.start,
+            Operation.CONTAINER_RESTART: self.start,
+            Operation.CONTAINER_RENAME: self.rename,
+            Operation.CONTAINER_DELETE: self.delete,
+            Operation.CONTAINER_EXEC: self.exec_create,
+        }
+
+    async def create(self, transaction: Transaction) -> Refusal | None:
+        """Send the create; confirm its lease when the container exists, release it when it does not.
+
+        INVARIANT: a lease is released only when no container can carry it. Where that is not certain (the engine went
+        away in between) it stays pending and `Settlements` finds out.
+        """
+        lease = transaction.fulfilled.lease
+        try:
+            response = await self._answers.send(transaction, outlives_client=True)
+            body = await response.read(ANSWER_BYTES)
+        except BaseException:
+            if lease:
+                self._settlements.later(lease)
+            raise
+        if response.head.status != 201:
+            if lease:
+                await self.release(lease, "the engine refused the create")
+            await self._answers.give_error(transaction, response, body)
+            return None
+        created = msgspec.json.decode(body, type=_Created)
+        container = ContainerId(created.Id)
+        await self._created(transaction, container)
+        if lease:
+            await self._confirm(lease, container, transaction)
+        answer = responses.container_create(body, self._answers.sees(transaction), warnings=transaction.notes)
+        await transaction.exchange.respond(201, forwardable(response.head.headers), answer)
+        return None
+
+    async def _created(self, transaction: Transaction, container: ContainerId) -> None:
+        actor = transaction.actor
+        name = next(iter(transaction.request.query.get("name", ())), "")
+        self._index.put(
+            Entry(
+                kind=Kind.CONTAINER,
+                id=container,
+                name=name,
+                owner=actor.uid,
+                lease=transaction.fulfilled.lease,
+            )
+        )
+        self._binds.remember(container, transaction.fulfilled.binds)
+        if not name:
+            await self._learn_name(container)
+
+    async def _learn_name(self, container: ContainerId) -> None:
+        """The name that dockerd chose."""
+        try:
+            answer = await self._engine.ask(Operation.CONTAINER_INSPECT, params={"container": container})
+        except EngineError:
+            return  # removed already (--rm): its events take it out of the index
+        inspected = msgspec.json.decode(answer, type=_Inspected)
+        self._index.rename(Kind.CONTAINER, container, inspected.Name.removeprefix("/"))
+
+    async def start(self, transaction: Transaction) -> Refusal | None:
+        """Start and restart: dockerd resolves devices and bind sources now, so both are looked at again."""
+        container = transaction.request.params["container"]
+        entry = self._index.get(Kind.CONTAINER, container)
+        if entry is not None and entry.lease is not None:
+            refusal = await self._lease_refusal(entry.lease, ContainerId(container))
+            if refusal is not None:
+                return refusal
+        refusal = await self._binds.recheck(transaction, ContainerId(container))
+        if refusal is not None:
+            return refusal
+        return await self._answers.relay(transaction)
+
+    async def _lease_refusal(self, lease_id: LeaseId, container: ContainerId) -> Refusal | None:
+        lease = await self._leaser.fetch(lease_id)
+        if isinstance(lease, LeaseRefused) and lease.status == 503:
+            return Refusal(status=503, message=lease.message, rules=("gpu_lease",))
+        if isinstance(lease, LeaseRefused) or lease.state != "active" or lease.container != container:
+            return Refusal(
+                status=409,
+                message=f"ds01: the GPU lease {lease_id} of this container has ended (rule gpu_lease); "
+                "create the container again to get a new one",
+                rules=("gpu_lease",),
+            )
+        return None
+
+    async def rename(self, transaction: Transaction) -> Refusal | None:
+        response = await self._answers.send(transaction)
+        if response.head.status < 300:
+            name = transaction.request.query["name"][0].removeprefix("/")
+            self._index.rename(Kind.CONTAINER, transaction.request.params["container"], name)
+        return await self._answers.relay_response(transaction, response)
+
+    async def delete(self, transaction: Transaction) -> Refusal | None:
+        response = await self._answers.send(transaction)
+        if response.head.status == 204:
+            await self.forget(transaction.request.params["container"])
+        return await self._answers.relay_response(transaction, response)
+
+    async def forget(self, container: str) -> None:
+        """The container is gone: so are its entry and its lease."""
+        entry = self._index.drop(Kind.CONTAINER, container)
+        self._binds.forget(ContainerId(container))
+        if entry is not None and entry.lease is not None:
+            await self.release(entry.lease, "container removed")
+
+    async def exec_create(self, transaction: Transaction) -> Refusal | None:
+        response = await self._answers.send(transaction)
+        if response.head.status >= 300:
+            return await self._answers.error(transaction, response)
+        body = await response.read(ANSWER_BYTES)
+        exec_id = msgspec.json.decode(body, type=_Created).Id
+        self._index.remember_exec(exec_id, transaction.request.params["container"])
+        await transaction.exchange.respond(response.head.status, forwardable(response.head.headers), body)
+        return None
+
+    async def _confirm(self, lease: LeaseId, container: ContainerId, transaction: Transaction) -> None:
+        try:
+            await self._leaser.confirm(lease, container)
+        except Unavailable as error:
+            # The container carries the lease in a sealed label: reconciliation confirms it.
+            log(events.LEASE_UNSETTLED, lease=lease, problem=str(error))
+        else:
+            log(
+                events.LEASE_GRANTED,
+                lease=lease,
+                uid=transaction.actor.uid,
+                devices=list(transaction.fulfilled.devices),
+            )
+
+    async def release(self, lease: LeaseId, reason: str) -> None:
+        """Give a lease back; if the allocator cannot be told now, later."""
+        try:
+            await self._leaser.release(lease, reason)
+        except Unavailable as error:
+            self._settlements.later(lease)
+            log(events.LEASE_UNSETTLED, lease=lease, problem=str(error))
+        else:
+            log(events.LEASE_RELEASED, lease=lease, uid=None, reason=reason)

@@ -1,0 +1,79 @@
+"""What ds01 must know of an engine before it serves anybody: versions, cgroup driver, how GPUs are handed over."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from http1.errors import UpstreamLost, UpstreamUnavailable
+from observability import events
+from observability.logging import log
+from policy.dockerapi.model import Operation
+from policy.model import EngineFacts
+from socket_proxy.engine import Engine, EngineError
+
+_FIRST_TRIES = ((1, 41), (1, 44), (1, 24))  # one of them is between every engine's minimum and maximum
+_RETRY_SECONDS = 0.5
+_CDI_BY_DEFAULT = (1, 50)  # Engine 28.2, gpu.md 3.1
+
+
+class _Version(msgspec.Struct):
+    Version: str
+    ApiVersion: str
+    MinAPIVersion: str = "1.12"
+
+
+class _Info(msgspec.Struct):
+    CgroupDriver: str = "cgroupfs"
+    CgroupVersion: str = "1"
+    CDISpecDirs: list[str] | None = None
+
+
+async def wait_for_engine(engine: Engine, engine_id: str, gpu_path: str) -> EngineFacts:
+    """Ask until the engine answers; also sets the version that ds01's own calls use."""
+    told = False
+    while True:
+        try:
+            return await discover(engine, engine_id, gpu_path)
+        except (UpstreamLost, UpstreamUnavailable, EngineError, msgspec.MsgspecError) as error:
+            if not told:
+                log(events.UPSTREAM_LOST, upstream="engine", problem=str(error))
+            told = True
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def discover(engine: Engine, engine_id: str, gpu_path: str) -> EngineFacts:
+    """Ask the engine who it is. Raises: EngineError, UpstreamLost, UpstreamUnavailable, msgspec.MsgspecError."""
+    version = msgspec.json.decode(await _first_answer(engine), type=_Version)
+    api_version = _pair(version.ApiVersion)
+    engine.version = min(api_version, (1, 51))
+    info = msgspec.json.decode(await engine.ask(Operation.SYSTEM_INFO), type=_Info)
+    if gpu_path == "auto":
+        gpu_path = "cdi" if api_version >= _CDI_BY_DEFAULT and info.CDISpecDirs else "hook"
+    return EngineFacts(
+        engine_id=engine_id,
+        version=version.Version,
+        api_version=api_version,
+        min_api_version=_pair(version.MinAPIVersion),
+        cgroup_driver=info.CgroupDriver,
+        cgroup_version=int(info.CgroupVersion),
+        gpu_path=gpu_path,
+    )
+
+
+async def _first_answer(engine: Engine) -> bytes:
+    refused: EngineError | None = None
+    for engine.version in _FIRST_TRIES:
+        try:
+            return await engine.ask(Operation.SYSTEM_VERSION)
+        except EngineError as error:
+            if error.status != 400:
+                raise
+            refused = error
+    raise refused or EngineError(400, b"no API version fits")
+
+
+def _pair(text: str) -> tuple[int, int]:
+    major, _, minor = text.partition(".")
+    return int(major), int(minor)

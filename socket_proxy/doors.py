@@ -1,0 +1,77 @@
+"""The listening sockets: one for each user, the front door for everybody, one for root.
+
+A connection's actor is found once, at its first request, and stays: credentials are those of connect(2).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from host import listener
+from host.tree import Tree
+from host.users import look_up_name
+from http1.server import Exchange, Listener, Server
+from observability import events
+from observability.logging import log
+from policy.model import Actor, Door, Uid
+from socket_proxy.identity import DoorTo, Identities, UnknownPeer
+from socket_proxy.local import PREFIX, Local
+from socket_proxy.pipeline import JSON, Pipeline
+from socket_proxy.refusals import Refusal
+
+_SOCKET_DIRECTORY_MODE = 0o711
+
+
+class Doors:
+    """Opens and serves the sockets."""
+
+    def __init__(
+        self, *, server: Server, tree: Tree, identities: Identities, pipeline: Pipeline, local: Local
+    ) -> None:
+        self._server = server
+        self._tree = tree
+        self._identities = identities
+        self._pipeline = pipeline
+        self._local = local
+        self._open: dict[Path, Listener] = {}
+
+    async def open_front(self) -> None:
+        """Everybody may connect; the peer's credentials decide who it is."""
+        await self._listen(self._tree.front_door, DoorTo(door=Door.FRONT), mode=0o666, owner=None)
+
+    async def open_admin(self) -> None:
+        await self._listen(self._tree.admin_socket, DoorTo(door=Door.ADMIN), mode=0o600, owner=None)
+
+    async def open_user(self, name: str) -> None:
+        """The user's own socket. A name without an account is logged and left out."""
+        account = look_up_name(name)
+        if account is None:
+            log(events.PEER_REFUSED, uid=None, pid=None, door="user", problem=f"daemon.yaml names {name}: no such account")
+            return
+        path = self._tree.user_socket(name)
+        path.parent.parent.mkdir(mode=_SOCKET_DIRECTORY_MODE, exist_ok=True)
+        path.parent.mkdir(mode=_SOCKET_DIRECTORY_MODE, exist_ok=True)
+        entrance = DoorTo(door=Door.USER, owner=Uid(account.uid))
+        await self._listen(path, entrance, mode=0o600, owner=(account.uid, account.gid))
+
+    async def _listen(self, path: Path, entrance: DoorTo, *, mode: int, owner: tuple[int, int] | None) -> None:
+        async def handle(exchange: Exchange) -> None:
+            await self._handle(exchange, entrance)
+
+        listening = listener.listen(path, mode=mode, owner=owner)
+        self._open[path] = await self._server.listen(listening, handle)
+
+    async def _handle(self, exchange: Exchange, entrance: DoorTo) -> None:
+        actor = exchange.context
+        if not isinstance(actor, Actor):
+            try:
+                actor = exchange.context = await self._identities.of(exchange.peer, entrance)
+            except UnknownPeer as refused:
+                log(events.PEER_REFUSED, uid=None, pid=None, door=entrance.door, problem=str(refused))
+                refusal = Refusal(status=403, message=f"ds01: {refused} (rule identity)", rules=("identity",))
+                await exchange.respond(refusal.status, JSON, refusal.body())
+                return
+        if exchange.head.target.startswith(PREFIX):
+            await self._local.answer(exchange, actor)
+        else:
+            await self._pipeline.handle(exchange, actor)

@@ -1,0 +1,210 @@
+"""Images: one store for everybody, with tags that have owners.
+
+Every local image is readable by all; a tag belongs to whoever made it first through ds01, and moving or removing another's
+is refused by the rules before this module is asked. Here the record is kept.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+import tempfile
+from collections.abc import AsyncIterator
+from typing import IO
+
+import msgspec
+
+from http1.writer import forwardable
+from policy.dockerapi.model import Operation, Request
+from policy.model import Uid
+from socket_proxy.answers import ANSWER_BYTES, Answers
+from socket_proxy.engine import Engine
+from socket_proxy.facts import normal_tag
+from socket_proxy.records import Records
+from socket_proxy.refusals import Refusal
+from socket_proxy.transaction import Handler, Transaction
+
+_SPOOL_BYTES = 64 * 1024 * 1024 * 1024
+_PIECE_BYTES = 1024 * 1024
+_MANIFEST_BYTES = 16 * 1024 * 1024
+_NAMING_MEMBERS = ("manifest.json", "repositories", "index.json")
+_BUILT = re.compile(rb'"aux":\{"ID":"(sha256:[0-9a-f]{64})"\}|Successfully built ([0-9a-f]{12})')
+_TAIL_BYTES = 256
+
+
+class _Committed(msgspec.Struct):
+    Id: str
+
+
+class Images:
+    """Handlers by operation."""
+
+    def __init__(self, *, engine: Engine, records: Records, answers: Answers) -> None:
+        self._engine = engine
+        self._records = records
+        self._answers = answers
+        self.by_operation: dict[Operation, Handler] = {
+            Operation.IMAGE_TAG: self.tag,
+            Operation.IMAGE_CREATE: self.create,
+            Operation.IMAGE_COMMIT: self.commit,
+            Operation.IMAGE_BUILD: self.build,
+            Operation.IMAGE_LOAD: self.load,
+            Operation.IMAGE_DELETE: self.delete,
+        }
+
+    def _claim(self, transaction: Transaction, *tags: str) -> None:
+        for tag in tags:
+            self._records.claim_tag(normal_tag(tag), transaction.actor.uid)
+
+    async def tag(self, transaction: Transaction) -> Refusal | None:
+        response = await self._answers.send(transaction)
+        if response.head.status == 201:
+            self._claim(transaction, _repo_tag(transaction.asked, "repo", "tag"))
+        return await self._answers.relay_response(transaction, response)
+
+    async def create(self, transaction: Transaction) -> Refusal | None:
+        """Pull or import. A pulled tag that nobody owned stays nobody's: it is everybody's to use and to pull again."""
+        response = await self._answers.send(transaction)
+        imported = "fromSrc" in transaction.asked.query
+        refusal = await self._answers.relay_response(transaction, response)
+        repo = _first(transaction.asked, "repo")
+        if imported and repo and response.head.status == 200 and not transaction.everything:
+            self._claim(transaction, _repo_tag(transaction.asked, "repo", "tag"))
+        return refusal
+
+    async def commit(self, transaction: Transaction) -> Refusal | None:
+        response = await self._answers.send(transaction)
+        if response.head.status != 201:
+            return await self._answers.relay_response(transaction, response)
+        body = await response.read(ANSWER_BYTES)
+        self._records.claim_image(msgspec.json.decode(body, type=_Committed).Id, transaction.actor.uid)
+        if _first(transaction.asked, "repo"):
+            self._claim(transaction, _repo_tag(transaction.asked, "repo", "tag"))
+        await transaction.exchange.respond(201, forwardable(response.head.headers), body)
+        return None
+
+    async def build(self, transaction: Transaction) -> Refusal | None:
+        """Relay the builder's words, and take from them which image came out."""
+        response = await self._answers.send(transaction)
+        if response.head.status != 200:
+            return await self._answers.relay_response(transaction, response)
+        exchange = transaction.exchange
+        exchange.start_response(200, forwardable(response.head.headers))
+        built, tail = None, b""
+        async for chunk in response.body():
+            tail += chunk
+            for match in _BUILT.finditer(tail):
+                built = match[1].decode() if match[1] else built
+            tail = tail[-_TAIL_BYTES:]
+            await exchange.write(chunk)
+        if built is not None:
+            self._records.claim_image(built, transaction.actor.uid)
+            self._claim(transaction, *transaction.asked.query.get("t", ()))
+        await exchange.end()
+        return None
+
+    async def delete(self, transaction: Transaction) -> Refusal | None:
+        response = await self._answers.send(transaction)
+        if response.head.status != 200:
+            return await self._answers.relay_response(transaction, response)
+        body = await response.read(ANSWER_BYTES)
+        for item in msgspec.json.decode(body, type=list[dict[str, str]]):
+            if "Untagged" in item:
+                self._records.drop_tag(item["Untagged"])
+            if "Deleted" in item:
+                self._records.drop_image(item["Deleted"])
+        await transaction.exchange.respond(200, forwardable(response.head.headers), body)
+        return None
+
+    async def load(self, transaction: Transaction) -> Refusal | None:
+        """Spool the tar, read which tags it brings, decide, forward.
+
+        SECURITY: dockerd moves any tag a tar names; the names often stand in the last member, so nothing can be
+        forwarded before all of it was seen (engine-api.md section 4).
+        """
+        with tempfile.TemporaryFile() as spool:
+            async for piece in transaction.exchange.body():
+                if spool.tell() + len(piece) > _SPOOL_BYTES:
+                    return Refusal(
+                        status=413,
+                        message="ds01: the image tar is over 64 GiB (rule image_tags); load fewer images at once",
+                        rules=("image_tags",),
+                    )
+                spool.write(piece)
+            tags = _tags_in(spool)
+            if isinstance(tags, Refusal):
+                return tags
+            refusal = self._foreign(tags, transaction)
+            if refusal is not None:
+                return refusal
+            spool.seek(0)
+            response = await self._engine.send(
+                transaction.request, uid=transaction.actor.uid, upload=_pieces(spool)
+            )
+            if response.head.status == 200 and not transaction.everything:
+                self._claim(transaction, *tags)
+            return await self._answers.relay_response(transaction, response)
+
+    def _foreign(self, tags: tuple[str, ...], transaction: Transaction) -> Refusal | None:
+        for tag in tags:
+            owner = self._records.tag_owner(normal_tag(tag))
+            if owner not in (None, transaction.actor.uid) and not transaction.everything:
+                return Refusal(
+                    status=403,
+                    message=f"ds01: the tar would move the tag {tag}, which is another user's (rule image_tags); "
+                    "save it under a name of your own",
+                    rules=("image_tags",),
+                )
+        return None
+
+
+def _first(request: Request, key: str) -> str:
+    return next(iter(request.query.get(key, ())), "")
+
+
+def _repo_tag(request: Request, repo_key: str, tag_key: str) -> str:
+    repo, tag = _first(request, repo_key), _first(request, tag_key)
+    return f"{repo}:{tag}" if tag else repo
+
+
+async def _pieces(spool: IO[bytes]) -> AsyncIterator[bytes]:
+    while piece := spool.read(_PIECE_BYTES):
+        yield piece
+
+
+def _tags_in(spool: IO[bytes]) -> tuple[str, ...] | Refusal:
+    """Every tag that `docker load` of this tar would write."""
+    spool.seek(0)
+    tags: list[str] = []
+    try:
+        with tarfile.open(fileobj=spool, mode="r:*") as archive:
+            for member in archive:
+                if member.name.removeprefix("./") in _NAMING_MEMBERS:
+                    if not member.isreg() or member.size > _MANIFEST_BYTES:
+                        return _unreadable("a manifest that is no plain file, or is too large")
+                    content = archive.extractfile(member)
+                    tags += _named(member.name, (content or io.BytesIO()).read())
+    except (tarfile.TarError, OSError, EOFError, ValueError, TypeError, AttributeError, KeyError) as error:
+        return _unreadable(type(error).__name__)
+    return tuple(tags)
+
+
+def _named(member: str, content: bytes) -> list[str]:
+    document = json.loads(content)
+    if member.endswith("manifest.json"):
+        return [str(tag) for image in document for tag in image.get("RepoTags") or ()]
+    if member.endswith("repositories"):
+        return [f"{repo}:{tag}" for repo, tags in document.items() for tag in tags]
+    names = [(manifest.get("annotations") or {}) for manifest in document.get("manifests") or ()]
+    keys = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
+    return [str(each[key]) for each in names for key in keys if key in each]
+
+
+def _unreadable(why: str) -> Refusal:
+    return Refusal(
+        status=400,
+        message=f"ds01: the image tar cannot be read ({why}; rule image_tags); make it with docker save",
+        rules=("image_tags",),
+    )

@@ -1,0 +1,171 @@
+"""Who owns which container, network and volume: ds01's picture of the engine, held in memory.
+
+The truth is in the engine (sealed labels); the index is built from its lists at start, kept by its events and by ds01's
+own answers. An id never changes hands, so an entry can be late but never wrong: what it cannot know is absent.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from policy.model import Kind, LeaseId, ObjectFact, Uid
+
+_PREDEFINED_NETWORKS = frozenset({"bridge", "host", "none"})
+_REMEMBERED = 4096  # destroyed objects whose last events may still be on their way to users
+_EXECS = 65536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One object as the index knows it. `owner` None: nobody's that ds01 can prove."""
+
+    kind: Kind
+    id: str
+    name: str
+    owner: Uid | None
+    lease: LeaseId | None = None
+    shared: bool = False
+
+    def fact(self) -> ObjectFact:
+        return ObjectFact(
+            kind=self.kind, id=self.id, owner=self.owner, shared=self.shared, name=self.name, lease=self.lease
+        )
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """All objects of one kind, by id, by name and in id order (for prefixes)."""
+
+    by_id: dict[str, Entry] = field(default_factory=dict)
+    ids_by_name: dict[str, set[str]] = field(default_factory=dict)
+    ids_by_owner: dict[Uid | None, list[str]] = field(default_factory=dict)  # sorted
+    gone: OrderedDict[str, Entry] = field(default_factory=OrderedDict)
+
+    def put(self, entry: Entry) -> None:
+        self.drop(entry.id)
+        self.gone.pop(entry.id, None)
+        self.by_id[entry.id] = entry
+        self.ids_by_name.setdefault(entry.name, set()).add(entry.id)
+        insort(self.ids_by_owner.setdefault(entry.owner, []), entry.id)
+
+    def drop(self, object_id: str) -> Entry | None:
+        entry = self.by_id.pop(object_id, None)
+        if entry is None:
+            return None
+        names = self.ids_by_name[entry.name]
+        names.discard(object_id)
+        if not names:
+            del self.ids_by_name[entry.name]
+        owned = self.ids_by_owner[entry.owner]
+        del owned[bisect_left(owned, object_id)]
+        if not owned:
+            del self.ids_by_owner[entry.owner]
+        self.gone[object_id] = entry
+        if len(self.gone) > _REMEMBERED:
+            self.gone.popitem(last=False)
+        return entry
+
+    def with_prefix(self, owner: Uid | None, prefix: str) -> list[str]:
+        """At most two ids of one owner that start with `prefix`: two are already ambiguous."""
+        owned = self.ids_by_owner.get(owner, [])
+        at = bisect_left(owned, prefix)
+        return [object_id for object_id in owned[at : at + 2] if object_id.startswith(prefix)]
+
+
+class Index:
+    """Lookups by full id, and by the references users write, among what a user may see."""
+
+    def __init__(self) -> None:
+        self._shelves = {kind: _Shelf() for kind in (Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME)}
+        self._execs: OrderedDict[str, str] = OrderedDict()
+
+    def put(self, entry: Entry) -> None:
+        """Add or replace one object."""
+        if entry.kind is Kind.NETWORK and entry.name in _PREDEFINED_NETWORKS and entry.owner is None:
+            entry = replace(entry, shared=True)
+        self._shelves[entry.kind].put(entry)
+
+    def drop(self, kind: Kind, object_id: str) -> Entry | None:
+        """Take an object out; it stays known to `seen` for a while, for its last events."""
+        return self._shelves[kind].drop(object_id)
+
+    def rename(self, kind: Kind, object_id: str, name: str) -> None:
+        entry = self._shelves[kind].by_id.get(object_id)
+        if entry is not None:
+            self.put(replace(entry, name=name))
+
+    def replace_all(self, kind: Kind, entries: list[Entry]) -> tuple[Entry, ...]:
+        """Make the shelf hold exactly `entries`; returns what vanished."""
+        kept = {entry.id for entry in entries}
+        vanished = tuple(entry for entry in self.all(kind) if entry.id not in kept)
+        for entry in vanished:
+            self.drop(kind, entry.id)
+        for entry in entries:
+            self.put(entry)
+        return vanished
+
+    def get(self, kind: Kind, object_id: str) -> Entry | None:
+        return self._shelves[kind].by_id.get(object_id)
+
+    def seen(self, kind: Kind, object_id: str) -> Entry | None:
+        """Like `get`, but also objects that are gone since not long ago."""
+        shelf = self._shelves[kind]
+        return shelf.by_id.get(object_id) or shelf.gone.get(object_id)
+
+    def all(self, kind: Kind) -> Iterator[Entry]:
+        return iter(tuple(self._shelves[kind].by_id.values()))
+
+    def count(self, kind: Kind, owner: Uid) -> int:
+        return len(self._shelves[kind].ids_by_owner.get(owner, ()))
+
+    def owned(self, kind: Kind, owner: Uid) -> list[Entry]:
+        shelf = self._shelves[kind]
+        return [shelf.by_id[object_id] for object_id in shelf.ids_by_owner.get(owner, ())]
+
+    def find(self, kind: Kind, text: str, uid: Uid, *, everything: bool) -> Entry | None:
+        """What `text` means to this user, or None: absent, another's, or ambiguous.
+
+        The order is dockerd's: full id, exact name, unique id prefix (a volume has a name only). It is applied to the
+        user's own objects first and to shared ones after, so that nobody else's name can capture a reference.
+
+        Args:
+            text: as the client wrote it; a container name may start with a slash.
+            everything: the user sees all objects (role admin).
+        """
+        text = text.removeprefix("/") if kind is Kind.CONTAINER else text
+        shelf = self._shelves[kind]
+        own = self._among(shelf, kind, text, owner=uid)
+        if own is not None or (not everything and kind is not Kind.NETWORK):
+            return own
+        owners = [owner for owner in shelf.ids_by_owner if owner != uid] if everything else [None]
+        matches = [found for owner in owners if (found := self._among(shelf, kind, text, owner=owner)) is not None]
+        exact = [found for found in matches if text in (found.id, found.name)]
+        candidates = exact or matches
+        if len(candidates) != 1 or not (everything or candidates[0].shared):
+            return None
+        return candidates[0]
+
+    @staticmethod
+    def _among(shelf: _Shelf, kind: Kind, text: str, *, owner: Uid | None) -> Entry | None:
+        entry = shelf.by_id.get(text)
+        if entry is not None and entry.owner == owner:
+            return entry
+        named = [i for i in shelf.ids_by_name.get(text, ()) if shelf.by_id[i].owner == owner]
+        if len(named) == 1:
+            return shelf.by_id[named[0]]
+        if named or kind is Kind.VOLUME or not text:
+            return None
+        prefixed = shelf.with_prefix(owner, text)
+        return shelf.by_id[prefixed[0]] if len(prefixed) == 1 else None
+
+    def remember_exec(self, exec_id: str, container_id: str) -> None:
+        """An exec belongs to its container; the engine forgets it with the container, ds01 after 65,536 others."""
+        self._execs[exec_id] = container_id
+        if len(self._execs) > _EXECS:
+            self._execs.popitem(last=False)
+
+    def container_of_exec(self, exec_id: str) -> str | None:
+        return self._execs.get(exec_id)

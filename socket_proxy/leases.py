@@ -1,0 +1,132 @@
+"""The allocator's client: leases over its Unix socket (HTTP and JSON, docs/architecture.md)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+
+from policy.model import ContainerId, DeviceUuid, Json, LeaseGpus, LeaseId, RequestId, Uid
+from socket_proxy.ports import Held, Lease, LeaseRefused
+from socket_proxy.refusals import Unavailable
+
+_CONNECT_SECONDS = 2
+_ANSWER_SECONDS = 10
+
+
+class AllocatorClient:
+    """One session with the allocator; its id tells the allocator which pending leases are still ours."""
+
+    def __init__(self, socket: Path) -> None:
+        self.session = secrets.token_hex(8)
+        self._http = aiohttp.ClientSession(
+            base_url="http://allocator",
+            connector=aiohttp.UnixConnector(path=str(socket)),
+            timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS, sock_connect=_CONNECT_SECONDS),
+        )
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def reserve(self, *, uid: Uid, name: str, want: LeaseGpus, request_id: RequestId) -> Lease | LeaseRefused:
+        """Ask for devices; waits as long as `want.wait_seconds` and no longer than the allocator."""
+        body: dict[str, Json] = {
+            "owner_uid": uid,
+            "owner_name": name,
+            "limit": want.limit,
+            "wait_seconds": want.wait_seconds,
+            "request_id": request_id,
+            "session": self.session,
+        }
+        if want.count is not None:
+            body["count"] = want.count
+        else:
+            body["device_ids"] = list(want.device_ids)
+        try:
+            status, answer = await self._call("POST", "/v1/leases", body, seconds=want.wait_seconds + _ANSWER_SECONDS)
+        except Unavailable as error:
+            return LeaseRefused(status=503, message=f"ds01: no GPU can be leased: {error}")
+        return _lease(answer) if status == 201 else _refused(status, answer)
+
+    async def confirm(self, lease: LeaseId, container: ContainerId) -> None:
+        """Raises: Unavailable: not confirmed; reconciliation does it from the container's label."""
+        await self._settled("confirm", lease, {"container_id": container})
+
+    async def release(self, lease: LeaseId, reason: str) -> None:
+        """Raises: Unavailable: not released; reconciliation does it once no container carries the lease."""
+        await self._settled("release", lease, {"reason": reason})
+
+    async def fetch(self, lease: LeaseId) -> Lease | LeaseRefused:
+        try:
+            status, answer = await self._call("GET", f"/v1/leases/{lease}")
+        except Unavailable as error:
+            return LeaseRefused(status=503, message=f"ds01: the lease of this container cannot be checked: {error}")
+        return _lease(answer) if status == 200 else _refused(status, answer)
+
+    async def report(self, held: tuple[Held, ...]) -> None:
+        """Tell the allocator what dockerd holds, so that it can repair what a crash left."""
+        containers: list[Json] = [
+            {"id": item.container, "lease": item.lease, "owner_uid": item.owner_uid} for item in held
+        ]
+        status, answer = await self._call("POST", "/v1/evidence", {"session": self.session, "containers": containers})
+        if status != 200:
+            raise Unavailable(_refused(status, answer).message)
+
+    async def leases(self, uid: Uid) -> tuple[Lease, ...]:
+        """What one user holds or held. Raises: Unavailable."""
+        status, answer = await self._call("GET", f"/v1/leases?owner_uid={uid}")
+        listed = answer.get("leases")
+        if status != 200 or not isinstance(listed, list):
+            raise Unavailable(_refused(status, answer).message)
+        return tuple(_lease(item) for item in listed if isinstance(item, dict))
+
+    async def health(self) -> Mapping[str, Json]:
+        """How the allocator is. Raises: Unavailable."""
+        return (await self._call("GET", "/v1/health"))[1]
+
+    async def inventory(self) -> Mapping[str, Json]:
+        """Devices as the allocator shows them to its admin."""
+        status, answer = await self._call("GET", "/v1/inventory")
+        if status != 200:
+            raise Unavailable(_refused(status, answer).message)
+        return answer
+
+    async def _settled(self, verb: str, lease: LeaseId, body: dict[str, Json]) -> None:
+        status, answer = await self._call("POST", f"/v1/leases/{lease}/{verb}", body)
+        if status >= 300:
+            raise Unavailable(_refused(status, answer).message)
+
+    async def _call(
+        self, method: str, path: str, body: Json = None, *, seconds: float = _ANSWER_SECONDS
+    ) -> tuple[int, Mapping[str, Json]]:
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_SECONDS)
+        try:
+            async with self._http.request(method, path, json=body, timeout=timeout) as response:
+                answer = await response.json()
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise Unavailable("the GPU allocator does not answer; try again in a moment or tell the admin") from error
+        if not isinstance(answer, dict):
+            raise Unavailable("the GPU allocator gave an unreadable answer; tell the admin")
+        return response.status, answer
+
+
+def _lease(answer: Mapping[str, Json]) -> Lease:
+    match answer:
+        case {"id": str(lease), "owner_uid": int(uid), "state": str(state), "devices": [*devices], **rest}:
+            container = rest.get("container_id")
+            return Lease(
+                id=LeaseId(lease),
+                owner_uid=Uid(uid),
+                state=state,
+                devices=tuple(DeviceUuid(str(device)) for device in devices),
+                container=ContainerId(container) if isinstance(container, str) else None,
+            )
+    raise Unavailable("the GPU allocator gave an unreadable lease; tell the admin")
+
+
+def _refused(status: int, answer: Mapping[str, Json]) -> LeaseRefused:
+    message = answer.get("message")
+    text = message if isinstance(message, str) else "the GPU allocator refused without saying why; tell the admin"
+    return LeaseRefused(status=status if status in (404, 409, 503) else 503, message=text)

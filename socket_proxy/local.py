@@ -1,0 +1,133 @@
+"""What ds01 says of itself on every socket it serves: `GET /ds01/v1/whoami`, `/status`, `/explain/<request id>`.
+
+dockerd has no path of that prefix. The `ds01` command is the client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+
+from http1.server import Exchange
+from policy.compile import Policy
+from policy.grants import Grants, Role
+from policy.model import Actor, EngineFacts, Kind
+from socket_proxy.canary import Canary
+from socket_proxy.facts import FactSource
+from socket_proxy.index import Index
+from socket_proxy.leases import AllocatorClient
+from socket_proxy.refusals import Refusal, Unavailable
+from socket_proxy.trail import Trail
+
+PREFIX = "/ds01/v1/"
+_JSON = (("content-type", "application/json"),)
+
+
+class Local:
+    """Answers about ds01, each to whom it concerns."""
+
+    def __init__(
+        self,
+        *,
+        policy: Callable[[], Policy],
+        index: Index,
+        facts: FactSource,
+        engine_facts: EngineFacts,
+        allocator: AllocatorClient,
+        canary: Canary | None,
+        trail: Trail,
+    ) -> None:
+        self._policy = policy
+        self._index = index
+        self._facts = facts
+        self._engine_facts = engine_facts
+        self._allocator = allocator
+        self._canary = canary
+        self._trail = trail
+
+    async def answer(self, exchange: Exchange, actor: Actor) -> None:
+        """Serve one request below PREFIX."""
+        grants = self._policy().for_actor(actor)
+        found = await self._route(exchange.head.method, exchange.head.target.removeprefix(PREFIX), actor, grants)
+        if isinstance(found, Refusal):
+            await exchange.respond(found.status, _JSON, found.body())
+        else:
+            await exchange.respond(200, _JSON, msgspec.json.encode(found) + b"\n")
+
+    async def _route(self, method: str, path: str, actor: Actor, grants: Grants) -> Mapping[str, Any] | Refusal:
+        if method != "GET":
+            return Refusal(status=405, message="ds01: only GET is served here")
+        match path.split("/"):
+            case ["whoami"]:
+                return await self._whoami(actor, grants)
+            case ["status"]:
+                return await self._status(grants)
+            case ["explain", request_id]:
+                return self._explain(request_id, actor, grants)
+        return Refusal(status=404, message="ds01: there are whoami, status and explain/<request id> here")
+
+    async def _whoami(self, actor: Actor, grants: Grants) -> Mapping[str, Any]:
+        return {
+            "name": actor.name,
+            "uid": actor.uid,
+            "role": grants.role,
+            "groups": sorted(actor.groups),
+            "policy_groups": list(grants.groups),
+            "door": actor.door,
+            "container": actor.peer_container,
+            "limits": asdict(grants.limits),
+            "usage": {
+                "containers": self._index.count(Kind.CONTAINER, actor.uid) if self._facts.ready.is_set() else None,
+                "gpus": await self._gpus_held(actor),
+            },
+        }
+
+    async def _gpus_held(self, actor: Actor) -> int | None:
+        """Devices leased to the actor; None when the allocator cannot say (I10: unknown is not 0)."""
+        try:
+            leases = await self._allocator.leases(actor.uid)
+        except Unavailable:
+            return None
+        return sum(len(lease.devices) for lease in leases if lease.state in ("pending", "active"))
+
+    async def _status(self, grants: Grants) -> Mapping[str, Any]:
+        try:
+            allocator: Mapping[str, Any] = await self._allocator.health()
+        except Unavailable as error:
+            allocator = {"state": "unavailable", "problem": str(error)}
+        status: dict[str, Any] = {
+            "engine": {
+                "state": "ready" if self._facts.ready.is_set() else "unavailable",
+                "version": self._engine_facts.version,
+                "api_version": "{}.{}".format(*self._engine_facts.api_version),
+                "cgroup_driver": self._engine_facts.cgroup_driver,
+            },
+            "authz_plugin": _plugin_state(self._canary),
+            "allocator": allocator,
+            "policy": {"digest": self._policy().digest},
+        }
+        if grants.role is Role.ADMIN:
+            status["objects"] = {str(kind): sum(1 for _ in self._index.all(kind)) for kind in _COUNTED}
+        return status
+
+    def _explain(self, request_id: str, actor: Actor, grants: Grants) -> Mapping[str, Any] | Refusal:
+        uid = None if grants.role is Role.ADMIN else actor.uid
+        record = self._trail.find(request_id, uid=uid)
+        if record is None:
+            return Refusal(
+                status=404,
+                message=f"ds01: no decision {request_id} of yours is on record; the id stands at the end of a denial",
+            )
+        return record
+
+
+_COUNTED = (Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME)
+
+
+def _plugin_state(canary: Canary | None) -> str:
+    if canary is None:
+        return "not required"
+    return "guarding" if canary.singing else "missing"

@@ -1,0 +1,50 @@
+"""What the proxy needs from other rooms, as values in and values out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from policy.model import ContainerId, DeviceUuid, LeaseGpus, LeaseId, RequestId, Uid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A grant of devices. `container` None: the create it is for has not been confirmed."""
+
+    id: LeaseId
+    owner_uid: Uid
+    state: str  # pending, active, released, lost
+    devices: tuple[DeviceUuid, ...]
+    container: ContainerId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRefused:
+    """Why there is no lease. `status` 409: wait or ask for less; 503: the allocator cannot say."""
+
+    status: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A container that carries a lease, as the engine shows it now."""
+
+    container: ContainerId
+    lease: LeaseId
+    owner_uid: Uid
+
+
+class Leaser(Protocol):
+    """The allocator, as the proxy uses it."""
+
+    async def reserve(self, *, uid: Uid, name: str, want: LeaseGpus, request_id: RequestId) -> Lease | LeaseRefused: ...
+
+    async def confirm(self, lease: LeaseId, container: ContainerId) -> None: ...
+
+    async def release(self, lease: LeaseId, reason: str) -> None: ...
+
+    async def fetch(self, lease: LeaseId) -> Lease | LeaseRefused: ...
+
+    async def report(self, held: tuple[Held, ...]) -> None: ...

@@ -1,0 +1,190 @@
+"""Prune: dockerd's own would take everybody's objects, so ds01 removes the caller's, one by one, and builds the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from policy.dockerapi import responses
+from policy.dockerapi.model import Operation
+from policy.model import Kind
+from socket_proxy.containers import Containers
+from socket_proxy.engine import Engine, EngineError
+from socket_proxy.index import Index
+from socket_proxy.records import Records
+from socket_proxy.refusals import Refusal
+from socket_proxy.transaction import Handler, Transaction
+
+_STOPPED = ("created", "exited", "dead")
+_NAMED_VOLUMES_SINCE = (1, 42)  # before, prune took named volumes too (engine-api.md section 2, version shims)
+
+
+class _Container(msgspec.Struct):
+    Id: str
+    SizeRw: int = 0
+
+
+class _Image(msgspec.Struct):
+    Id: str
+    Size: int = 0
+    RepoTags: list[str] | None = None
+    Containers: int = -1
+
+
+class _UsageData(msgspec.Struct):
+    Size: int = -1
+
+
+class _Volume(msgspec.Struct):
+    Name: str
+    UsageData: _UsageData | None = None
+
+
+class _Volumes(msgspec.Struct):
+    Volumes: list[_Volume] | None = None
+
+
+class Prunes:
+    """Handlers by operation."""
+
+    def __init__(
+        self, *, engine: Engine, index: Index, records: Records, containers: Containers
+    ) -> None:
+        self._engine = engine
+        self._index = index
+        self._records = records
+        self._containers = containers
+        self.by_operation: dict[Operation, Handler] = {
+            Operation.CONTAINER_PRUNE: self.prune_containers,
+            Operation.NETWORK_PRUNE: self.prune_networks,
+            Operation.VOLUME_PRUNE: self.prune_volumes,
+            Operation.IMAGE_PRUNE: self.prune_images,
+            Operation.BUILD_PRUNE: self.prune_builds,
+        }
+
+    async def prune_containers(self, transaction: Transaction) -> Refusal | None:
+        filters = _filters(transaction) | {"status": dict.fromkeys(_STOPPED, True)}
+        filters.setdefault("label", {})
+        listed = await self._engine.ask(
+            Operation.CONTAINER_LIST, query={"all": ("1",), "size": ("1",), "filters": _encode(filters)}
+        )
+        removed, reclaimed = [], 0
+        for item in msgspec.json.decode(listed, type=list[_Container]):
+            entry = self._index.get(Kind.CONTAINER, item.Id)
+            if entry is None or entry.owner != transaction.actor.uid:
+                continue
+            if await self._remove(transaction, Operation.CONTAINER_DELETE, {"container": item.Id}):
+                await self._containers.forget(item.Id)
+                removed.append(item.Id)
+                reclaimed += item.SizeRw
+        return await _report(transaction, responses.container_prune(removed, reclaimed_bytes=reclaimed))
+
+    async def prune_networks(self, transaction: Transaction) -> Refusal | None:
+        wanted = await self._matching(transaction, Operation.NETWORK_LIST, Kind.NETWORK)
+        removed = []
+        for entry in self._index.owned(Kind.NETWORK, transaction.actor.uid):
+            # dockerd refuses to remove a network that is in use
+            if entry.id in wanted and await self._remove(
+                transaction, Operation.NETWORK_DELETE, {"network": entry.id}
+            ):
+                self._index.drop(Kind.NETWORK, entry.id)
+                removed.append(entry.name)
+        return await _report(transaction, responses.network_prune(removed))
+
+    async def _matching(self, transaction: Transaction, operation: Operation, kind: Kind) -> frozenset[str]:
+        """Ids that the client's label filters select, and for networks an age (`until`) that only prune knows."""
+        del kind
+        filters = {key: value for key, value in _filters(transaction).items() if key in {"label", "name", "id"}}
+        listed = await self._engine.ask(operation, query={"filters": _encode(filters)} if filters else {})
+        return frozenset(item.Id for item in msgspec.json.decode(listed, type=list[_Container]))
+
+    async def prune_volumes(self, transaction: Transaction) -> Refusal | None:
+        filters = _filters(transaction)
+        every = transaction.asked.version < _NAMED_VOLUMES_SINCE or "true" in filters.pop("all", {})
+        listed = await self._engine.ask(
+            Operation.VOLUME_LIST, query={"filters": _encode({**filters, "dangling": {"true": True}})}
+        )
+        sizes = await self._volume_sizes()
+        removed, reclaimed = [], 0
+        for item in msgspec.json.decode(listed, type=_Volumes).Volumes or ():
+            entry = self._index.get(Kind.VOLUME, item.Name)
+            if entry is None or entry.owner != transaction.actor.uid:
+                continue
+            anonymous = self._records.volume_owner(item.Name) is not None
+            if not (every or anonymous):
+                continue
+            if await self._remove(transaction, Operation.VOLUME_DELETE, {"volume": item.Name}):
+                self._index.drop(Kind.VOLUME, item.Name)
+                self._records.drop_volume(item.Name)
+                removed.append(item.Name)
+                reclaimed += max(0, sizes.get(item.Name, 0))
+        return await _report(transaction, responses.volume_prune(removed, reclaimed_bytes=reclaimed))
+
+    async def _volume_sizes(self) -> Mapping[str, int]:
+        usage = await self._engine.ask(Operation.SYSTEM_DATA_USAGE)
+        volumes = msgspec.json.decode(usage, type=_Volumes).Volumes or ()
+        return {item.Name: item.UsageData.Size for item in volumes if item.UsageData}
+
+    async def prune_images(self, transaction: Transaction) -> Refusal | None:
+        """Own images that no container uses: untagged ones, or with dangling=false all."""
+        filters = _filters(transaction)
+        dangling = not ({"false", "0"} & set(filters.pop("dangling", {})))
+        listed = await self._engine.ask(
+            Operation.IMAGE_LIST, query={"filters": _encode({**filters, "dangling": {str(dangling).lower(): True}})}
+        )
+        report: list[dict[str, str]] = []
+        reclaimed = 0
+        for item in msgspec.json.decode(listed, type=list[_Image]):
+            tags = [tag for tag in item.RepoTags or () if tag != "<none>:<none>"]
+            if not self._own_image(transaction, item.Id, tags):
+                continue
+            answer = await self._removed_image(transaction, item.Id)
+            if answer:
+                report += answer
+                reclaimed += item.Size
+        untagged = [item["Untagged"] for item in report if "Untagged" in item]
+        deleted = [item["Deleted"] for item in report if "Deleted" in item]
+        return await _report(transaction, responses.image_prune(untagged, deleted, reclaimed_bytes=reclaimed))
+
+    def _own_image(self, transaction: Transaction, image_id: str, tags: list[str]) -> bool:
+        uid = transaction.actor.uid
+        if tags:
+            return all(self._records.tag_owner(tag) == uid for tag in tags)
+        return self._records.image_owners(image_id) == {uid}
+
+    async def _removed_image(self, transaction: Transaction, image_id: str) -> list[dict[str, str]]:
+        try:
+            answer = await self._engine.ask(
+                Operation.IMAGE_DELETE, params={"image": image_id}, uid=transaction.actor.uid
+            )
+        except EngineError:
+            return []  # in use
+        self._records.drop_image(image_id)
+        report: list[dict[str, str]] = msgspec.json.decode(answer, type=list[dict[str, str]])
+        return report
+
+    async def prune_builds(self, transaction: Transaction) -> Refusal | None:
+        """The build cache is one for all; users get an empty report."""
+        return await _report(transaction, responses.build_prune())
+
+    async def _remove(self, transaction: Transaction, operation: Operation, params: Mapping[str, str]) -> bool:
+        try:
+            await self._engine.ask(operation, params=params, uid=transaction.actor.uid)
+        except EngineError:
+            return False  # started, connected or mounted since it was listed
+        return True
+
+
+def _filters(transaction: Transaction) -> dict[str, dict[str, bool]]:
+    text = next(iter(transaction.asked.query.get("filters", ())), "{}")
+    return msgspec.json.decode(text, type=dict[str, dict[str, bool]])
+
+
+def _encode(filters: Mapping[str, Mapping[str, bool]]) -> tuple[str, ...]:
+    return (msgspec.json.encode(filters).decode(),)
+
+
+async def _report(transaction: Transaction, body: bytes) -> Refusal | None:
+    await transaction.exchange.respond(200, (("content-type", "application/json"),), body)
+    return None

@@ -1,0 +1,83 @@
+"""How a request ends when it does not reach dockerd: one place turns kinds of failure into status and message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from http1.errors import UpstreamLost, UpstreamUnavailable
+from observability.audit import AuditUnavailable
+from policy.dockerapi.model import MalformedRequest
+from policy.dockerapi.read import UnknownField, UnknownRoute
+from policy.dockerapi.responses import UnreadableAnswer
+from policy.model import Decision, Effect, RequestId
+from socket_proxy.records import RecordsUnavailable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """An answer that ds01 gives itself. `rules` are the rule ids, for the audit and `ds01 explain`."""
+
+    status: int
+    message: str
+    rules: tuple[str, ...] = ()
+
+    def body(self) -> bytes:
+        """Docker's error form, which every client shows."""
+        return msgspec.json.encode({"message": self.message}) + b"\n"
+
+
+class Unavailable(Exception):  # noqa: N818  the project's word for "an operator must act" (503)
+    """Something ds01 needs is not there now: the engine's index, the allocator, the audit file."""
+
+
+def of_decision(decision: Decision, request_id: RequestId) -> Refusal:
+    """The refusal that a denying decision amounts to."""
+    reasons = decision.reasons
+    text = "; ".join(reason.text() for reason in reasons) or "no rule permits this request (rule operation)"
+    status = 403 if decision.effect is Effect.DENY else 404
+    return Refusal(
+        status=status,
+        message=f"ds01: {text}, or: ds01 explain {request_id}",
+        rules=tuple(reason.rule for reason in reasons),
+    )
+
+
+def of_error(error: Exception, request_id: RequestId) -> Refusal:
+    """The refusal that a failure amounts to, told apart by who can do something about it."""
+    match error:
+        case MalformedRequest():
+            return Refusal(status=400, message=f"ds01: malformed request: {error}", rules=("malformed_request",))
+        case UnknownRoute():
+            return Refusal(status=404, message=str(error) or "page not found", rules=("route_table",))
+        case UnknownField():
+            return Refusal(status=403, message=f"ds01: {error}", rules=("unknown_field",))
+        case UpstreamUnavailable():
+            return Refusal(
+                status=503,
+                message="ds01: the Docker engine is not running or is restarting; try again in a moment",
+                rules=("engine",),
+            )
+        case UpstreamLost():
+            return Refusal(
+                status=503,
+                message="ds01: the Docker engine went away during this request, which may have taken effect; "
+                "look with docker ps -a before trying again",
+                rules=("engine",),
+            )
+        case UnreadableAnswer():
+            return Refusal(
+                status=502,
+                message=f"ds01: the Docker engine gave an answer that ds01 cannot filter ({error}); "
+                f"tell the admin the request id {request_id}",
+                rules=("engine",),
+            )
+        case Unavailable() | RecordsUnavailable() | AuditUnavailable():
+            return Refusal(status=503, message=f"ds01: {error}", rules=("unavailable",))
+        case _:
+            return Refusal(
+                status=500,
+                message=f"ds01: an error of ds01 itself; nothing was done; tell the admin the request id {request_id}",
+                rules=("bug",),
+            )

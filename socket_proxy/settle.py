@@ -1,0 +1,73 @@
+"""Leases whose create ended uncertainly: find out from the engine, then confirm or release.
+
+A create whose answer never came may still succeed as long as dockerd may accept its stamp; after that the engine's list
+tells. Until then the lease stays pending, and its devices are nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import msgspec
+
+from http1.errors import UpstreamLost, UpstreamUnavailable
+from observability import events
+from observability.logging import log
+from policy import ownership
+from policy.dockerapi.model import Operation
+from policy.model import ContainerId, LeaseId
+from socket_proxy.engine import Engine, EngineError
+from socket_proxy.ports import Leaser
+from socket_proxy.refusals import Unavailable
+from socket_proxy.stamp import LIFETIME_MS, boottime_ms
+
+_MARGIN_MS = 5_000  # dockerd may have accepted the stamp at its last moment and still be creating
+_TICK_SECONDS = 1
+
+
+class _Listed(msgspec.Struct):
+    Id: str
+
+
+class Settlements:
+    """A queue of uncertain leases, worked off by one task."""
+
+    def __init__(self, *, engine: Engine, leaser: Leaser) -> None:
+        self._engine = engine
+        self._leaser = leaser
+        self._due: deque[tuple[int, LeaseId]] = deque()
+
+    def later(self, lease: LeaseId) -> None:
+        """Settle `lease` once no create can bring its container any more."""
+        self._due.append((boottime_ms() + LIFETIME_MS + _MARGIN_MS, lease))
+
+    async def run(self) -> None:
+        """Work until cancelled. What cannot be settled now comes round again."""
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            while self._due and self._due[0][0] <= boottime_ms():
+                _, lease = self._due.popleft()
+                try:
+                    await self._settle(lease)
+                except (Unavailable, EngineError, UpstreamUnavailable, UpstreamLost) as error:
+                    log(events.LEASE_UNSETTLED, lease=lease, problem=str(error))
+                    self.later(lease)
+                    break
+
+    async def _settle(self, lease: LeaseId) -> None:
+        container = await self._carrier(lease)
+        if container is None:
+            await self._leaser.release(lease, "the create brought no container")
+            log(events.LEASE_RELEASED, lease=lease, uid=None, reason="the create brought no container")
+        else:
+            await self._leaser.confirm(lease, container)
+            log(events.LEASE_GRANTED, lease=lease, uid=None, devices=None)
+
+    async def _carrier(self, lease: LeaseId) -> ContainerId | None:
+        filters = msgspec.json.encode({"label": {f"{ownership.LEASE}={lease}": True}}).decode()
+        answer = await self._engine.ask(Operation.CONTAINER_LIST, query={"all": ("1",), "filters": (filters,)})
+        listed = msgspec.json.decode(answer, type=list[_Listed])
+        return ContainerId(listed[0].Id) if listed else None
+
+

@@ -1,0 +1,83 @@
+"""Networks and volumes: creating and removing them changes who owns what."""
+
+from __future__ import annotations
+
+import msgspec
+
+from http1.writer import forwardable
+from policy.dockerapi.model import Operation
+from policy.model import Kind
+from socket_proxy.answers import ANSWER_BYTES, Answers
+from socket_proxy.fulfil import volume_name_taken
+from socket_proxy.index import Entry, Index
+from socket_proxy.records import Records
+from socket_proxy.refusals import Refusal
+from socket_proxy.transaction import Handler, Transaction
+
+
+class _NetworkCreated(msgspec.Struct):
+    Id: str
+
+
+class _VolumeCreated(msgspec.Struct):
+    Name: str
+
+
+class Stores:
+    """Handlers by operation."""
+
+    def __init__(self, *, index: Index, records: Records, answers: Answers) -> None:
+        self._index = index
+        self._records = records
+        self._answers = answers
+        self.by_operation: dict[Operation, Handler] = {
+            Operation.NETWORK_CREATE: self.create_network,
+            Operation.NETWORK_DELETE: self.delete_network,
+            Operation.VOLUME_CREATE: self.create_volume,
+            Operation.VOLUME_DELETE: self.delete_volume,
+        }
+
+    async def create_network(self, transaction: Transaction) -> Refusal | None:
+        response = await self._answers.send(transaction)
+        if response.head.status >= 300:
+            return await self._answers.error(transaction, response)
+        body = await response.read(ANSWER_BYTES)
+        network = msgspec.json.decode(body, type=_NetworkCreated)
+        name = str((transaction.request.body or {}).get("Name", ""))
+        self._index.put(Entry(kind=Kind.NETWORK, id=network.Id, name=name, owner=transaction.actor.uid))
+        await transaction.exchange.respond(response.head.status, forwardable(response.head.headers), body)
+        return None
+
+    async def delete_network(self, transaction: Transaction) -> Refusal | None:
+        response = await self._answers.send(transaction)
+        if response.head.status < 300:
+            self._index.drop(Kind.NETWORK, transaction.request.params["network"])
+        return await self._answers.relay_response(transaction, response)
+
+    async def create_volume(self, transaction: Transaction) -> Refusal | None:
+        """SECURITY: dockerd answers 201 with an existing volume whoever made it, so a foreign name stops here."""
+        name = str((transaction.request.body or {}).get("Name", ""))
+        known = self._index.get(Kind.VOLUME, name) if name else None
+        if known is not None and known.owner != transaction.actor.uid:
+            return volume_name_taken(name)
+        if name and known is None:
+            # In the index before dockerd's event reaches anybody.
+            self._index.put(Entry(kind=Kind.VOLUME, id=name, name=name, owner=transaction.actor.uid))
+        response = await self._answers.send(transaction)
+        if response.head.status >= 300:
+            if name and known is None:
+                self._index.drop(Kind.VOLUME, name)
+            return await self._answers.error(transaction, response)
+        body = await response.read(ANSWER_BYTES)
+        made = msgspec.json.decode(body, type=_VolumeCreated).Name
+        self._index.put(Entry(kind=Kind.VOLUME, id=made, name=made, owner=transaction.actor.uid))
+        await transaction.exchange.respond(response.head.status, forwardable(response.head.headers), body)
+        return None
+
+    async def delete_volume(self, transaction: Transaction) -> Refusal | None:
+        response = await self._answers.send(transaction)
+        if response.head.status < 300:
+            name = transaction.request.params["volume"]
+            self._index.drop(Kind.VOLUME, name)
+            self._records.drop_volume(name)
+        return await self._answers.relay_response(transaction, response)

@@ -1,0 +1,37 @@
+"""One decided request on its way to dockerd and back: what its handler needs to know, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from http1.server import Exchange
+from policy.dockerapi.model import Request
+from policy.model import Actor, Facts, RequestId
+from socket_proxy.fulfil import Fulfilled
+from socket_proxy.refusals import Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transaction:
+    """An allowed request.
+
+    asked: what the client sent, canonical, references as the user wrote them.
+    request: what goes to dockerd, with obligations applied and references bound to full ids.
+    notes: what ds01 changed, one sentence each, for the Warnings of a create.
+    """
+
+    exchange: Exchange
+    actor: Actor
+    everything: bool  # the actor is an admin and sees all objects
+    request_id: RequestId
+    asked: Request
+    request: Request
+    facts: Facts
+    fulfilled: Fulfilled
+    notes: tuple[str, ...] = ()
+    user_socket: str = ""  # the actor's own ds01 socket, shown as Docker's in answers
+
+
+Handler = Callable[[Transaction], Awaitable[Refusal | None]]
+"""Sends the request and answers the client; a Refusal means nothing was answered yet and this is the answer."""

@@ -1,0 +1,240 @@
+"""The index's eye on the engine: one event stream, a full list whenever it (re)starts, evidence for the allocator."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+
+from http1.errors import UpstreamLost, UpstreamUnavailable
+from observability import events
+from observability.logging import log
+from policy import ownership
+from policy.dockerapi.model import Operation, Request
+from policy.dockerapi.responses import JsonStream
+from policy.model import ContainerId, Kind, LeaseId
+from socket_proxy.engine import ITSELF, Engine, EngineError
+from socket_proxy.facts import FactSource
+from socket_proxy.index import Entry, Index
+from socket_proxy.ports import Held, Leaser
+from socket_proxy.records import Records
+from socket_proxy.refusals import Unavailable
+from socket_proxy.seal import Sealer
+
+_RETRY_SECONDS = 0.5
+_EVIDENCE_SECONDS = 30
+_ANONYMOUS = re.compile("[0-9a-f]{64}")
+_WATCHED = {"type": {"container": True, "network": True, "volume": True}}
+
+
+class _Container(msgspec.Struct):
+    Id: str
+    Names: list[str] | None = None
+    Labels: dict[str, str] | None = None
+
+
+class _Network(msgspec.Struct):
+    Id: str
+    Name: str
+    Labels: dict[str, str] | None = None
+
+
+class _Volume(msgspec.Struct):
+    Name: str
+    Labels: dict[str, str] | None = None
+
+
+class _Volumes(msgspec.Struct):
+    Volumes: list[_Volume] | None = None
+
+
+class _Actor(msgspec.Struct):
+    ID: str = ""
+    Attributes: dict[str, str] | None = None
+
+
+class _Event(msgspec.Struct):
+    Type: str = ""
+    Action: str = ""
+    Actor: _Actor = msgspec.field(default_factory=_Actor)
+
+
+class Watcher:
+    """Keeps index and allocator in step with the engine."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        index: Index,
+        facts: FactSource,
+        sealer: Sealer,
+        records: Records,
+        leaser: Leaser,
+    ) -> None:
+        self._engine = engine
+        self._index = index
+        self._facts = facts
+        self._sealer = sealer
+        self._records = records
+        self._leaser = leaser
+        self.container_gone: Callable[[str], Awaitable[None]] = self._drop  # told of each container that is gone
+        self.reconnected = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow the engine until cancelled; while it cannot be followed, nothing is decided by the index."""
+        while True:
+            try:
+                await self._follow()
+            except (UpstreamUnavailable, UpstreamLost, EngineError, Unavailable, msgspec.DecodeError) as error:
+                log(events.INDEX_LOST, problem=str(error))
+            self._facts.ready.clear()
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _follow(self) -> None:
+        filters = msgspec.json.encode(_WATCHED).decode()
+        request = Request(operation=Operation.SYSTEM_EVENTS, version=self._engine.version, query={"filters": (filters,)})
+        response = await self._engine.send(request, uid=ITSELF)
+        if response.head.status != 200:
+            raise EngineError(response.head.status, await response.read(65536))
+        # The stream is open before the lists are read: what changes in between arrives as an event.
+        await self.rebuild()
+        self._facts.ready.set()
+        self.reconnected.set()
+        log(events.INDEX_READY, objects=sum(1 for _ in self._index.all(Kind.CONTAINER)), duration_ms=None)
+        stream = JsonStream()
+        async for chunk in response.body():
+            for document in stream.feed(chunk):
+                await self._apply(msgspec.json.decode(document, type=_Event))
+
+    async def _drop(self, container_id: str) -> None:
+        self._index.drop(Kind.CONTAINER, container_id)
+
+    async def learn(self, document: bytes) -> None:
+        """Take from an event that a user's stream brought what the own stream has not brought yet.
+
+        Only what begins is learned here: an end is applied once, by `run`, after the streams had their chance to show it.
+        """
+        event = msgspec.json.decode(document, type=_Event)
+        if event.Action == "create":
+            await self._apply(event)
+
+    async def rebuild(self) -> None:
+        """Read every container, network and volume, and give up the leases of what vanished meanwhile."""
+        containers = await self._engine.ask(Operation.CONTAINER_LIST, query={"all": ("1",)})
+        entries = [self._container(item) for item in msgspec.json.decode(containers, type=list[_Container])]
+        known = {entry.id for entry in entries}
+        for entry in self._index.all(Kind.CONTAINER):
+            if entry.id not in known:
+                await self.container_gone(entry.id)
+        self._index.replace_all(Kind.CONTAINER, entries)
+        networks = await self._engine.ask(Operation.NETWORK_LIST)
+        self._index.replace_all(
+            Kind.NETWORK, [self._network(item) for item in msgspec.json.decode(networks, type=list[_Network])]
+        )
+        volumes = msgspec.json.decode(await self._engine.ask(Operation.VOLUME_LIST), type=_Volumes).Volumes
+        self._index.replace_all(Kind.VOLUME, [self._volume(item.Name, item.Labels) for item in volumes or ()])
+
+    async def report(self) -> None:
+        """Tell the allocator, at start and every 30 s, which containers carry leases.
+
+        INVARIANT: evidence is sent only from a list that the engine has just given: an empty index is not "no containers".
+        """
+        while True:
+            try:
+                await self._facts.wait_ready()
+                await self.send_evidence()
+            except (Unavailable, UpstreamUnavailable, UpstreamLost, EngineError) as error:
+                log(events.EVIDENCE_UNSENT, problem=str(error))
+                await asyncio.sleep(_RETRY_SECONDS * 4)
+            else:
+                await asyncio.sleep(_EVIDENCE_SECONDS)
+
+    async def send_evidence(self) -> None:
+        answer = await self._engine.ask(Operation.CONTAINER_LIST, query={"all": ("1",)})
+        listed = [self._container(item) for item in msgspec.json.decode(answer, type=list[_Container])]
+        held = tuple(
+            Held(container=ContainerId(entry.id), lease=entry.lease, owner_uid=entry.owner)
+            for entry in listed
+            if entry.lease is not None and entry.owner is not None
+        )
+        await self._leaser.report(held)
+
+    def _container(self, item: _Container) -> Entry:
+        labels = item.Labels or {}
+        # A container is also listed under its link aliases (/parent/alias); its own name has one slash.
+        name = next((name[1:] for name in item.Names or () if name.count("/") == 1), "")
+        return self.container_entry(item.Id, name, labels)
+
+    def container_entry(self, container_id: str, name: str, labels: Mapping[str, str]) -> Entry:
+        owner = self._sealer.owner(labels)
+        lease = labels.get(ownership.LEASE) if owner is not None else None
+        return Entry(
+            kind=Kind.CONTAINER, id=container_id, name=name, owner=owner, lease=LeaseId(lease) if lease else None
+        )
+
+    def _network(self, item: _Network) -> Entry:
+        return Entry(kind=Kind.NETWORK, id=item.Id, name=item.Name, owner=self._sealer.owner(item.Labels))
+
+    def _volume(self, name: str, labels: Mapping[str, str] | None) -> Entry:
+        owner = self._sealer.owner(labels)
+        if owner is None:
+            owner = self._records.volume_owner(name)
+        return Entry(kind=Kind.VOLUME, id=name, name=name, owner=owner)
+
+    async def _apply(self, event: _Event) -> None:
+        attributes = event.Actor.Attributes or {}
+        match event.Type, event.Action:
+            case "container", "create":
+                if self._index.get(Kind.CONTAINER, event.Actor.ID) is None:
+                    self._index.put(self.container_entry(event.Actor.ID, attributes.get("name", ""), attributes))
+            case "container", "rename":
+                self._index.rename(Kind.CONTAINER, event.Actor.ID, attributes.get("name", ""))
+            case "container", "destroy":
+                await self.container_gone(event.Actor.ID)
+            case "network", "create" if self._index.get(Kind.NETWORK, event.Actor.ID) is None:
+                await self._learn_network(event.Actor.ID)
+            case "network", "destroy":
+                self._index.drop(Kind.NETWORK, event.Actor.ID)
+            case "volume", "create" if self._index.get(Kind.VOLUME, event.Actor.ID) is None:
+                await self._learn_volume(event.Actor.ID)
+            case "volume", "mount":
+                self._claim_anonymous(event.Actor.ID, attributes.get("container", ""))
+            case "volume", "destroy":
+                self._index.drop(Kind.VOLUME, event.Actor.ID)
+                self._records.drop_volume(event.Actor.ID)
+            case _:
+                pass
+
+    async def _learn_network(self, network_id: str) -> None:
+        try:
+            answer = await self._engine.ask(Operation.NETWORK_INSPECT, params={"network": network_id})
+        except EngineError:
+            return  # gone again
+        if self._index.get(Kind.NETWORK, network_id) is None:
+            self._index.put(self._network(msgspec.json.decode(answer, type=_Network)))
+
+    async def _learn_volume(self, name: str) -> None:
+        try:
+            answer = await self._engine.ask(Operation.VOLUME_INSPECT, params={"volume": name})
+        except EngineError:
+            return
+        if self._index.get(Kind.VOLUME, name) is None:
+            self._index.put(self._volume(name, msgspec.json.decode(answer, type=_Volume).Labels))
+
+    def _claim_anonymous(self, name: str, container_id: str) -> None:
+        """An anonymous volume, mounted by a container that came through ds01, is that container's owner's.
+
+        SECURITY: only names that dockerd makes up (64 hex digits): a volume that root or an earlier system named is
+        never claimed by mounting it.
+        """
+        if not _ANONYMOUS.fullmatch(name):
+            return
+        volume = self._index.get(Kind.VOLUME, name)
+        container = self._index.get(Kind.CONTAINER, container_id)
+        if volume is None or volume.owner is not None or container is None or container.owner is None:
+            return
+        self._records.claim_volume(name, container.owner)
+        self._index.put(Entry(kind=Kind.VOLUME, id=name, name=name, owner=container.owner))
