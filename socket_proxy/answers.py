@@ -43,6 +43,7 @@ class Answers:
             Answer.PING: self.ping,
             Answer.INFO: self.info,
             Answer.EVENTS: self.events,
+            Answer.BUILT_HERE: self.nothing,
             **{kind: self._filtered(shape) for kind, shape in _FILTERS.items()},
         }
 
@@ -104,6 +105,11 @@ class Answers:
         await transaction.exchange.respond(
             response.head.status, responses.ping_headers(response.head.headers), body
         )
+        return None
+
+    async def nothing(self, transaction: Transaction) -> Refusal | None:
+        """An empty list, for what users have none of (plugins)."""
+        await transaction.exchange.respond(200, (("content-type", "application/json"),), b"[]\n")
         return None
 
     async def info(self, transaction: Transaction) -> Refusal | None:

@@ -71,7 +71,7 @@ class Binds:
         create = Request(operation=Operation.CONTAINER_CREATE, version=self._engine.version, body=body)
         decision = evaluate(self._policy(), transaction.actor, create, Facts(engine=transaction.facts.engine))
         if decision.effect is not Effect.ALLOW:
-            return of_decision(decision, transaction.request_id)
+            return of_decision(decision, Operation.CONTAINER_START, transaction.request_id)
         return tuple(item for item in decision.obligations if isinstance(item, CheckBind))
 
 

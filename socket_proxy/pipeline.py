@@ -88,7 +88,7 @@ class Pipeline:
         facts = await self._facts.gather(way.actor, policy_facts.needed(asked), everything=everything)
         decision = way.decision = evaluate(policy, way.actor, asked, facts)
         if decision.effect is not Effect.ALLOW:
-            return of_decision(decision, way.request_id)
+            return of_decision(decision, asked.operation, way.request_id)
         fulfilled = _NOTHING
         if decision.obligations:
             settled = await self._settle(way, policy, facts, decision)
@@ -108,13 +108,13 @@ class Pipeline:
         binds = await self._fulfiller.look(way.actor, decision.obligations)
         if isinstance(binds, Refusal):
             return binds
-        asked = [item.source for item in decision.obligations if isinstance(item, CheckBind)]
-        real = {source: bind.source for source, bind in zip(asked, binds, strict=True) if source != bind.source}
+        sources = [item.source for item in decision.obligations if isinstance(item, CheckBind)]
+        real = {source: bind.source for source, bind in zip(sources, binds, strict=True) if source != bind.source}
         if real:
             way.request = with_sources(way.asked(), real)
             decision = way.decision = evaluate(policy, way.actor, way.request, facts)
             if decision.effect is not Effect.ALLOW:
-                return of_decision(decision, way.request_id)
+                return of_decision(decision, way.request.operation, way.request_id)
         fulfilled = await self._fulfiller.fulfil(way.actor, decision.obligations, way.request_id)
         return fulfilled if isinstance(fulfilled, Refusal) else (decision, replace(fulfilled, binds=binds))
 

@@ -9,6 +9,7 @@ import msgspec
 from policy.dockerapi import responses
 from policy.dockerapi.model import Operation
 from policy.model import Kind
+from socket_proxy.answers import Answers
 from socket_proxy.containers import Containers
 from socket_proxy.engine import Engine, EngineError
 from socket_proxy.index import Index
@@ -49,12 +50,13 @@ class Prunes:
     """Handlers by operation."""
 
     def __init__(
-        self, *, engine: Engine, index: Index, records: Records, containers: Containers
+        self, *, engine: Engine, index: Index, records: Records, containers: Containers, answers: Answers
     ) -> None:
         self._engine = engine
         self._index = index
         self._records = records
         self._containers = containers
+        self._answers = answers
         self.by_operation: dict[Operation, Handler] = {
             Operation.CONTAINER_PRUNE: self.prune_containers,
             Operation.NETWORK_PRUNE: self.prune_networks,
@@ -165,7 +167,9 @@ class Prunes:
         return report
 
     async def prune_builds(self, transaction: Transaction) -> Refusal | None:
-        """The build cache is one for all; users get an empty report."""
+        """The build cache is one for all: admins prune it, users get an empty report (`docker system prune` asks)."""
+        if transaction.everything:
+            return await self._answers.relay(transaction)
         return await _report(transaction, responses.build_prune())
 
     async def _remove(self, transaction: Transaction, operation: Operation, params: Mapping[str, str]) -> bool:
