@@ -21,7 +21,7 @@ from authz_plugin.server import AuthzServer
 from authz_plugin.trusted import BreakGlass, Watched, parse_break_glass, parse_engine_id, parse_public_key
 from host import listener, notify
 from host.clock import boottime_ms
-from host.tree import PRODUCTION, Tree
+from host.tree import Tree
 from host.users import Users
 from observability import events
 from observability.logging import configure, log
@@ -92,9 +92,9 @@ def checker(policies: PolicyStore[Any]) -> Checker:
 
 def build_gate(tree: Tree, policies: PolicyStore[Any]) -> Gate:
     """The gate on the files of `tree`."""
-    key = Watched(tree.lib / "stamp.pub", parse_public_key, owners=ROOT_ONLY)
-    engine_id = Watched(tree.run / "engine-id", parse_engine_id, owners=ROOT_ONLY)
-    glass = Watched(tree.run / "break-glass.json", parse_break_glass, owners=ROOT_ONLY)
+    key = Watched(tree.stamp_public, parse_public_key, owners=ROOT_ONLY)
+    engine_id = Watched(tree.engine_id, parse_engine_id, owners=ROOT_ONLY)
+    glass = Watched(tree.break_glass, parse_break_glass, owners=ROOT_ONLY)
     return Gate(
         stamps=StampCheck(key=key.get, engine_id=engine_id.get, clock_ms=boottime_ms),
         read=reader(),
@@ -140,9 +140,9 @@ async def _poll(policies: PolicyStore[Any], stop: asyncio.Event) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ds01-authz. Exit 0 after SIGTERM, 1 without a usable policy or socket."""
     options = _options(arguments)
-    tree = PRODUCTION if options.root is None else Tree.under(options.root)
+    tree = Tree.production() if options.root is None else Tree.under(options.root)
     configure("ds01-authz")
-    path = tree.run / "authz.sock"
+    path = tree.authz_socket
     handed = listener.inherited()
     try:
         policies = PolicyStore(options.config or tree.etc, build_policy)
