@@ -25,7 +25,7 @@ _CREDENTIALS = struct.Struct("=iII")
 _NO_LOGIN_UID = 4294967295
 _READ_BYTES = 65536
 _HEX_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
-# SECURITY: below these a user's own service manager makes cgroups, with any name it likes (gpu.md: a user can
+# SECURITY: below these a user's own service manager makes cgroups, with any name it likes (a user can
 # create docker-<somebody's id>.scope there). No container of dockerd lives below them.
 _USER_MANAGED = re.compile(r"/user\.slice(/|$)|/user@[0-9]+\.service(/|$)")
 

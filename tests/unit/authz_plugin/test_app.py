@@ -35,8 +35,8 @@ def tree(tmp_path: Path) -> Tree:
     made = Tree.under(tmp_path)
     for directory in (made.run, made.etc, made.lib):
         directory.mkdir(mode=0o755)
-    (made.lib / "stamp.pub").write_bytes(Ed25519PrivateKey.generate().public_key().public_bytes_raw())
-    (made.run / "engine-id").write_text("ENGINE\n")
+    made.stamp_public.write_bytes(Ed25519PrivateKey.generate().public_key().public_bytes_raw())
+    made.engine_id.write_text("ENGINE\n")
     (made.etc / "policy.yaml").write_text("")
     return made
 
@@ -64,7 +64,7 @@ def ask(gate: Any, make_req: Any, **changes: Any) -> bool:
 @root_only
 def test_the_break_glass_file_opens_and_closes(tree: Tree, gate: Any, make_req: Any) -> None:
     """Written by root: open; given to a user, or taken away: closed."""
-    path = tree.run / "break-glass.json"
+    path = tree.break_glass
     assert not ask(gate, make_req)
     path.write_text(json.dumps({"until_boottime_ms": boottime_ms() + 60_000, "reason": "test", "by": "root"}))
     path.chmod(0o600)
