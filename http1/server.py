@@ -154,6 +154,9 @@ class Exchange:
             status, headers, content_length=content_length, reason=reason, chunked=self._chunked
         )
         self._connection.send(head)
+        if self.may_hijack:  # the raw stream did not come: a half-close means leaving again
+            self.may_hijack = False
+            self._connection.notice_eof(self)
 
     async def write(self, data: bytes) -> None:
         """Send body bytes at once; wait while the client is slow.
@@ -329,6 +332,11 @@ class _Connection(FlowProtocol):
             exchange.client_left()
         return True
 
+    def notice_eof(self, exchange: Exchange) -> None:
+        """Tell `exchange` of a half-close that was kept for a raw stream."""
+        if self._eof:
+            exchange.client_left()
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._eof = True
@@ -444,7 +452,7 @@ class _Connection(FlowProtocol):
         exchange, self._exchange = self._exchange, None
         whole = exchange is not None and exchange.inflow.ended and not self._reader.held_bytes
         self._broken = self._closing = True
-        if whole or self._eof:
+        if whole or self._eof or self.transport.is_closing():
             self.transport.close()
             return
         self._deadline = asyncio.get_running_loop().time() + self._limits.linger_seconds
@@ -453,7 +461,7 @@ class _Connection(FlowProtocol):
 
     def expire(self, now: float) -> None:
         """Called by the coarse timer. A head that is too slow, or a connection too long idle, ends here."""
-        if self._deadline is None or now < self._deadline:
+        if self._deadline is None or now < self._deadline or self.transport.is_closing():
             return
         self._deadline = None
         if self._in_head and not self._broken:

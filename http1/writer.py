@@ -25,8 +25,8 @@ _REASON: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 HOP_BY_HOP: Final = frozenset(
     {
         "connection",
-        "expect",
         "content-length",
+        "expect",
         "keep-alive",
         "proxy-authenticate",
         "proxy-authorization",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import httptools
 import pytest
 from hypothesis import assume, given, settings
@@ -13,24 +15,58 @@ from http1.reader import End, RequestHead, RequestReader, ResponseHead, Response
 
 LIMITS = Limits(head_bytes=512, header_count=12, trailer_bytes=64)
 
-_names = st.sampled_from(["Host", "Accept", "X-A", "Connection", "Upgrade", "Content-Length", "Transfer-Encoding", "Expect"])
+_names = st.sampled_from(
+    ["Host", "Accept", "X-A", "Connection", "Upgrade", "Content-Length", "Transfer-Encoding", "Expect"]
+)
 _values = st.sampled_from(
-    ["docker", "", "close", "Upgrade", "tcp", "h2c", "3", "03", "+3", "-1", "3, 3", "chunked", "gzip, chunked", "100-continue"]
+    [
+        "docker",
+        "",
+        "close",
+        "Upgrade",
+        "tcp",
+        "h2c",
+        "3",
+        "03",
+        "+3",
+        "-1",
+        "3, 3",
+        "chunked",
+        "gzip, chunked",
+        "100-continue",
+    ]
 )
 _eols = st.sampled_from(["\r\n"] * 12 + ["\n", "\r", "\r\n ", "\x00\r\n"])
 _lines = st.sampled_from(
     ["GET /_ping HTTP/1.1"] * 6
-    + ["POST /x?y=1 HTTP/1.1", "GET http://h/ HTTP/1.1", "CONNECT h:1 HTTP/1.1", "GET / HTTP/1.0", "PRI * HTTP/2.0", "GET  / HTTP/1.1"]
+    + [
+        "POST /x?y=1 HTTP/1.1",
+        "GET http://h/ HTTP/1.1",
+        "CONNECT h:1 HTTP/1.1",
+        "GET / HTTP/1.0",
+        "PRI * HTTP/2.0",
+        "GET  / HTTP/1.1",
+    ]
 )
 _bodies = st.sampled_from(
-    [b"", b"abc", b"3\r\nabc\r\n0\r\n\r\n", b"0\r\nX-T: 1\r\n\r\n", b"3;x=y\r\nabc\r\n0\r\n\r\n", b"3\r\nabcd\r\n0\r\n\r\n", b"3\nabc\n0\n\n"]
+    [
+        b"",
+        b"abc",
+        b"3\r\nabc\r\n0\r\n\r\n",
+        b"0\r\nX-T: 1\r\n\r\n",
+        b"3;x=y\r\nabc\r\n0\r\n\r\n",
+        b"3\r\nabcd\r\n0\r\n\r\n",
+        b"3\nabc\n0\n\n",
+    ]
 )
 
 
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
     """Requests that are nearly right, in all the ways that smuggle."""
-    fields = draw(st.lists(st.tuples(_names, st.sampled_from([": "] * 8 + [":", " : "]), _values, _eols), max_size=5))
+    fields = draw(
+        st.lists(st.tuples(_names, st.sampled_from([": "] * 8 + [":", " : "]), _values, _eols), max_size=5)
+    )
     host = draw(st.sampled_from(["Host: docker\r\n"] * 6 + [""]))
     text = draw(_lines) + draw(_eols) + host + "".join("".join(field) for field in fields) + "\r\n"
     return text.encode("latin-1") + draw(_bodies)
@@ -70,7 +106,7 @@ def test_any_split_gives_the_same_events_or_a_refusal(stream: bytes, cuts: list[
     """However the bytes arrive, the same requests are read or the stream is refused."""
     at = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     whole, whole_refused = _read([stream])
-    split, split_refused = _read([stream[a:b] for a, b in zip(at, at[1:], strict=False)])
+    split, split_refused = _read([stream[a:b] for a, b in itertools.pairwise(at)])
     assert split_refused == whole_refused
     if not whole_refused:
         assert split == whole
@@ -135,10 +171,28 @@ def test_what_is_accepted_llhttp_reads_the_same_way(stream: bytes) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(pieces=st.lists(st.one_of(st.binary(max_size=30), st.sampled_from([
-    b"HTTP/1.1 200 OK\r\n", b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"\r\n", b"abc", b"3\r\nabc\r\n", b"0\r\n\r\n",
-    b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 101 UPGRADED\r\n\r\n",
-])), max_size=10), method=st.sampled_from(["GET", "HEAD"]))
+@given(
+    pieces=st.lists(
+        st.one_of(
+            st.binary(max_size=30),
+            st.sampled_from(
+                [
+                    b"HTTP/1.1 200 OK\r\n",
+                    b"Content-Length: 3\r\n",
+                    b"Transfer-Encoding: chunked\r\n",
+                    b"\r\n",
+                    b"abc",
+                    b"3\r\nabc\r\n",
+                    b"0\r\n\r\n",
+                    b"HTTP/1.1 100 Continue\r\n\r\n",
+                    b"HTTP/1.1 101 UPGRADED\r\n\r\n",
+                ]
+            ),
+        ),
+        max_size=10,
+    ),
+    method=st.sampled_from(["GET", "HEAD"]),
+)
 def test_any_response_bytes_give_events_or_bad_response(pieces: list[bytes], method: str) -> None:
     """A broken upstream raises BadResponse and nothing else."""
     reader = ResponseReader(LIMITS)

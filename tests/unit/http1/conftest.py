@@ -8,16 +8,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import pytest
 import uvloop
 
 from http1.client import Pool
-from http1.limits import Limits
 from http1.relay import relay, relay_hijack
 from http1.server import Exchange, Handler, Server
 from http1.writer import forwardable
 from tests.fakes.scripted_dockerd import Script, ScriptedDockerd, scripted_dockerd
+
+if TYPE_CHECKING:
+    from http1.limits import Limits
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -46,7 +49,9 @@ class Client:
     async def answer(self) -> tuple[bytes, bytes]:
         """Head and body of an answer with a length."""
         head = await self.head()
-        length = next((line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), b":0")
+        length = next(
+            (line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), b":0"
+        )
         return head, await self.reader.readexactly(int(length.split(b":")[1]))
 
     async def rest(self) -> bytes:
@@ -68,7 +73,9 @@ class Hop:
     async def upstream(self, script: Script) -> ScriptedDockerd:
         return await self.stack.enter_async_context(scripted_dockerd(self.directory / "engine.sock", script))
 
-    async def serve(self, handler: Handler, *, limits: Limits | None = None, tick_seconds: float = 0.05) -> Server:
+    async def serve(
+        self, handler: Handler, *, limits: Limits | None = None, tick_seconds: float = 0.05
+    ) -> Server:
         """Serve `handler` at user.sock."""
 
         def on_error(_exchange: Exchange, error: Exception) -> tuple[int, str]:
@@ -125,7 +132,7 @@ async def hop() -> AsyncIterator[Hop]:
 async def eventually(condition: Callable[[], bool], seconds: float = 3.0) -> None:
     """Wait until `condition` holds."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  any condition, not only events
             await asyncio.sleep(0.005)
 
 

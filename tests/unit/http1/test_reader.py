@@ -31,11 +31,15 @@ OK = b"GET /_ping HTTP/1.1\r\nHost: docker\r\n"
         pytest.param(OK + b"Content-Length: 0x1\r\n\r\nx", 400, id="hex length"),
         pytest.param(OK + b"Content-Length: \xb2\r\n\r\nx", 400, id="superscript digit"),
         pytest.param(OK + b"Content-Length:\r\n\r\n", 400, id="empty length"),
-        pytest.param(OK + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, id="CL and TE"),
+        pytest.param(
+            OK + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, id="CL and TE"
+        ),
         pytest.param(OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 400, id="TE list"),
         pytest.param(OK + b"Transfer-Encoding: Chunked\r\n\r\n", 400, id="TE case"),
         pytest.param(OK + b"Transfer-Encoding: \x0bchunked\r\n\r\n", 400, id="TE vertical tab"),
-        pytest.param(OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 400, id="two TE"),
+        pytest.param(
+            OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 400, id="two TE"
+        ),
         pytest.param(b"GET / HTTP/1.1\r\n\r\n", 400, id="no Host"),
         pytest.param(OK + b"Host: e\r\n\r\n", 400, id="two Hosts"),
         pytest.param(b"GET http://d/_ping HTTP/1.1\r\nHost: d\r\n\r\n", 400, id="absolute form"),
@@ -90,7 +94,9 @@ def test_refuses_bad_chunks(body: bytes) -> None:
 
 def test_reads_a_head() -> None:
     """Names are lower-cased, order and duplicates kept, values stripped."""
-    head, end = RequestReader(LIMITS).feed(OK + b"X-B:  1 \r\nx-b:2\r\nConnection: keep-alive, Upgrade\r\nUpgrade: TCP\r\n\r\n")
+    head, end = RequestReader(LIMITS).feed(
+        OK + b"X-B:  1 \r\nx-b:2\r\nConnection: keep-alive, Upgrade\r\nUpgrade: TCP\r\n\r\n"
+    )
     assert isinstance(head, RequestHead)
     assert (head.method, head.target) == ("GET", "/_ping")
     assert head.headers[:3] == (("host", "docker"), ("x-b", "1"), ("x-b", "2"))
@@ -128,11 +134,15 @@ def test_pipelined_requests_come_one_by_one() -> None:
 
 def test_chunked_body_and_trailers() -> None:
     """Chunks are unwrapped and trailers come with the end."""
-    events = RequestReader(LIMITS).feed(OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\nX-T: y\r\n\r\n")
+    events = RequestReader(LIMITS).feed(
+        OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\nX-T: y\r\n\r\n"
+    )
     assert events[1:] == [b"abc", b"0123456789", End(trailers=(("x-t", "y"),))]
 
 
-def _response(data: bytes, method: str = "GET", *, raw: bool = False, upgrade: bool = False) -> tuple[list[object], ResponseReader]:
+def _response(
+    data: bytes, method: str = "GET", *, raw: bool = False, upgrade: bool = False
+) -> tuple[list[object], ResponseReader]:
     reader = ResponseReader(LIMITS)
     reader.expect(method, raw=raw, upgrade=upgrade)
     return [*reader.feed(data)], reader
@@ -156,7 +166,9 @@ def test_responses_without_body(data: bytes, method: str) -> None:
 
 def test_interim_responses_are_skipped() -> None:
     """100 and 103 are not the answer."""
-    events, _ = _response(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+    events, _ = _response(
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
+    )
     assert isinstance(events[0], ResponseHead)
     assert events[0].status == 200
     assert events[1:] == [b"x", END]

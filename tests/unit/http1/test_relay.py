@@ -100,7 +100,9 @@ async def test_hijack_by_101_is_two_way_and_opaque(hop: Hop, protocol: bytes) ->
         await talk.head()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(talk.reader.read(1), 0.1)  # held until the 101
-        await talk.say(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\nfirst")
+        await talk.say(
+            b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\nfirst"
+        )
         got.append(await talk.reader.readexactly(len(GET) + 1))
         await talk.say(b"HTTP/1.1 not parsed")
         talk.half_close()
@@ -324,7 +326,9 @@ async def test_early_refusal_of_an_upload_arrives(hop: Hop) -> None:
 
     await hop.relay(script)
     client = await hop.connect()
-    client.say(b"POST /build HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n" + b"3\r\nabc\r\n" * 1000)
+    client.say(
+        b"POST /build HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n" + b"3\r\nabc\r\n" * 1000
+    )
     head, body = await client.answer()
     assert b"403 Forbidden" in head
     assert b"Connection: close" in head
@@ -485,3 +489,19 @@ async def test_many_clients_at_once(hop: Hop) -> None:
     assert [body for _, body in answers] == [f"/{n}".encode() for n in range(100)]
     assert hop.pool is not None
     assert hop.pool.idle_count <= 4
+
+
+async def test_upgrade_header_does_not_hide_leaving(hop: Hop, until: Waiter) -> None:
+    """A client that asked for an upgrade, got an ordinary stream and left, is gone like any other."""
+
+    async def script(talk: Talk) -> None:
+        await talk.head()
+        await asyncio.sleep(0.1)
+        await talk.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await talk.reader.read()
+
+    fake = await hop.relay(script)
+    client = await hop.connect()
+    client.say(UPGRADE % b"tcp")
+    client.writer.write_eof()
+    await until(lambda: len(fake.ended) == 1)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import struct
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,7 +30,12 @@ async def test_body_is_read_and_connection_kept(hop: Hop) -> None:
     """Bodies in any framing are read whole, one request after the other."""
     await hop.serve(_echo)
     client = await hop.connect()
-    client.say(POST % 3 + b"abc" + b"POST / HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n" + GET)
+    client.say(
+        POST % 3
+        + b"abc"
+        + b"POST / HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+        + GET
+    )
     assert [(await client.answer())[1] for _ in range(3)] == [b"abc", b"hi", b""]
 
 
@@ -151,7 +157,7 @@ async def test_promised_length_is_kept(hop: Hop) -> None:
 
     async def handler(exchange: Exchange) -> None:
         exchange.start_response(200, content_length=3)
-        for call in (lambda: exchange.write(b"1234"), exchange.end):
+        for call in (partial(exchange.write, b"1234"), exchange.end):
             try:
                 await call()
             except ValueError as error:

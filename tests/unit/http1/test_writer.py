@@ -31,15 +31,23 @@ from http1.writer import error_body, forwardable, request_head, response_head, w
 )
 def test_refuses_headers(name: str, value: str) -> None:
     """Injection and framing headers raise before a byte is written."""
-    with pytest.raises(ValueError):  # noqa: PT011  the encoder raises a subclass with its own text
+    with pytest.raises(ValueError):
         response_head(200, [(name, value)])
-    with pytest.raises(ValueError):  # noqa: PT011  same
+    with pytest.raises(ValueError):
         request_head("GET", "/", [(name, value)])
 
 
 @pytest.mark.parametrize(
     ("method", "target"),
-    [("GET", "/a b"), ("GET", "/\r\nX: y"), ("GET", "x"), ("G T", "/"), ("", "/"), ("GET", "/\u00e4"), ("GET", "")],
+    [
+        ("GET", "/a b"),
+        ("GET", "/\r\nX: y"),
+        ("GET", "x"),
+        ("G T", "/"),
+        ("", "/"),
+        ("GET", "/\u00e4"),
+        ("GET", ""),
+    ],
 )
 def test_refuses_request_lines(method: str, target: str) -> None:
     """A request line has exactly three parts."""
@@ -51,7 +59,7 @@ def test_refuses_a_reason_with_crlf_and_two_hosts() -> None:
     """The other places that text goes to."""
     with pytest.raises(ValueError, match="status line"):
         response_head(200, [], reason="OK\r\nX: y")
-    with pytest.raises(ValueError, match="upgrade|forbidden"):
+    with pytest.raises(ValueError, match="forbidden"):
         response_head(101, [], upgrade="tcp\r\nX: y")
     with pytest.raises(ValueError, match="Host"):
         request_head("GET", "/", [("host", "a"), ("Host", "b")])
@@ -78,14 +86,21 @@ def test_chunks_and_errors() -> None:
 
 def test_hop_by_hop_fields_stay_behind() -> None:
     """What describes one connection is not carried to another."""
-    assert forwardable((("te", "x"), ("upgrade", "tcp"), ("etag", "1"), ("expect", "100-continue"))) == (("etag", "1"),)
+    assert forwardable((("te", "x"), ("upgrade", "tcp"), ("etag", "1"), ("expect", "100-continue"))) == (
+        ("etag", "1"),
+    )
 
 
 _token = st.text("abcdefXYZ0-_", min_size=1, max_size=8)
 _value = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=20)
 
 
-@given(headers=st.lists(st.tuples(_token.map(lambda name: "x-" + name.lower()), _value.map(lambda v: v.strip(" \t"))), max_size=6))
+@given(
+    headers=st.lists(
+        st.tuples(_token.map(lambda name: "x-" + name.lower()), _value.map(lambda v: v.strip(" \t"))),
+        max_size=6,
+    )
+)
 def test_what_is_written_is_read_back(headers: list[tuple[str, str]]) -> None:
     """Writing then reading gives the same request."""
     events = RequestReader(Limits()).feed(request_head("POST", "/x?y=%20", headers, content_length=0))
