@@ -26,7 +26,11 @@ async def relay(response: Response, exchange: Exchange, *, headers: Headers | No
     if response.complete and not response.trailers and exchange.head.method != "HEAD":
         await exchange.respond(head.status, fields, response.take())
         return
-    exchange.start_response(head.status, fields, content_length=head.content_length, reason=head.reason)
+    try:
+        exchange.start_response(head.status, fields, content_length=head.content_length, reason=head.reason)
+    except BaseException:
+        response.abort()
+        raise
     await relay_body(response, exchange)
 
 

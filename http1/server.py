@@ -86,7 +86,11 @@ class Exchange:
         return self._connection.id
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
-        """Call `callback` when the client leaves (at once if it has left); replaces the former one."""
+        """Call `callback` when nobody waits any more; replaces the former one.
+
+        That is when the client leaves (at once if it has left), or when the handler ends: what still runs for this
+        exchange then has no reader.
+        """
         self._on_gone = callback
         if callback is not None and self.gone:
             callback()
@@ -247,6 +251,12 @@ class Exchange:
         length = self.head.content_length
         return length is not None and length <= drain_bytes and not self._continue
 
+    def release(self) -> None:
+        """The handler is done: stop what still works for it."""
+        callback, self._on_gone = self._on_gone, None
+        if callback is not None:
+            callback()
+
     def client_left(self) -> None:
         if not self.gone:
             self.gone = True
@@ -382,6 +392,8 @@ class _Connection(FlowProtocol):
             raise
         except Exception as error:  # noqa: BLE001  the one edge: a bug in one exchange must not stop the server
             self._answer_error(exchange, *self._listener.server.on_error(exchange, error))
+        finally:
+            exchange.release()
         self._finish(exchange)
 
     def _answer_error(self, exchange: Exchange, status: int, message: str) -> None:

@@ -208,7 +208,7 @@ def test_any_response_bytes_give_events_or_bad_response(pieces: list[bytes], met
 
 
 def test_the_oracle_alone_would_be_too_lenient() -> None:
-    """Why the grammar is ours: llhttp accepts two equal lengths where this reader refuses."""
+    """Why the grammar is ours: llhttp accepts two hosts where this reader refuses."""
     stream = b"POST / HTTP/1.1\r\nHost: d\r\nHost: e\r\nContent-Length: 0\r\n\r\n"
     httptools.HttpRequestParser(_Oracle()).feed_data(stream)
     with pytest.raises(BadRequest):

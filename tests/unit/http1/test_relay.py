@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from http1.client import Pool
 from http1.limits import Limits
 
 if TYPE_CHECKING:
+    from http1.server import Exchange
     from tests.fakes.scripted_dockerd import Talk
     from tests.unit.http1.conftest import Hop, Waiter
 
@@ -505,3 +507,41 @@ async def test_upgrade_header_does_not_hide_leaving(hop: Hop, until: Waiter) -> 
     client.say(UPGRADE % b"tcp")
     client.writer.write_eof()
     await until(lambda: len(fake.ended) == 1)
+
+
+async def test_answer_nobody_reads_is_closed_with_its_exchange(hop: Hop, until: Waiter) -> None:
+    """A handler that fails between the upstream's head and its body leaves no upstream request behind."""
+
+    async def script(talk: Talk) -> None:
+        await talk.head()
+        await talk.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        await talk.reader.read()
+
+    fake = await hop.upstream(script)
+    pool = Pool(str(hop.directory / "engine.sock"))
+
+    async def handler(exchange: Exchange) -> None:
+        await pool.request("GET", "/", watch=exchange)
+        raise RuntimeError("bug")
+
+    await hop.serve(handler)
+    assert b"500" in (await (await hop.connect()).get("/"))[0]
+    await until(lambda: len(fake.ended) == 1)
+
+
+async def test_hung_client_with_a_full_splice_can_be_stopped(hop: Hop) -> None:
+    """Server stop ends hijacked sessions too."""
+
+    async def script(talk: Talk) -> None:
+        await talk.head()
+        await talk.say(b"HTTP/1.1 101 UPGRADED\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n")
+        for _ in range(8):
+            await talk.say(bytes(2**20))
+
+    await hop.relay(script)
+    client = await hop.connect()
+    client.say(UPGRADE % b"tcp")
+    await client.head()
+    assert hop.server is not None
+    await hop.server.stop(grace_seconds=0.05)
+    assert hop.server.connection_count == 0
