@@ -46,7 +46,7 @@ async def test_pipelined_requests_are_separate_and_in_order(hop: Hop) -> None:
 
 
 async def test_half_closed_pipeline_is_answered(hop: Hop) -> None:
-    """A client that sends two requests and shuts its side gets both answers."""
+    """A client that sends two requests and shuts its side is not cut off while bytes of it are held."""
     await hop.relay(_ok)
     client = await hop.connect()
     client.say(GET * 2)
