@@ -10,8 +10,8 @@ from http1.writer import forwardable
 if TYPE_CHECKING:
     from http1.client import Response
     from http1.duplex import Duplex
+    from http1.exchange import Exchange
     from http1.reader import Headers
-    from http1.server import Exchange
 
 
 async def relay(response: Response, exchange: Exchange, *, headers: Headers | None = None) -> None:

@@ -7,13 +7,17 @@ import random
 import socket
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from http1.limits import Limits
-from http1.server import Exchange, Server
+from http1.server import Server
+
+if TYPE_CHECKING:
+    from http1.exchange import Exchange
 
 _PARTS = [
     b"GET / HTTP/1.1\r\nHost: d\r\n",

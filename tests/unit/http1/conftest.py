@@ -15,11 +15,12 @@ import uvloop
 
 from http1.client import Pool
 from http1.relay import relay, relay_hijack
-from http1.server import Exchange, Handler, Server
+from http1.server import Handler, Server
 from http1.writer import forwardable
 from tests.fakes.scripted_dockerd import Script, ScriptedDockerd, scripted_dockerd
 
 if TYPE_CHECKING:
+    from http1.exchange import Exchange
     from http1.limits import Limits
 
 

@@ -12,7 +12,7 @@ from http1.client import Pool
 from http1.limits import Limits
 
 if TYPE_CHECKING:
-    from http1.server import Exchange
+    from http1.exchange import Exchange
     from tests.fakes.scripted_dockerd import Talk
     from tests.unit.http1.conftest import Hop, Waiter
 
