@@ -17,13 +17,17 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
 from http1.client import Pool
 from http1.relay import relay
-from http1.server import Exchange, Server
+from http1.server import Server
 from http1.writer import forwardable
+
+if TYPE_CHECKING:
+    from http1.exchange import Exchange
 
 REQUEST = b"GET /_ping HTTP/1.1\r\nHost: docker\r\nUser-Agent: Docker-Client/20.10.24 (linux)\r\n\r\n"
 ANSWER = (

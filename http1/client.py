@@ -136,12 +136,13 @@ class _Upstream(FlowProtocol):
         self._waiter = waiter
         self._head = None
         self._got_bytes = False
-        self.transport.write(call.first_bytes)
-        if call.stream is not None:
-            # Not in a TaskGroup: it outlives this call, and ends with the exchange (`fail`, `_complete`).
-            self._upload = loop.create_task(self._send(call.stream, inflow, call.content_length))
-        if watch is not None:
+        if watch is not None:  # before the first byte: for a client that has left nothing is sent
             watch.on_gone(lambda: self._end(inflow, ClientGone("client left before its answer was complete")))
+        if self._inflow is inflow:
+            self.transport.write(call.first_bytes)
+            if call.stream is not None:
+                # Not in a TaskGroup: it outlives this call, and ends with the exchange (`_fail`, `_complete`).
+                self._upload = loop.create_task(self._send(call.stream, inflow, call.content_length))
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -267,6 +268,8 @@ class _Upstream(FlowProtocol):
                     return
                 if left is not None:
                     left -= len(data)
+                    if left < 0:  # SECURITY: bytes behind a body would be read as a request
+                        break
                 self._write(data, chunked=length is None)
                 if self.blocked:
                     await self.drain()

@@ -10,8 +10,8 @@ from http1.writer import forwardable
 if TYPE_CHECKING:
     from http1.client import Response
     from http1.duplex import Duplex
+    from http1.exchange import Exchange
     from http1.reader import Headers
-    from http1.server import Exchange
 
 
 async def relay(response: Response, exchange: Exchange, *, headers: Headers | None = None) -> None:
@@ -26,7 +26,11 @@ async def relay(response: Response, exchange: Exchange, *, headers: Headers | No
     if response.complete and not response.trailers and exchange.head.method != "HEAD":
         await exchange.respond(head.status, fields, response.take())
         return
-    exchange.start_response(head.status, fields, content_length=head.content_length, reason=head.reason)
+    try:
+        exchange.start_response(head.status, fields, content_length=head.content_length, reason=head.reason)
+    except BaseException:
+        response.abort()
+        raise
     await relay_body(response, exchange)
 
 

@@ -10,21 +10,22 @@ import asyncio
 import socket
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from itertools import count
 from typing import Final
 
 from http1.duplex import Duplex
 from http1.errors import BadRequest, ClientGone
+from http1.exchange import Exchange
 from http1.flow import FlowProtocol, Inflow
 from http1.limits import Limits
-from http1.reader import End, Headers, RequestEvent, RequestHead, RequestReader
-from http1.writer import error_body, response_head, write_chunk, write_last_chunk
+from http1.reader import End, RequestEvent, RequestHead, RequestReader
+from http1.writer import error_body, response_head
+
+__all__ = ["JSON", "Connection", "Exchange", "Handler", "Listener", "OnError", "Server"]
 
 JSON: Final = (("content-type", "application/json"),)
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED, unix(7)
-_COPY_BYTES: Final = 16 * 1024  # below this one write of a copy is faster than three writes
 _connection_ids = count(1)
 
 Handler = Callable[["Exchange"], Awaitable[None]]
@@ -35,233 +36,7 @@ def _internal_error(_exchange: Exchange, _error: Exception) -> tuple[int, str]:
     return 500, "internal error"
 
 
-class Exchange:
-    """One request and its answer. Valid until its handler returns.
-
-    Attributes:
-        head: the request without its body.
-        peer: the connected socket, for SO_PEERCRED and SO_PEERPIDFD (a uvloop PseudoSocket: `getsockopt`, `fileno`).
-        connection_id: the same for all exchanges of one connection, unique in this process.
-        gone: the client has left (or shut its writing side, which dockerd takes for leaving too).
-        may_hijack: a half-close before the answer is not leaving but belongs to the raw stream. True at first if
-            the request asks for an upgrade; set it for a raw stream without one.
-        responded: a response head was written.
-    """
-
-    __slots__ = (
-        "_body_left",
-        "_chunked",
-        "_connection",
-        "_continue",
-        "_on_gone",
-        "ended",
-        "gone",
-        "head",
-        "hijacked",
-        "inflow",
-        "may_hijack",
-        "responded",
-    )
-
-    def __init__(self, head: RequestHead, connection: _Connection) -> None:
-        self.head = head
-        self.inflow = Inflow(connection)
-        self.gone = False
-        self.may_hijack = head.upgrade is not None
-        self.responded = False
-        self.ended = False
-        self.hijacked = False
-        self._connection = connection
-        self._continue = head.expect_continue
-        self._chunked = False
-        self._body_left: int | None = None  # bytes the answer still owes; None: not counted
-        self._on_gone: Callable[[], None] | None = None
-
-    @property
-    def peer(self) -> socket.socket:
-        return self._connection.peer
-
-    @property
-    def connection_id(self) -> int:
-        return self._connection.id
-
-    @property
-    def context(self) -> object:
-        """Whatever the application keeps for this connection, None at first: who is at its other end, say."""
-        return self._connection.context
-
-    @context.setter
-    def context(self, value: object) -> None:
-        self._connection.context = value
-
-    def on_gone(self, callback: Callable[[], None] | None) -> None:
-        """Call `callback` when the client leaves (at once if it has left); replaces the former one."""
-        self._on_gone = callback
-        if callback is not None and self.gone:
-            callback()
-
-    # --- request body ---
-
-    async def read_body(self, limit: int) -> bytes:
-        """Read the whole body. Raises: BadRequest 413 over `limit` bytes, ClientGone when it was cut short."""
-        length = self.head.content_length
-        if length is not None and length > limit:
-            raise BadRequest(413, f"request body is {length} bytes, limit is {limit}")
-        pieces, size = [], 0
-        async for piece in self.body():
-            pieces.append(piece)
-            size += len(piece)
-            if size > limit:
-                raise BadRequest(413, f"request body is over {limit} bytes")
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    async def body(self) -> AsyncIterator[bytes]:
-        """Pieces as they come; the client is held back while they are not read.
-
-        Raises: BadRequest for bad chunks, ClientGone when the client left before the end.
-        """
-        self._send_continue()
-        while data := await self.inflow.read():
-            yield data
-
-    @property
-    def trailers(self) -> Headers:
-        """Trailers of the request; complete after the body."""
-        return self.inflow.trailers
-
-    def _send_continue(self) -> None:
-        if self._continue:
-            self._continue = False
-            if not self.responded and not self.inflow.ended:
-                self._connection.send(_CONTINUE)
-
-    # --- response ---
-
-    async def respond(self, status: int, headers: Iterable[tuple[str, str]] = (), body: bytes = b"") -> None:
-        """Answer in one write. Raises: ClientGone."""
-        bodyless = status in {204, 304}
-        head = self._begin(status, headers, content_length=None if bodyless else len(body))
-        self.ended = True
-        connection = self._connection
-        connection.send(head if bodyless or self.head.method == "HEAD" else head + body)
-        if connection.blocked:
-            await connection.drain()
-
-    def start_response(
-        self,
-        status: int,
-        headers: Iterable[tuple[str, str]] = (),
-        *,
-        content_length: int | None = None,
-        reason: str = "",
-    ) -> None:
-        """Send the head now; the body follows by `write`, chunked unless its length is given. Raises: ClientGone."""
-        bodyless = self.head.method == "HEAD" or status in {204, 304}
-        self._chunked = content_length is None and not bodyless
-        self._body_left = 0 if bodyless else content_length
-        head = self._begin(
-            status, headers, content_length=content_length, reason=reason, chunked=self._chunked
-        )
-        self._connection.send(head)
-
-    async def write(self, data: bytes) -> None:
-        """Send body bytes at once; wait while the client is slow.
-
-        Raises: ClientGone; ValueError for more than the promised length.
-        """
-        if not data or self.head.method == "HEAD":
-            return
-        if not self.responded or self.ended:
-            raise ValueError("body bytes outside a started response")
-        connection = self._connection
-        if self._chunked:
-            parts = write_chunk(data)
-            connection.send(b"".join(parts)) if len(data) < _COPY_BYTES else connection.send_parts(parts)
-        else:
-            self._count(len(data))
-            connection.send(data)
-        if connection.blocked:
-            await connection.drain()
-
-    async def end(self, trailers: Headers = ()) -> None:
-        """Finish the body. Raises: ClientGone; ValueError for less than the promised length."""
-        if not self.responded or self.ended:
-            raise ValueError("end outside a started response")
-        if self._body_left:
-            raise ValueError(f"{self._body_left} promised bytes were not written")
-        self.ended = True
-        if self._chunked:
-            self._connection.send(write_last_chunk(trailers))
-            if self._connection.blocked:
-                await self._connection.drain()
-
-    def hijack(
-        self,
-        status: int,
-        headers: Iterable[tuple[str, str]] = (),
-        *,
-        reason: str = "",
-        upgrade: str | None = None,
-    ) -> Duplex:
-        """Answer with a head and turn the connection into a raw stream; HTTP never comes back on it.
-
-        Bytes that followed the request were held unparsed and are the first of the stream. Raises: ClientGone.
-        """
-        if not self.inflow.ended:
-            raise ValueError("hijack before the request body was received")
-        self.responded = self.ended = self.hijacked = True
-        connection = self._connection
-        connection.send(response_head(status, headers, reason=reason, upgrade=upgrade))
-        return connection.become_duplex()
-
-    def _begin(
-        self,
-        status: int,
-        headers: Iterable[tuple[str, str]],
-        *,
-        content_length: int | None,
-        reason: str = "",
-        chunked: bool = False,
-    ) -> bytes:
-        if self.responded:
-            raise ValueError("second response to one request")
-        head = response_head(
-            status,
-            headers,
-            reason=reason,
-            content_length=content_length,
-            chunked=chunked,
-            close=self._connection.must_close_after(self),
-        )
-        self.responded = True
-        return head
-
-    def _count(self, size: int) -> None:
-        if self._body_left is not None:
-            if size > self._body_left:
-                raise ValueError("more body bytes than promised")
-            self._body_left -= size
-
-    # --- called by the connection ---
-
-    def keeps_connection(self, drain_bytes: int) -> bool:
-        """Whether another request may follow: the rest of this body is small, and sure to come."""
-        if not self.head.keep_alive:
-            return False
-        if self.inflow.ended:
-            return True
-        length = self.head.content_length
-        return length is not None and length <= drain_bytes and not self._continue
-
-    def client_left(self) -> None:
-        if not self.gone:
-            self.gone = True
-            self.inflow.fail(ClientGone("client left before its request was complete"))
-            if self._on_gone is not None:
-                self._on_gone()
-
-
-class _Connection(FlowProtocol):
+class Connection(FlowProtocol):
     """One client's connection: waiting for a head, in an exchange, or lingering until it may close."""
 
     __slots__ = (
@@ -340,6 +115,11 @@ class _Connection(FlowProtocol):
             exchange.client_left()
         return True
 
+    def notice_eof(self, exchange: Exchange) -> None:
+        """Tell `exchange` of a half-close that was kept for a raw stream."""
+        if self._eof:
+            exchange.client_left()
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._eof = True
@@ -385,6 +165,8 @@ class _Connection(FlowProtocol):
             raise
         except Exception as error:  # noqa: BLE001  the one edge: a bug in one exchange must not stop the server
             self._answer_error(exchange, *self._listener.server.on_error(exchange, error))
+        finally:
+            exchange.release()
         self._finish(exchange)
 
     def _answer_error(self, exchange: Exchange, status: int, message: str) -> None:
@@ -455,7 +237,7 @@ class _Connection(FlowProtocol):
         exchange, self._exchange = self._exchange, None
         whole = exchange is not None and exchange.inflow.ended and not self._reader.held_bytes
         self._broken = self._closing = True
-        if whole or self._eof:
+        if whole or self._eof or self.transport.is_closing():
             self.transport.close()
             return
         self._deadline = asyncio.get_running_loop().time() + self._limits.linger_seconds
@@ -464,7 +246,7 @@ class _Connection(FlowProtocol):
 
     def expire(self, now: float) -> None:
         """Called by the coarse timer. A head that is too slow, or a connection too long idle, ends here."""
-        if self._deadline is None or now < self._deadline:
+        if self._deadline is None or now < self._deadline or self.transport.is_closing():
             return
         self._deadline = None
         if self._in_head and not self._broken:
@@ -531,7 +313,7 @@ class Listener:
     def __init__(self, server: Server, handler: Handler) -> None:
         self.server = server
         self.handler = handler
-        self.connections: set[_Connection] = set()
+        self.connections: set[Connection] = set()
         self._per_uid: Counter[int] = Counter()
         self._accepting: asyncio.AbstractServer | None = None
 
@@ -540,14 +322,12 @@ class Listener:
         loop = asyncio.get_running_loop()
         if listening.family == socket.AF_UNIX:
             self._accepting = await loop.create_unix_server(
-                lambda: _Connection(self), sock=listening, backlog=1024
+                lambda: Connection(self), sock=listening, backlog=1024
             )
         else:
-            self._accepting = await loop.create_server(
-                lambda: _Connection(self), sock=listening, backlog=1024
-            )
+            self._accepting = await loop.create_server(lambda: Connection(self), sock=listening, backlog=1024)
 
-    def admit(self, connection: _Connection) -> bool:
+    def admit(self, connection: Connection) -> bool:
         """Count a new connection. Returns: False when it is over a limit (and was not counted)."""
         limits = self.server.limits
         if (
@@ -559,7 +339,7 @@ class Listener:
         self._per_uid[connection.uid] += 1
         return True
 
-    def forget(self, connection: _Connection) -> None:
+    def forget(self, connection: Connection) -> None:
         if connection in self.connections:
             self.connections.remove(connection)
             self._per_uid[connection.uid] -= 1

@@ -26,6 +26,7 @@ HOP_BY_HOP: Final = frozenset(
     {
         "connection",
         "content-length",
+        "expect",
         "keep-alive",
         "proxy-authenticate",
         "proxy-authorization",
