@@ -38,7 +38,7 @@ def _addressed(ask: Ask, row: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _default_address(ask: Ask) -> str:
-    """This machine alone if policy lists it, else the first address it lists."""
+    """Loopback if policy lists it, else the first address it lists."""
     addresses = [one.host_ip for one in ask.grants.ports]
     return next((address for address in addresses if _is_loopback(address)), addresses[0])
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from policy.compile import Policy, compile_policy
-from policy.document import parse
 from policy.dockerapi.model import Operation, Request
+from policy.document import parse
 from policy.evaluate import check, evaluate
 from policy.facts import needed
 from policy.model import (

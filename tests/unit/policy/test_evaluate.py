@@ -71,7 +71,7 @@ def test_combining(rules: list[Rule], effect: Effect) -> None:
 def test_an_empty_policy_allows_nothing() -> None:
     """Without a role nobody may even ping."""
     for operation in Operation:
-        assert decide(request(operation), under=policy("")).effect is not Effect.ALLOW
+        assert decide(request(operation, image="x"), under=policy("")).effect is not Effect.ALLOW
 
 
 def grant() -> Request:

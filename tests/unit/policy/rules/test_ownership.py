@@ -7,7 +7,7 @@ import pytest
 from policy.dockerapi.model import Operation, Request
 from policy.evaluate import evaluate
 from policy.model import Effect, Facts, Kind, ObjectFact
-from tests.fakes.policy_world import ADMIN, ALICE, ENGINE, POLICY, create, decide, own, request
+from tests.fakes.policy_world import ADMIN, ALICE, ENGINE, POLICY, create, decide, facts, own, request
 
 START = request(Operation.CONTAINER_START, container="web")
 MINE, BOBS = own(Kind.CONTAINER), own(Kind.CONTAINER, owner=1001)
@@ -51,7 +51,7 @@ CASES: list[tuple[Request, str, ObjectFact | None, Effect]] = [
 @pytest.mark.parametrize(("asked", "name", "fact", "effect"), CASES)
 def test_ownership(asked: Request, name: str, fact: ObjectFact | None, effect: Effect) -> None:
     """Own objects pass, another's are not there, shared ones are read and not removed."""
-    assert decide(asked, **{name: fact}).effect is effect
+    assert evaluate(POLICY, ALICE, asked, facts(asked, **{name: fact})).effect is effect
 
 
 def test_a_fact_that_was_not_fetched_counts_as_absent() -> None:
