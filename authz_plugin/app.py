@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import secrets
 import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvloop
 
 from authz_plugin.gate import Denied, Gate
 from authz_plugin.identity import StampCheck
-from authz_plugin.policy_store import PolicyMissing, PolicyStore
 from authz_plugin.server import AuthzServer
 from authz_plugin.trusted import BreakGlass, Watched, parse_break_glass, parse_engine_id, parse_public_key
 from host import listener, notify
 from host.clock import boottime_ms
-from host.tree import PRODUCTION, Tree
+from host.policy_files import PolicyFiles, PolicyMissing
+from host.tree import Tree
 from host.users import Users
 from observability import events
 from observability.logging import configure, log
+from policy import evaluate
+from policy.build import build_policy
+from policy.dockerapi import read as dockerapi_read
+from policy.dockerapi.read import UnknownField, UnknownRoute
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from authz_plugin.ports import Checker, Reader
+    from authz_plugin.ports import Checker
+    from policy.compile import Policy
     from policy.dockerapi.model import Incoming, Request
     from policy.model import Actor, LeaseId, Reason
 
@@ -58,46 +62,31 @@ class HostActors:
         return None if account is None else account.actor()
 
 
-def reader() -> Reader:
-    """The reader the proxy uses too."""
-    room: Any = importlib.import_module("policy.dockerapi.read")
-    refused = (room.UnknownRoute, room.UnknownField)
-
-    def read(incoming: Incoming) -> Request:
-        try:
-            request: Request = room.read(incoming, engine_max=ENGINE_MAX)
-        except refused as error:
-            raise Denied(f"{error} (rule route_table); see: ds01 explain") from error
-        return request
-
-    return read
+def read(incoming: Incoming) -> Request:
+    """The reader the proxy uses too. Raises: MalformedRequest, Denied."""
+    try:
+        return dockerapi_read.read(incoming, engine_max=ENGINE_MAX)
+    except (UnknownRoute, UnknownField) as error:
+        raise Denied(f"{error} (rule route_table); see: ds01 explain") from error
 
 
-def build_policy(texts: Mapping[str, str]) -> Any:
-    """Texts by path to a compiled policy. Raises: PolicyInvalid, with all mistakes."""
-    document = importlib.import_module("policy.document").parse(texts)
-    return importlib.import_module("policy.compile").compile_policy(document)
-
-
-def checker(policies: PolicyStore[Any]) -> Checker:
+def checker(policies: PolicyFiles[Policy]) -> Checker:
     """Every rule that needs no facts, on the policy in force at that moment."""
-    evaluate: Any = importlib.import_module("policy.evaluate")
 
     def check(actor: Actor, request: Request, *, leases: tuple[LeaseId, ...]) -> tuple[Reason, ...]:
-        reasons: tuple[Reason, ...] = evaluate.check(policies.current, actor, request, leases=leases)
-        return reasons
+        return evaluate.check(policies.current, actor, request, leases=leases)
 
     return check
 
 
-def build_gate(tree: Tree, policies: PolicyStore[Any]) -> Gate:
+def build_gate(tree: Tree, policies: PolicyFiles[Policy]) -> Gate:
     """The gate on the files of `tree`."""
-    key = Watched(tree.lib / "stamp.pub", parse_public_key, owners=ROOT_ONLY)
-    engine_id = Watched(tree.run / "engine-id", parse_engine_id, owners=ROOT_ONLY)
-    glass = Watched(tree.run / "break-glass.json", parse_break_glass, owners=ROOT_ONLY)
+    key = Watched(tree.stamp_public, parse_public_key, owners=ROOT_ONLY)
+    engine_id = Watched(tree.engine_id, parse_engine_id, owners=ROOT_ONLY)
+    glass = Watched(tree.break_glass, parse_break_glass, owners=ROOT_ONLY)
     return Gate(
         stamps=StampCheck(key=key.get, engine_id=engine_id.get, clock_ms=boottime_ms),
-        read=reader(),
+        read=read,
         check=checker(policies),
         actors=HostActors(Users()),
         break_glass=partial(present, glass),
@@ -111,7 +100,7 @@ def present(glass: Watched[BreakGlass]) -> BreakGlass | None:
     return glass.get() if glass.path.exists() else None
 
 
-async def run(gate: Gate, policies: PolicyStore[Any], socket_: socket.socket) -> None:
+async def run(gate: Gate, policies: PolicyFiles[Policy], socket_: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT; reload the policy when its files change or on SIGHUP."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -125,7 +114,7 @@ async def run(gate: Gate, policies: PolicyStore[Any], socket_: socket.socket) ->
     notify.notify("STOPPING=1")
 
 
-async def _poll(policies: PolicyStore[Any], stop: asyncio.Event) -> None:
+async def _poll(policies: PolicyFiles[Policy], stop: asyncio.Event) -> None:
     """Once a second: look at the policy's files, and tell the watchdog that the loop turns."""
     while not stop.is_set():
         policies.reload_if_changed()
@@ -140,12 +129,17 @@ async def _poll(policies: PolicyStore[Any], stop: asyncio.Event) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ds01-authz. Exit 0 after SIGTERM, 1 without a usable policy or socket."""
     options = _options(arguments)
-    tree = PRODUCTION if options.root is None else Tree.under(options.root)
+    tree = Tree.production() if options.root is None else Tree.under(options.root)
     configure("ds01-authz")
-    path = tree.run / "authz.sock"
+    path = tree.authz_socket
     handed = listener.inherited()
     try:
-        policies = PolicyStore(options.config or tree.etc, build_policy)
+        policies = PolicyFiles(
+            options.config or tree.etc,
+            partial(build_policy, user_socket_template=str(tree.user_socket("{name}"))),
+            on_loaded=lambda digest, files: log(events.POLICY_LOADED, digest=digest, files=files),
+            on_rejected=lambda problems: log(events.POLICY_REJECTED, problems=problems),
+        )
         gate = build_gate(tree, policies)
         socket_ = handed[0] if handed else listener.listen(path, mode=0o600)
     except (PolicyMissing, listener.AddressTaken, OSError) as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import httptools
 
@@ -78,14 +78,13 @@ class _Connection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._body_bytes = 0
         self._head_bytes = 0
-        self._length: int | None = None
+        self._in_head = True
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):  # pragma: no cover  stream sockets always give one
-            raise TypeError("not a stream")
-        self._transport = transport
+        # A stream's transport; uvloop's own class is no subclass of asyncio.Transport, so isinstance cannot tell.
+        self._transport = cast("asyncio.Transport", transport)
         self._server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -98,7 +97,8 @@ class _Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserCallbackError, httptools.HttpParserUpgrade):
+            self._check_head(len(data))
+        except (_Refused, httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._respond(b"400 Bad Request", b'{"Err":"ds01: not what dockerd sends"}', keep_alive=False)
             return
         self._answer_waiting()
@@ -116,17 +116,17 @@ class _Connection(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         self._path += url
-        self._count_head(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count_head(name + value)
         match name.lower():
             case b"content-length":
-                self._length = int(value)
-                if self._length > BODY_LIMIT_BYTES:
+                if int(value) > BODY_LIMIT_BYTES:
                     raise _Refused
             case b"transfer-encoding" | b"upgrade" | b"expect":
                 raise _Refused
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -142,10 +142,12 @@ class _Connection(asyncio.Protocol):
         self._waiting.append((method, path, b"".join(self._parts), self._parser.should_keep_alive()))
         self._parts = []
 
-    def _count_head(self, part: bytes) -> None:
-        self._head_bytes += len(part)
-        if self._head_bytes > _HEAD_LIMIT_BYTES:
-            raise _Refused
+    def _check_head(self, received_bytes: int) -> None:
+        """The parser keeps an unfinished header itself, so what was fed is what counts."""
+        if self._in_head:
+            self._head_bytes += received_bytes
+            if self._head_bytes > _HEAD_LIMIT_BYTES:
+                raise _Refused
 
     # answering
 

@@ -25,7 +25,7 @@ _CREDENTIALS = struct.Struct("=iII")
 _NO_LOGIN_UID = 4294967295
 _READ_BYTES = 65536
 _HEX_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
-# SECURITY: below these a user's own service manager makes cgroups, with any name it likes (gpu.md: a user can
+# SECURITY: below these a user's own service manager makes cgroups, with any name it likes (a user can
 # create docker-<somebody's id>.scope there). No container of dockerd lives below them.
 _USER_MANAGED = re.compile(r"/user\.slice(/|$)|/user@[0-9]+\.service(/|$)")
 
@@ -100,7 +100,7 @@ def look(pid: int) -> Whereabouts:
     """Look at a process by pid; UNKNOWN when it is gone. The caller knows why this pid is the right one."""
     try:
         pidfd = os.pidfd_open(pid)
-    except (OSError, ValueError):
+    except (OSError, ValueError, OverflowError):
         return _NOWHERE
     try:
         return _look_held(pid, pidfd)
@@ -148,10 +148,13 @@ def _look_held(pid: int, pidfd: int) -> Whereabouts:
         same_namespaces = _namespaces(pid) == _own_namespaces()
         cgroup = _read(f"/proc/{pid}/cgroup")
         person = _login_uid(_read(f"/proc/{pid}/loginuid"))
-    except (OSError, ValueError):
+        first_thread_ended = _state(_read(f"/proc/{pid}/stat")) in "ZXx"
+    except (OSError, ValueError, OverflowError):
         return _NOWHERE
     # INVARIANT: checked last. A process that still runs was not reaped, so its pid was not reused.
-    if _has_ended(pidfd):
+    # SECURITY: a container's process may end its first thread and connect from another: then `/proc/<pid>/cgroup`
+    # reads "/" on cgroup v1, as if it were on the host, while the pidfd says that it runs.
+    if first_thread_ended or _has_ended(pidfd):
         return _NOWHERE
     found = containers_in(cgroup)
     if len(found) > 1:
@@ -190,7 +193,7 @@ def _own_namespaces() -> tuple[str, str]:
 
 
 def _namespaces(pid: int) -> tuple[str, str]:
-    """The pid and user namespace. Raises: OSError: gone, or its first thread has ended (nothing to read then)."""
+    """The pid and user namespace. Raises: OSError: gone."""
     proc = Path("/proc", str(pid), "ns")
     return str((proc / "pid").readlink()), str((proc / "user").readlink())
 
@@ -204,6 +207,11 @@ def _read(path: str) -> str:
     if len(content) == _READ_BYTES:
         raise ValueError(f"{path} is longer than was read")
     return os.fsdecode(content)
+
+
+def _state(stat: str) -> str:
+    """One letter. SOURCE: proc(5), stat field 3; the name before it may hold anything, brackets too."""
+    return stat.rpartition(") ")[2][:1]
 
 
 def _login_uid(text: str) -> Uid | None:

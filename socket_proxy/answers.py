@@ -14,7 +14,7 @@ from http1.relay import relay, relay_hijack
 from http1.writer import forwardable
 from policy.dockerapi import responses
 from policy.dockerapi.model import Answer, Operation, Payload
-from policy.dockerapi.routes import ROUTES
+from policy.dockerapi.routes import ROUTE_OF
 from socket_proxy.engine import Engine
 from socket_proxy.index import Index
 from socket_proxy.refusals import Refusal
@@ -43,6 +43,7 @@ class Answers:
             Answer.PING: self.ping,
             Answer.INFO: self.info,
             Answer.EVENTS: self.events,
+            Answer.BUILT_HERE: self.nothing,
             **{kind: self._filtered(shape) for kind, shape in _FILTERS.items()},
         }
 
@@ -56,7 +57,7 @@ class Answers:
             outlives_client: the request is finished even when the client leaves: its outcome must be known.
         """
         exchange = transaction.exchange
-        route = ROUTES[transaction.request.operation]
+        route = ROUTE_OF[transaction.request.operation]
         streams = route.payload is Payload.STREAM and (exchange.head.chunked or exchange.head.content_length)
         exchange.may_hijack = route.payload is Payload.HIJACK
         return await self._engine.send(
@@ -104,6 +105,11 @@ class Answers:
         await transaction.exchange.respond(
             response.head.status, responses.ping_headers(response.head.headers), body
         )
+        return None
+
+    async def nothing(self, transaction: Transaction) -> Refusal | None:
+        """An empty list, for what users have none of (plugins)."""
+        await transaction.exchange.respond(200, (("content-type", "application/json"),), b"[]\n")
         return None
 
     async def info(self, transaction: Transaction) -> Refusal | None:

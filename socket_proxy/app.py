@@ -93,7 +93,7 @@ class Proxy:
             containers=containers,
             images=Images(engine=engine, records=records, answers=answers),
             stores=Stores(index=index, records=records, answers=answers),
-            prunes=Prunes(engine=engine, index=index, records=records, containers=containers),
+            prunes=Prunes(engine=engine, index=index, records=records, containers=containers, answers=answers),
         )
         limits = Limits(
             connections=settings.daemon.connections, connections_per_uid=settings.daemon.connections_per_user
@@ -104,7 +104,6 @@ class Proxy:
             server=self.server,
             tree=tree,
             identities=Identities(index=index, users=users),
-            users=users,
             pipeline=Pipeline(
                 policy=lambda: policies.current,
                 engine_facts=facts,

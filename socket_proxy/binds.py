@@ -6,48 +6,42 @@ This narrows the race between look and mount and does not close it: a path can s
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 
-from host.binds import BindRefused, examine
-from policy.dockerapi.model import Operation
-from policy.model import Actor, ContainerId
+from policy.compile import Policy
+from policy.dockerapi.model import Operation, Request
+from policy.evaluate import evaluate
+from policy.model import CheckBind, ContainerId, Effect, Facts, Json
 from socket_proxy.engine import Engine
-from socket_proxy.refusals import Refusal
+from socket_proxy.fulfil import look_at
+from socket_proxy.refusals import Refusal, of_decision
+from socket_proxy.transaction import Transaction
 
 _REMEMBERED = 16384
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovedBind:
-    """A host path that was looked at and let through."""
-
-    path: str
-    setuid_ok: bool
-
-
-class _Mount(msgspec.Struct):
-    Type: str = ""
-    Source: str = ""
+class _HostConfig(msgspec.Struct):
+    Binds: list[str] | None = None
+    Mounts: list[dict[str, Json]] | None = None
 
 
 class _Inspected(msgspec.Struct):
-    Mounts: list[_Mount] = []
+    HostConfig: _HostConfig
 
 
 class Binds:
     """What each container mounts from the host."""
 
-    def __init__(self, *, engine: Engine, is_own_socket: Callable[[str], bool]) -> None:
+    def __init__(self, *, engine: Engine, policy: Callable[[], Policy]) -> None:
         self._engine = engine
-        self._is_own_socket = is_own_socket
-        self._approved: OrderedDict[ContainerId, tuple[ApprovedBind, ...]] = OrderedDict()
+        self._policy = policy
+        self._approved: OrderedDict[ContainerId, tuple[CheckBind, ...]] = OrderedDict()
 
-    def remember(self, container: ContainerId, binds: tuple[ApprovedBind, ...]) -> None:
+    def remember(self, container: ContainerId, binds: tuple[CheckBind, ...]) -> None:
+        """Keep what a create let through."""
         self._approved[container] = binds
         if len(self._approved) > _REMEMBERED:
             self._approved.popitem(last=False)
@@ -55,42 +49,37 @@ class Binds:
     def forget(self, container: ContainerId) -> None:
         self._approved.pop(container, None)
 
-    async def recheck(self, actor: Actor, container: ContainerId) -> Refusal | None:
+    async def recheck(self, transaction: Transaction, container: ContainerId) -> Refusal | None:
         """Look at every bind source of `container` again, as its owner."""
-        binds = self._approved.get(container)
-        if binds is None:
-            binds = await self._inspected(container)
-            self.remember(container, binds)
+        binds = self._approved.get(container) or await self._judge_again(transaction, container)
+        if isinstance(binds, Refusal):
+            return binds
+        self.remember(container, binds)
         for bind in binds:
-            try:
-                seen = await asyncio.to_thread(
-                    examine,
-                    bind.path,
-                    owner_uid=actor.uid,
-                    owner_gids=frozenset(actor.gids | {actor.gid}),
-                    create=False,
-                    setuid_ok=bind.setuid_ok,
-                )
-            except BindRefused as refused:
-                return _changed(bind.path, str(refused))
-            if str(seen.path) != bind.path:
-                return _changed(bind.path, f"it leads to {seen.path} now")
+            seen = await look_at(transaction.actor, bind)
+            if isinstance(seen, Refusal):
+                return seen
+            if seen.source != bind.source:
+                return _moved(bind, seen)
         return None
 
-    async def _inspected(self, container: ContainerId) -> tuple[ApprovedBind, ...]:
+    async def _judge_again(self, transaction: Transaction, container: ContainerId) -> tuple[CheckBind, ...] | Refusal:
+        """A container from before this process: its mounts go through today's rules, as in a create."""
         answer = await self._engine.ask(Operation.CONTAINER_INSPECT, params={"container": container})
-        mounts = msgspec.json.decode(answer, type=_Inspected).Mounts
-        return tuple(
-            ApprovedBind(path=mount.Source, setuid_ok=False)
-            for mount in mounts
-            if mount.Type == "bind" and not self._is_own_socket(mount.Source)
-        )
+        host = msgspec.json.decode(answer, type=_Inspected).HostConfig
+        body: dict[str, Json] = {"HostConfig": {"Binds": [*(host.Binds or ())], "Mounts": [*(host.Mounts or ())]}}
+        create = Request(operation=Operation.CONTAINER_CREATE, version=self._engine.version, body=body)
+        decision = evaluate(self._policy(), transaction.actor, create, Facts(engine=transaction.facts.engine))
+        if decision.effect is not Effect.ALLOW:
+            return of_decision(decision, Operation.CONTAINER_START, transaction.request_id)
+        return tuple(item for item in decision.obligations if isinstance(item, CheckBind))
 
 
-def _changed(path: str, why: str) -> Refusal:
+def _moved(bind: CheckBind, now: CheckBind) -> Refusal:
     return Refusal(
         status=403,
-        message=f"ds01: the bind source {path} may no longer be mounted: {why} (rule bind_mounts); "
+        message=f"ds01: {bind.field}={bind.source} is not permitted: it leads to {now.source} now (rule bind_mounts); "
         "create the container again with the path it should have",
         rules=("bind_mounts",),
     )
+

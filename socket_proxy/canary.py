@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
-from http1.client import Pool, UpstreamLost, UpstreamUnavailable
+from http1.client import Pool
+from http1.errors import UpstreamLost, UpstreamUnavailable
 from observability import events
 from observability.logging import log
 
@@ -21,9 +22,8 @@ _BODY_BYTES = 65536
 class Canary:
     """Watches that the plugin is in dockerd's path."""
 
-    def __init__(self, pool: Pool, *, break_glass_open: asyncio.Event | None = None) -> None:
-        self._pool = pool
-        self._break_glass_open = break_glass_open
+    def __init__(self, engine_socket: str) -> None:
+        self._pool = Pool(engine_socket)
         self.singing = False  # False until the first good answer: nothing is forwarded before
         self.wake = asyncio.Event()
 
@@ -32,13 +32,20 @@ class Canary:
         while True:
             denied = await self.probe()
             if denied != self.singing or not denied:
-                self._tell(denied)
+                self._tell(denied=denied)
             self.singing = denied
             self.wake.clear()
             try:
                 await asyncio.wait_for(self.wake.wait(), _EVERY_SECONDS if denied else _AGAIN_SECONDS)
             except TimeoutError:
                 continue
+
+    @staticmethod
+    def _tell(*, denied: bool) -> None:
+        if denied:
+            log(events.CANARY_PASSED, status=403)
+        else:
+            log(events.CANARY_FAILED, status=None, problem="an unstamped request was not denied by the plugin")
 
     async def probe(self) -> bool:
         """True when dockerd refused an unstamped request in the plugin's words."""

@@ -15,7 +15,6 @@ from socket_proxy.binds import Binds
 from socket_proxy.engine import Engine, EngineError
 from socket_proxy.index import Entry, Index
 from socket_proxy.ports import Leaser, LeaseRefused
-from socket_proxy.records import Records
 from socket_proxy.refusals import Refusal, Unavailable
 from socket_proxy.settle import Settlements
 from socket_proxy.transaction import Handler, Transaction
@@ -27,14 +26,8 @@ class _Created(msgspec.Struct):
     Warnings: list[str] | None = None
 
 
-class _Mount(msgspec.Struct):
-    Type: str = ""
-    Name: str = ""
-
-
 class _Inspected(msgspec.Struct):
     Name: str
-    Mounts: list[_Mount] = []
 
 
 class Containers:
@@ -45,7 +38,6 @@ class Containers:
         *,
         engine: Engine,
         index: Index,
-        records: Records,
         leaser: Leaser,
         answers: Answers,
         binds: Binds,
@@ -53,7 +45,6 @@ class Containers:
     ) -> None:
         self._engine = engine
         self._index = index
-        self._records = records
         self._leaser = leaser
         self._answers = answers
         self._binds = binds
@@ -90,7 +81,7 @@ class Containers:
         container = ContainerId(created.Id)
         await self._created(transaction, container)
         if lease:
-            await self._confirm(lease, container)
+            await self._confirm(lease, container, transaction)
         answer = responses.container_create(body, self._answers.sees(transaction), warnings=transaction.notes)
         await transaction.exchange.respond(201, forwardable(response.head.headers), answer)
         return None
@@ -109,10 +100,10 @@ class Containers:
         )
         self._binds.remember(container, transaction.fulfilled.binds)
         if not name:
-            await self._learn(container)
+            await self._learn_name(container)
 
-    async def _learn(self, container: ContainerId) -> None:
-        """The name that dockerd chose, and the anonymous volumes it made for the image's VOLUMEs."""
+    async def _learn_name(self, container: ContainerId) -> None:
+        """The name that dockerd chose."""
         try:
             answer = await self._engine.ask(Operation.CONTAINER_INSPECT, params={"container": container})
         except EngineError:
@@ -128,7 +119,7 @@ class Containers:
             refusal = await self._lease_refusal(entry.lease, ContainerId(container))
             if refusal is not None:
                 return refusal
-        refusal = await self._binds.recheck(transaction.actor, ContainerId(container))
+        refusal = await self._binds.recheck(transaction, ContainerId(container))
         if refusal is not None:
             return refusal
         return await self._answers.relay(transaction)
@@ -176,14 +167,19 @@ class Containers:
         await transaction.exchange.respond(response.head.status, forwardable(response.head.headers), body)
         return None
 
-    async def _confirm(self, lease: LeaseId, container: ContainerId) -> None:
+    async def _confirm(self, lease: LeaseId, container: ContainerId, transaction: Transaction) -> None:
         try:
             await self._leaser.confirm(lease, container)
         except Unavailable as error:
             # The container carries the lease in a sealed label: reconciliation confirms it.
-            log(events.LEASE_UNSETTLED, lease=lease, container=container, problem=str(error))
+            log(events.LEASE_UNSETTLED, lease=lease, problem=str(error))
         else:
-            log(events.LEASE_GRANTED, lease=lease, container=container)
+            log(
+                events.LEASE_GRANTED,
+                lease=lease,
+                uid=transaction.actor.uid,
+                devices=list(transaction.fulfilled.devices),
+            )
 
     async def release(self, lease: LeaseId, reason: str) -> None:
         """Give a lease back; if the allocator cannot be told now, later."""
@@ -193,4 +189,4 @@ class Containers:
             self._settlements.later(lease)
             log(events.LEASE_UNSETTLED, lease=lease, problem=str(error))
         else:
-            log(events.LEASE_RELEASED, lease=lease, reason=reason)
+            log(events.LEASE_RELEASED, lease=lease, uid=None, reason=reason)

@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from http1.client import UpstreamLost, UpstreamUnavailable
+from http1.errors import UpstreamLost, UpstreamUnavailable
 from observability import events
 from observability.logging import log
 from policy.dockerapi.model import Operation

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from host import listener
 from host.tree import Tree
-from host.users import Users
+from host.users import look_up_name
 from http1.server import Exchange, Listener, Server
 from observability import events
 from observability.logging import log
@@ -26,12 +26,11 @@ class Doors:
     """Opens and serves the sockets."""
 
     def __init__(
-        self, *, server: Server, tree: Tree, identities: Identities, users: Users, pipeline: Pipeline, local: Local
+        self, *, server: Server, tree: Tree, identities: Identities, pipeline: Pipeline, local: Local
     ) -> None:
         self._server = server
         self._tree = tree
         self._identities = identities
-        self._users = users
         self._pipeline = pipeline
         self._local = local
         self._open: dict[Path, Listener] = {}
@@ -45,7 +44,7 @@ class Doors:
 
     async def open_user(self, name: str) -> None:
         """The user's own socket. A name without an account is logged and left out."""
-        account = self._users.by_name(name)
+        account = look_up_name(name)
         if account is None:
             log(events.PEER_REFUSED, uid=None, pid=None, door="user", problem=f"daemon.yaml names {name}: no such account")
             return

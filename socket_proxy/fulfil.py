@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from host.binds import BindRefused, examine
 from policy.dockerapi.model import Operation
@@ -12,7 +12,6 @@ from policy.model import (
     CheckBind,
     DeviceUuid,
     EnsureVolume,
-    Facts,
     Kind,
     LeaseGpus,
     LeaseId,
@@ -33,7 +32,7 @@ class Fulfilled:
     labels: dict[str, str]
     lease: LeaseId | None = None
     devices: tuple[DeviceUuid, ...] = ()
-    bind_sources: dict[str, str] | None = None  # as asked -> real path, where they differ
+    binds: tuple[CheckBind, ...] = ()  # host paths that were looked at; `source` is the real path
 
 
 class Fulfiller:
@@ -45,21 +44,25 @@ class Fulfiller:
         self._sealer = sealer
         self._leaser = leaser
 
+    async def look(self, actor: Actor, obligations: tuple[Obligation, ...]) -> tuple[CheckBind, ...] | Refusal:
+        """Look at every bind source; the answers name real paths, in the order of the obligations."""
+        looked: list[CheckBind] = []
+        for obligation in obligations:
+            if isinstance(obligation, CheckBind):
+                seen = await look_at(actor, obligation)
+                if isinstance(seen, Refusal):
+                    return seen
+                looked.append(seen)
+        return tuple(looked)
+
     async def fulfil(
-        self, actor: Actor, obligations: tuple[Obligation, ...], facts: Facts, request_id: RequestId
+        self, actor: Actor, obligations: tuple[Obligation, ...], request_id: RequestId
     ) -> Fulfilled | Refusal:
-        """Do what `obligations` ask for.
+        """Make the volumes, lease the devices, seal the labels.
 
         Returns: what to write into the request, or why it may not go on. On a refusal no lease is held.
         Raises: Unavailable, UpstreamUnavailable, UpstreamLost.
         """
-        sources: dict[str, str] = {}
-        for obligation in obligations:
-            if isinstance(obligation, CheckBind):
-                seen = await self._look_at(actor, obligation)
-                if isinstance(seen, Refusal):
-                    return seen
-                sources[obligation.source] = seen
         for obligation in obligations:
             if isinstance(obligation, EnsureVolume):
                 refusal = await self._ensure_volume(actor, obligation.name, request_id)
@@ -67,13 +70,10 @@ class Fulfiller:
                     return refusal
         want = next((item for item in obligations if isinstance(item, LeaseGpus)), None)
         if want is None:
-            labels = self._sealer.labels(actor, lease=None, request_id=request_id)
-            return Fulfilled(labels=labels, bind_sources=sources)
-        return await self._lease(actor, want, request_id, sources)
+            return Fulfilled(labels=self._sealer.labels(actor, lease=None, request_id=request_id))
+        return await self._lease(actor, want, request_id)
 
-    async def _lease(
-        self, actor: Actor, want: LeaseGpus, request_id: RequestId, sources: dict[str, str]
-    ) -> Fulfilled | Refusal:
+    async def _lease(self, actor: Actor, want: LeaseGpus, request_id: RequestId) -> Fulfilled | Refusal:
         lease = await self._leaser.reserve(uid=actor.uid, name=actor.name, want=want, request_id=request_id)
         if isinstance(lease, LeaseRefused):
             return Refusal(status=lease.status, message=lease.message, rules=("gpu_lease",))
@@ -81,26 +81,7 @@ class Fulfiller:
             labels=self._sealer.labels(actor, lease=lease.id, request_id=request_id),
             lease=lease.id,
             devices=lease.devices,
-            bind_sources=sources,
         )
-
-    async def _look_at(self, actor: Actor, bind: CheckBind) -> str | Refusal:
-        try:
-            seen = await asyncio.to_thread(
-                examine,
-                bind.source,
-                owner_uid=actor.uid,
-                owner_gids=frozenset(actor.gids | {actor.gid}),
-                create=bind.create,
-                setuid_ok=bind.setuid_ok,
-            )
-        except BindRefused as refused:
-            return Refusal(
-                status=403,
-                message=f"ds01: {bind.field}={bind.source} is not permitted: {refused} (rule bind_mounts)",
-                rules=("bind_mounts",),
-            )
-        return str(seen.path)
 
     async def _ensure_volume(self, actor: Actor, name: str, request_id: RequestId) -> Refusal | None:
         """Make the volume before the container that names it: dockerd would make it without labels.
@@ -130,3 +111,25 @@ def volume_name_taken(name: str) -> Refusal:
         message=f"ds01: the volume name {name} is not available (rule volume_names); choose another name",
         rules=("volume_names",),
     )
+
+
+async def look_at(actor: Actor, bind: CheckBind) -> CheckBind | Refusal:
+    """Look at a bind source as its owner; what comes back names the real path."""
+    seen = await asyncio.to_thread(
+        examine,
+        bind.source,
+        owner_uid=actor.uid,
+        owner_gid=actor.gid,
+        owner_gids=actor.gids,
+        read_only=bind.read_only,
+        create=bind.create,
+        setuid_ok=bind.setuid_ok,
+    )
+    if isinstance(seen, BindRefused):
+        return Refusal(
+            status=403,
+            message=f"ds01: {bind.field}={bind.source} is not permitted: {seen.problem} (rule bind_mounts); "
+            f"{seen.next_step}",
+            rules=("bind_mounts",),
+        )
+    return replace(bind, source=seen.source, create=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from policy.dockerapi.model import Operation
-from policy.dockerapi.routes import ROUTES
+from policy.dockerapi.routes import ROUTE_OF
 from socket_proxy.answers import Answers
 from socket_proxy.containers import Containers
 from socket_proxy.images import Images
@@ -23,7 +23,7 @@ class Handlers:
             containers.by_operation | images.by_operation | stores.by_operation | prunes.by_operation
         )
         self._table: dict[Operation, Handler] = {
-            operation: own.get(operation) or answers.by_kind[route.answer] for operation, route in ROUTES.items()
+            operation: own.get(operation) or answers.by_kind[route.answer] for operation, route in ROUTE_OF.items()
         }
 
     def of(self, operation: Operation) -> Handler:

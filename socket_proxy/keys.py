@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from host.files import write_atomic
 from host.tree import Tree
 
 _PRIVATE_BYTES = 32
@@ -37,13 +39,13 @@ def load_or_create(tree: Tree) -> Keys:
     """
     tree.stamp_key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not tree.stamp_key.exists():
-        _write_new(tree.stamp_key, Ed25519PrivateKey.generate().private_bytes_raw(), 0o600)
+        write_atomic(tree.stamp_key, Ed25519PrivateKey.generate().private_bytes_raw(), mode=0o600)
     private = _read_private(tree.stamp_key)
     public = private.public_key()
     # The public half is derived, so it is written at every start: it cannot drift from the private one.
-    _replace(tree.stamp_public, public.public_bytes_raw().hex().encode() + b"\n", 0o644)
+    write_atomic(tree.stamp_public, public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), mode=0o644)
     if not tree.engine_id.exists():
-        _write_new(tree.engine_id, secrets.token_hex(16).encode() + b"\n", 0o644)
+        write_atomic(tree.engine_id, secrets.token_hex(16).encode() + b"\n", mode=0o644)
     engine_id = tree.engine_id.read_text().strip()
     if len(engine_id) != 32 or set(engine_id) - set("0123456789abcdef"):
         raise KeyUnusable(f"{tree.engine_id} does not hold 32 hex digits; restore it from a backup")
@@ -59,20 +61,3 @@ def _read_private(path: Path) -> Ed25519PrivateKey:
     if len(content) != _PRIVATE_BYTES:
         raise KeyUnusable(f"{path} does not hold a key of {_PRIVATE_BYTES} bytes; restore it from a backup")
     return Ed25519PrivateKey.from_private_bytes(content)
-
-
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """Create durably; a crash half-way leaves no file under the final name."""
-    _replace(path, content, mode)
-
-
-def _replace(path: Path, content: bytes, mode: int) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-    try:
-        os.fchmod(descriptor, mode)
-        os.write(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    temporary.replace(path)

@@ -74,6 +74,18 @@ class AllocatorClient:
         if status != 200:
             raise Unavailable(_refused(status, answer).message)
 
+    async def leases(self, uid: Uid) -> tuple[Lease, ...]:
+        """What one user holds or held. Raises: Unavailable."""
+        status, answer = await self._call("GET", f"/v1/leases?owner_uid={uid}")
+        listed = answer.get("leases")
+        if status != 200 or not isinstance(listed, list):
+            raise Unavailable(_refused(status, answer).message)
+        return tuple(_lease(item) for item in listed if isinstance(item, dict))
+
+    async def health(self) -> Mapping[str, Json]:
+        """How the allocator is. Raises: Unavailable."""
+        return (await self._call("GET", "/v1/health"))[1]
+
     async def inventory(self) -> Mapping[str, Json]:
         """Devices as the allocator shows them to its admin."""
         status, answer = await self._call("GET", "/v1/inventory")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 
 from http1.errors import BadRequest, ClientGone
 from http1.limits import Limits
@@ -21,7 +22,8 @@ from policy.dockerapi.model import Incoming, Request
 from policy.dockerapi.read import read
 from policy.evaluate import evaluate
 from policy.grants import Role
-from policy.model import Actor, Decision, Effect, EngineFacts, Facts, RequestId, SetField, SetQuery
+from policy.dockerapi.sources import with_sources
+from policy.model import Actor, CheckBind, Decision, Effect, EngineFacts, Facts, RequestId, SetField, SetQuery
 from policy.obligations import apply
 from socket_proxy.facts import FactSource
 from socket_proxy.fulfil import Fulfilled, Fulfiller
@@ -31,6 +33,7 @@ from socket_proxy.trail import Trail
 from socket_proxy.transaction import Transaction
 
 JSON = (("content-type", "application/json"),)
+_NOTHING = Fulfilled(labels={})
 
 
 class Pipeline:
@@ -85,12 +88,35 @@ class Pipeline:
         facts = await self._facts.gather(way.actor, policy_facts.needed(asked), everything=everything)
         decision = way.decision = evaluate(policy, way.actor, asked, facts)
         if decision.effect is not Effect.ALLOW:
-            return of_decision(decision, way.request_id)
-        fulfilled = await self._fulfiller.fulfil(way.actor, decision.obligations, facts, way.request_id)
-        if isinstance(fulfilled, Refusal):
-            return fulfilled
+            return of_decision(decision, asked.operation, way.request_id)
+        fulfilled = _NOTHING
+        if decision.obligations:
+            settled = await self._settle(way, policy, facts, decision)
+            if isinstance(settled, Refusal):
+                return settled
+            decision, fulfilled = settled
         transaction = self._shape(exchange, way, decision, facts, fulfilled, everything=everything)
         return await self._forward(transaction, decision)
+
+    async def _settle(
+        self, way: _Way, policy: Policy, facts: Facts, decision: Decision
+    ) -> tuple[Decision, Fulfilled] | Refusal:
+        """Do what the obligations ask for.
+
+        SECURITY: a bind source that leads elsewhere (a symbolic link) is judged again as the path it leads to.
+        """
+        binds = await self._fulfiller.look(way.actor, decision.obligations)
+        if isinstance(binds, Refusal):
+            return binds
+        sources = [item.source for item in decision.obligations if isinstance(item, CheckBind)]
+        real = {source: bind.source for source, bind in zip(sources, binds, strict=True) if source != bind.source}
+        if real:
+            way.request = with_sources(way.asked(), real)
+            decision = way.decision = evaluate(policy, way.actor, way.request, facts)
+            if decision.effect is not Effect.ALLOW:
+                return of_decision(decision, way.request.operation, way.request_id)
+        fulfilled = await self._fulfiller.fulfil(way.actor, decision.obligations, way.request_id)
+        return fulfilled if isinstance(fulfilled, Refusal) else (decision, replace(fulfilled, binds=binds))
 
     async def _read(self, exchange: Exchange) -> Request:
         head = exchange.head
@@ -146,7 +172,15 @@ class Pipeline:
         return await self._handlers.of(transaction.request.operation)(transaction)
 
     async def _refuse(self, exchange: Exchange, way: _Way, refusal: Refusal) -> None:
-        self._trail.refused(way.actor, way.request_id, refusal, head=exchange.head, request=way.request, decision=way.decision)
+        self._trail.refused(
+            way.actor,
+            way.request_id,
+            refusal,
+            target=exchange.head.target,
+            method=exchange.head.method,
+            request=way.request,
+            decision=way.decision,
+        )
         await exchange.respond(refusal.status, JSON, refusal.body())
 
 

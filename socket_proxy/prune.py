@@ -8,7 +8,8 @@ import msgspec
 
 from policy.dockerapi import responses
 from policy.dockerapi.model import Operation
-from policy.model import Json, Kind
+from policy.model import Kind
+from socket_proxy.answers import Answers
 from socket_proxy.containers import Containers
 from socket_proxy.engine import Engine, EngineError
 from socket_proxy.index import Index
@@ -49,12 +50,13 @@ class Prunes:
     """Handlers by operation."""
 
     def __init__(
-        self, *, engine: Engine, index: Index, records: Records, containers: Containers
+        self, *, engine: Engine, index: Index, records: Records, containers: Containers, answers: Answers
     ) -> None:
         self._engine = engine
         self._index = index
         self._records = records
         self._containers = containers
+        self._answers = answers
         self.by_operation: dict[Operation, Handler] = {
             Operation.CONTAINER_PRUNE: self.prune_containers,
             Operation.NETWORK_PRUNE: self.prune_networks,
@@ -78,7 +80,7 @@ class Prunes:
                 await self._containers.forget(item.Id)
                 removed.append(item.Id)
                 reclaimed += item.SizeRw
-        return await _report(transaction, "ContainersDeleted", removed, reclaimed)
+        return await _report(transaction, responses.container_prune(removed, reclaimed_bytes=reclaimed))
 
     async def prune_networks(self, transaction: Transaction) -> Refusal | None:
         wanted = await self._matching(transaction, Operation.NETWORK_LIST, Kind.NETWORK)
@@ -90,7 +92,7 @@ class Prunes:
             ):
                 self._index.drop(Kind.NETWORK, entry.id)
                 removed.append(entry.name)
-        return await _report(transaction, "NetworksDeleted", removed, None)
+        return await _report(transaction, responses.network_prune(removed))
 
     async def _matching(self, transaction: Transaction, operation: Operation, kind: Kind) -> frozenset[str]:
         """Ids that the client's label filters select, and for networks an age (`until`) that only prune knows."""
@@ -119,7 +121,7 @@ class Prunes:
                 self._records.drop_volume(item.Name)
                 removed.append(item.Name)
                 reclaimed += max(0, sizes.get(item.Name, 0))
-        return await _report(transaction, "VolumesDeleted", removed, reclaimed)
+        return await _report(transaction, responses.volume_prune(removed, reclaimed_bytes=reclaimed))
 
     async def _volume_sizes(self) -> Mapping[str, int]:
         usage = await self._engine.ask(Operation.SYSTEM_DATA_USAGE)
@@ -133,7 +135,7 @@ class Prunes:
         listed = await self._engine.ask(
             Operation.IMAGE_LIST, query={"filters": _encode({**filters, "dangling": {str(dangling).lower(): True}})}
         )
-        report: list[Json] = []
+        report: list[dict[str, str]] = []
         reclaimed = 0
         for item in msgspec.json.decode(listed, type=list[_Image]):
             tags = [tag for tag in item.RepoTags or () if tag != "<none>:<none>"]
@@ -143,7 +145,9 @@ class Prunes:
             if answer:
                 report += answer
                 reclaimed += item.Size
-        return await _report(transaction, "ImagesDeleted", report, reclaimed)
+        untagged = [item["Untagged"] for item in report if "Untagged" in item]
+        deleted = [item["Deleted"] for item in report if "Deleted" in item]
+        return await _report(transaction, responses.image_prune(untagged, deleted, reclaimed_bytes=reclaimed))
 
     def _own_image(self, transaction: Transaction, image_id: str, tags: list[str]) -> bool:
         uid = transaction.actor.uid
@@ -151,7 +155,7 @@ class Prunes:
             return all(self._records.tag_owner(tag) == uid for tag in tags)
         return self._records.image_owners(image_id) == {uid}
 
-    async def _removed_image(self, transaction: Transaction, image_id: str) -> list[Json]:
+    async def _removed_image(self, transaction: Transaction, image_id: str) -> list[dict[str, str]]:
         try:
             answer = await self._engine.ask(
                 Operation.IMAGE_DELETE, params={"image": image_id}, uid=transaction.actor.uid
@@ -159,12 +163,14 @@ class Prunes:
         except EngineError:
             return []  # in use
         self._records.drop_image(image_id)
-        report: list[Json] = msgspec.json.decode(answer, type=list)
+        report: list[dict[str, str]] = msgspec.json.decode(answer, type=list[dict[str, str]])
         return report
 
     async def prune_builds(self, transaction: Transaction) -> Refusal | None:
-        """The build cache is one for all; users get an empty report."""
-        return await _report(transaction, "CachesDeleted", [], 0)
+        """The build cache is one for all: admins prune it, users get an empty report (`docker system prune` asks)."""
+        if transaction.everything:
+            return await self._answers.relay(transaction)
+        return await _report(transaction, responses.build_prune())
 
     async def _remove(self, transaction: Transaction, operation: Operation, params: Mapping[str, str]) -> bool:
         try:
@@ -183,8 +189,6 @@ def _encode(filters: Mapping[str, Mapping[str, bool]]) -> tuple[str, ...]:
     return (msgspec.json.encode(filters).decode(),)
 
 
-async def _report(transaction: Transaction, key: str, removed: list[Json] | list[str], reclaimed: int | None) -> None:
-    body = responses.prune_report(key, list(removed), reclaimed)
+async def _report(transaction: Transaction, body: bytes) -> Refusal | None:
     await transaction.exchange.respond(200, (("content-type", "application/json"),), body)
-
-
+    return None

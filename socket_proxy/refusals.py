@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from http1.client import UpstreamLost, UpstreamUnavailable
+from http1.errors import UpstreamLost, UpstreamUnavailable
 from observability.audit import AuditUnavailable
-from policy.dockerapi.model import MalformedRequest
+from policy.dockerapi import responses
+from policy.dockerapi.model import MalformedRequest, Operation
 from policy.dockerapi.read import UnknownField, UnknownRoute
 from policy.dockerapi.responses import UnreadableAnswer
-from policy.model import Decision, Effect, RequestId
+from policy.model import Decision, RequestId
 from socket_proxy.records import RecordsUnavailable
 
 
@@ -32,16 +33,19 @@ class Unavailable(Exception):  # noqa: N818  the project's word for "an operator
     """Something ds01 needs is not there now: the engine's index, the allocator, the audit file."""
 
 
-def of_decision(decision: Decision, request_id: RequestId) -> Refusal:
-    """The refusal that a denying decision amounts to."""
-    reasons = decision.reasons
-    text = "; ".join(reason.text() for reason in reasons) or "no rule permits this request (rule operation)"
-    status = 403 if decision.effect is Effect.DENY else 404
-    return Refusal(
-        status=status,
-        message=f"ds01: {text}, or: ds01 explain {request_id}",
-        rules=tuple(reason.rule for reason in reasons),
-    )
+def of_decision(decision: Decision, operation: Operation, request_id: RequestId) -> Refusal:
+    """The refusal that a denying decision amounts to.
+
+    What is absent and what is another's is answered in dockerd's own words, and so is swarm, which clients ask about.
+    """
+    if decision.missing is not None:
+        status, message = responses.not_found(decision.missing.kind, decision.missing.text)
+        return Refusal(status=status, message=message, rules=("ownership",))
+    rules = tuple(dict.fromkeys(reason.rule for reason in decision.reasons))
+    if operation is Operation.SWARM_READ:
+        return Refusal(status=responses.NO_SWARM_STATUS, message=responses.NO_SWARM_MESSAGE, rules=rules)
+    text = "; ".join(reason.text() for reason in decision.reasons)
+    return Refusal(status=403, message=f"ds01: {text}, or: ds01 explain {request_id}", rules=rules)
 
 
 def of_error(error: Exception, request_id: RequestId) -> Refusal:

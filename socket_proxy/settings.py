@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -69,13 +70,14 @@ def load(path: Path) -> DaemonSettings:
         return DaemonSettings()
     if not isinstance(document, dict):
         raise SettingsInvalid(f"{path}: expected keys and values, such as users: [alice, bob]")
-    settings = DaemonSettings()
+    defaults = DaemonSettings()
     known = {field.name for field in fields(DaemonSettings)}
+    given: dict[str, Any] = {}
     for key, value in document.items():
         if key not in known:
             raise SettingsInvalid(f"{path}: unknown key {key}; known are {', '.join(sorted(known))}")
-        settings = replace(settings, **{key: _checked(path, key, value, getattr(settings, key))})
-    return settings
+        given[key] = _checked(path, key, value, getattr(defaults, key))
+    return replace(defaults, **given)
 
 
 def _checked(path: Path, key: str, value: object, default: object) -> object:

@@ -11,7 +11,7 @@ from collections import deque
 
 import msgspec
 
-from http1.client import UpstreamLost, UpstreamUnavailable
+from http1.errors import UpstreamLost, UpstreamUnavailable
 from observability import events
 from observability.logging import log
 from policy import ownership
@@ -59,10 +59,10 @@ class Settlements:
         container = await self._carrier(lease)
         if container is None:
             await self._leaser.release(lease, "the create brought no container")
-            log(events.LEASE_RELEASED, lease=lease, reason="the create brought no container")
+            log(events.LEASE_RELEASED, lease=lease, uid=None, reason="the create brought no container")
         else:
             await self._leaser.confirm(lease, container)
-            log(events.LEASE_GRANTED, lease=lease, container=container)
+            log(events.LEASE_GRANTED, lease=lease, uid=None, devices=None)
 
     async def _carrier(self, lease: LeaseId) -> ContainerId | None:
         filters = msgspec.json.encode({"label": {f"{ownership.LEASE}={lease}": True}}).decode()

@@ -15,8 +15,10 @@ from observability import events
 from observability.audit import AuditLog, AuditUnavailable
 from observability.logging import log
 from policy.dockerapi.model import Request
-from policy.model import Actor, Decision, LeaseId, RequestId
+from policy.dockerapi.write import write
+from policy.model import Actor, Decision, RequestId
 from socket_proxy.refusals import Refusal
+from socket_proxy.transaction import Transaction
 
 _REMEMBERED = 2048
 _READS = frozenset({"GET", "HEAD"})
@@ -33,21 +35,17 @@ class Trail:
 
     def allowed(
         self,
-        actor: Actor,
-        request_id: RequestId,
-        request: Request,
+        transaction: Transaction,
         decision: Decision,
-        *,
-        method: str,
-        lease: LeaseId | None,
-        digest: str,
     ) -> None:
         """Record an allow. Raises: AuditUnavailable: the request must not go on (never for a read)."""
-        record = self._record(actor, request_id, method, request)
+        method = transaction.exchange.head.method
+        record = self._record(transaction.actor, transaction.request_id, method, transaction.request)
         record["decision"] = "allow"
-        record["digest"] = digest
-        if lease is not None:
-            record["leases"] = [lease]
+        if transaction.request.body is not None:
+            record["digest"] = sha256(write(transaction.request).body or b"").hexdigest()
+        if transaction.fulfilled.lease is not None:
+            record["leases"] = [transaction.fulfilled.lease]
         if decision.reasons:
             record["reasons"] = [reason.rule for reason in decision.reasons]
         self._write(record, method)
@@ -135,7 +133,3 @@ class Trail:
                 log(events.AUDIT_RECOVERED, path="audit.jsonl")
             self._failing = False
 
-
-def digest(body: bytes | None) -> str:
-    """SHA-256 of a JSON body, for the audit; "" when there is none."""
-    return sha256(body).hexdigest() if body else ""

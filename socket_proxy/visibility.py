@@ -41,3 +41,8 @@ class ActorVisibility:
         """Images are readable by everybody in this release; ownership governs tags and removal."""
         del image_id, references
         return True
+
+    def sees_reference(self, reference: str) -> bool:
+        """A tag is as readable as its image."""
+        del reference
+        return True

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from http1.client import UpstreamLost, UpstreamUnavailable
+from http1.errors import UpstreamLost, UpstreamUnavailable
 from observability import events
 from observability.logging import log
 from policy import ownership
@@ -73,7 +73,6 @@ class Watcher:
         sealer: Sealer,
         records: Records,
         leaser: Leaser,
-        container_gone: Callable[[str], Awaitable[None]],
     ) -> None:
         self._engine = engine
         self._index = index
@@ -81,7 +80,8 @@ class Watcher:
         self._sealer = sealer
         self._records = records
         self._leaser = leaser
-        self._container_gone = container_gone
+        self.container_gone: Callable[[str], Awaitable[None]] = self._drop  # told of each container that is gone
+        self.reconnected = asyncio.Event()
 
     async def run(self) -> None:
         """Follow the engine until cancelled; while it cannot be followed, nothing is decided by the index."""
@@ -102,11 +102,24 @@ class Watcher:
         # The stream is open before the lists are read: what changes in between arrives as an event.
         await self.rebuild()
         self._facts.ready.set()
-        log(events.INDEX_READY, containers=sum(1 for _ in self._index.all(Kind.CONTAINER)))
+        self.reconnected.set()
+        log(events.INDEX_READY, objects=sum(1 for _ in self._index.all(Kind.CONTAINER)), duration_ms=None)
         stream = JsonStream()
         async for chunk in response.body():
             for document in stream.feed(chunk):
                 await self._apply(msgspec.json.decode(document, type=_Event))
+
+    async def _drop(self, container_id: str) -> None:
+        self._index.drop(Kind.CONTAINER, container_id)
+
+    async def learn(self, document: bytes) -> None:
+        """Take from an event that a user's stream brought what the own stream has not brought yet.
+
+        Only what begins is learned here: an end is applied once, by `run`, after the streams had their chance to show it.
+        """
+        event = msgspec.json.decode(document, type=_Event)
+        if event.Action == "create":
+            await self._apply(event)
 
     async def rebuild(self) -> None:
         """Read every container, network and volume, and give up the leases of what vanished meanwhile."""
@@ -115,7 +128,7 @@ class Watcher:
         known = {entry.id for entry in entries}
         for entry in self._index.all(Kind.CONTAINER):
             if entry.id not in known:
-                await self._container_gone(entry.id)
+                await self.container_gone(entry.id)
         self._index.replace_all(Kind.CONTAINER, entries)
         networks = await self._engine.ask(Operation.NETWORK_LIST)
         self._index.replace_all(
@@ -180,7 +193,7 @@ class Watcher:
             case "container", "rename":
                 self._index.rename(Kind.CONTAINER, event.Actor.ID, attributes.get("name", ""))
             case "container", "destroy":
-                await self._container_gone(event.Actor.ID)
+                await self.container_gone(event.Actor.ID)
             case "network", "create" if self._index.get(Kind.NETWORK, event.Actor.ID) is None:
                 await self._learn_network(event.Actor.ID)
             case "network", "destroy":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from policy.dockerapi.schema import (
     BOOL,
+    IGNORED,
     INT,
     SET,
     STRING_MAP,
@@ -235,6 +236,7 @@ EXEC_CREATE = Struct(
         "Env": STRINGS,
         "WorkingDir": TEXT,
         "Cmd": STRINGS,
+        "Container": IGNORED,  # docker-py repeats the path here
     }
 )
 

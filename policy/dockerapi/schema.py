@@ -155,6 +155,14 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Ignored:
+    """A field that clients send and no engine reads: always left out."""
+
+    def read(self, value: Json, at: str) -> Json:  # noqa: ARG002  every shape is read alike
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
 class Struct:
     """An object with known fields.
 
@@ -203,6 +211,7 @@ WORDS = Words()
 NULLABLE_TEXT = NullableText()
 STRINGS = ListOf(TEXT)
 STRING_MAP = MapOf(TEXT, zero="")
+IGNORED = Ignored()
 EMPTY = Struct({})
 SET = MapOf(EMPTY, zero=())  # Go's map[string]struct{}
 BUILD_ARGS = MapOfNullable()

@@ -13,7 +13,7 @@ RULE_ID = "operation"
 OPERATIONS = frozenset(Operation)
 NEEDS_FACTS = False
 
-ADMIN_ONLY = frozenset({Operation.PLUGIN_ADMIN, Operation.BUILD_PRUNE, Operation.DEBUG})
+ADMIN_ONLY = frozenset({Operation.PLUGIN_ADMIN, Operation.DEBUG})
 NOBODY = frozenset({Operation.SWARM_READ, Operation.SWARM_WRITE, Operation.CHECKPOINT})
 BUILDKIT = frozenset({Operation.SESSION, Operation.GRPC})
 EVERY_USER = frozenset(Operation) - ADMIN_ONLY - NOBODY - BUILDKIT

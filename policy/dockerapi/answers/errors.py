@@ -40,7 +40,7 @@ def error(body: bytes, sees: Visibility, *, kept: frozenset[str] = frozenset()) 
     """The engine's `{"message": ...}` with every id that is not the user's replaced.
 
     Args:
-        kept: Ids the user wrote in the request, or that ds01 resolved for it: no news to the user.
+        kept: References the user wrote in the request, and the ids ds01 resolved them to: no news to the user.
     Raises: UnreadableAnswer: the body is not the engine's form of an error.
     """
     return message(scrub(read(_ERROR, body).message, sees, kept=kept))
@@ -52,7 +52,7 @@ def message(text: str) -> bytes:
 
 
 def scrub(text: str, sees: Visibility, *, kept: frozenset[str] = frozenset()) -> str:
-    """Replace each id, full or short, that is neither `kept` nor of something the user sees.
+    """Replace each id, full or short, that is neither in a `kept` text nor of something the user sees.
 
     SECURITY: the 409 for a taken name prints the other container's full id, "overlapping" the other network's.
     """
@@ -68,7 +68,7 @@ def scrub(text: str, sees: Visibility, *, kept: frozenset[str] = frozenset()) ->
 
 def _may_show(object_id: str, sees: Visibility, kept: frozenset[str]) -> bool:
     return (
-        any(known.removeprefix("sha256:").startswith(object_id) for known in kept)
+        any(object_id in known for known in kept)
         or sees.sees_container(object_id)
         or sees.sees_network(object_id)
         or sees.sees_volume(object_id)  # an anonymous volume is named by 64 digits

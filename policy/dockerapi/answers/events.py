@@ -10,19 +10,24 @@ import re
 
 import msgspec
 
-from policy.dockerapi.answers.pieces import piece, read, read_fields, write
+from policy.dockerapi.answers.pieces import piece, read, read_fields, read_optional_fields, read_text, write
 from policy.dockerapi.answers.visibility import REAL_NAMES, Names, UnreadableAnswer, Visibility
 
 MAX_DOCUMENT_BYTES = 8 * 1024 * 1024  # labels of 900 KiB, each "<" written as \u003c, still fit
 RECORD_SEPARATOR = b"\x1e"
 _PRESENT = re.compile(rb"[^ \t\r\n\x1e]")
-_STRUCTURE = re.compile(rb'["{}\[\]]')
-_STRING_END = re.compile(rb'["\\]')
+# SECURITY: one user's labels pass here for every listener, so runs of text are crossed in C, and bounded, so that
+# the matcher's memory is. Single-class possessive only: groups are wrong before Python 3.11.5 (gh-106052).
+_IN_STRING = re.compile(rb'(?:[^"\\]++|\\.){0,4096}', re.DOTALL)
+_BETWEEN = re.compile(
+    rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.){0,64}"){0,4096}', re.DOTALL
+)  # short strings included
+_BRACES = frozenset({b"{", b"}", b"[", b"]"})
 _SEAL = "ds01.seal"
 
 
 class JsonStream:
-    """Cuts concatenated JSON objects apart, however the chunks fall. Looks at every byte once."""
+    """Cuts concatenated JSON objects apart, however the chunks fall, in time linear in their bytes."""
 
     def __init__(self, *, max_document_bytes: int = MAX_DOCUMENT_BYTES) -> None:
         self._max_bytes = max_document_bytes
@@ -59,30 +64,29 @@ class JsonStream:
         if self._depth:
             return True
         first = _PRESENT.search(self._buffer)
-        del self._buffer[: first.start() if first else len(self._buffer)]
         if first and first[0] != b"{":
             raise UnreadableAnswer("the engine's stream holds something other than JSON objects")
+        del self._buffer[: first.start() if first else len(self._buffer)]
         return bool(self._buffer)
 
     def _scan(self) -> bool:
-        """Go on to the end of the document; False if it is not here yet. Invariant: `_position` is past an escape."""
-        while match := (_STRING_END if self._in_string else _STRUCTURE).search(self._buffer, self._position):
-            token = match[0]
-            if token == b"\\":
-                if match.end() == len(self._buffer):
-                    self._position = match.start()  # the escaped byte is still to come
-                    return False
-                self._position = match.end() + 1
-                continue
-            self._position = match.end()
+        """Go on to the end of the document; False if it is not here yet."""
+        while True:
+            before = self._position
+            self._position = _end(_IN_STRING if self._in_string else _BETWEEN, self._buffer, before)
+            token = bytes(self._buffer[self._position : self._position + 1])
             if token == b'"':
                 self._in_string = not self._in_string
-            else:
-                self._depth += 1 if token in b"{[" else -1
+            elif token in _BRACES and not self._in_string:
+                self._depth += 1 if token in {b"{", b"["} else -1
                 if self._depth == 0:
+                    self._position += 1
                     return True
-        self._position = len(self._buffer)
-        return False
+            elif self._position == before:
+                return False  # at the end, or between a backslash and its byte
+            else:
+                continue
+            self._position += 1
 
     def _drop(self) -> None:
         """Forget what was looked at."""
@@ -90,9 +94,23 @@ class JsonStream:
         self._position = 0
 
 
+def _end(pattern: re.Pattern[bytes], buffer: bytearray, position: int) -> int:
+    """Where a run of the pattern that begins at `position` ends; `position` itself if there is none."""
+    match = pattern.match(buffer, position)
+    return match.end() if match else position
+
+
+class _Attributes(msgspec.Struct, frozen=True):
+    """The few that matter here; all others, labels too, are passed over unread."""
+
+    name: str = ""
+    container: str | None = None
+    seal: str | None = msgspec.field(name="ds01.seal", default=None)
+
+
 class _Actor(msgspec.Struct, frozen=True):
     id: str = msgspec.field(name="ID", default="")
-    attributes: dict[str, str] | None = msgspec.field(name="Attributes", default=None)
+    attributes: _Attributes | None = msgspec.field(name="Attributes", default=None)
 
 
 class _Message(msgspec.Struct, frozen=True, rename="pascal"):
@@ -127,13 +145,13 @@ class EventFilter:
         message = read(_MESSAGE, document)
         if not self._sees_message(message):
             return None
-        attributes = message.actor.attributes or {}
-        if _SEAL in attributes or self._names is not REAL_NAMES:
+        if (
+            message.actor.attributes and message.actor.attributes.seal is not None
+        ) or self._names is not REAL_NAMES:
             return self._rewritten(document, message)
         return document
 
     def _sees_message(self, message: _Message) -> bool:
-        attributes = message.actor.attributes or {}
         if message.action == "prune" or not message.actor.id:
             return False
         match message.type:
@@ -144,16 +162,21 @@ class EventFilter:
             case "network":
                 return self._sees.sees_network(message.actor.id) and self._sees_other_end(message)
             case "image":
-                references = [
-                    text for text in (message.actor.id, attributes.get("name", "")) if _is_reference(text)
-                ]
-                return self._sees.sees_image(message.actor.id, references)
+                return self._sees_image(message.actor)
             case _:  # builder, daemon, plugin, service, node, secret, config, and what may come
                 return False
 
+    def _sees_image(self, actor: _Actor) -> bool:
+        """SECURITY: the image's own label can stand where its name should, so the id has to be seen as well."""
+        reference = _reference(actor)
+        image_id = "" if actor.id == reference else actor.id
+        if not reference:
+            return self._sees.sees_image(image_id, [])
+        return self._sees.sees_reference(reference) and self._sees.sees_image(image_id, [reference])
+
     def _sees_other_end(self, message: _Message) -> bool:
         """SECURITY: a shared network or volume is seen by many, but each container that joins it only by its owner."""
-        container = (message.actor.attributes or {}).get("container")
+        container = message.actor.attributes.container if message.actor.attributes else None
         if container is None:
             return message.action in {"create", "destroy", "remove", "update"}
         return self._sees.sees_container(container)
@@ -162,16 +185,19 @@ class EventFilter:
         """Without the seal, which proves something to ds01 alone; names as the user knows them."""
         fields = read_fields(document)
         actor = read_fields(fields["Actor"])
-        attributes = {key: text for key, text in (message.actor.attributes or {}).items() if key != _SEAL}
+        attributes = read_optional_fields(actor.get("Attributes", b"null")) or {}
+        attributes.pop(_SEAL, None)
         if message.type == "volume":
             actor["ID"] = piece(self._names.volume(message.actor.id))
         elif message.type in {"container", "network"} and "name" in attributes:
             shown = self._names.container if message.type == "container" else self._names.network
-            attributes["name"] = shown(attributes["name"])
+            attributes["name"] = piece(shown(read_text(attributes["name"])))
         actor["Attributes"] = piece(attributes)
         fields["Actor"] = piece(actor)
         return write(fields)
 
 
-def _is_reference(text: str) -> bool:
-    return bool(text) and not text.startswith("sha256:")
+def _reference(actor: _Actor) -> str:
+    """The tag or digest an image event names, in its id (pull, push) or its name (tag, load); "" if none."""
+    named = (actor.id, actor.attributes.name if actor.attributes else "")
+    return next((text for text in named if text and not text.startswith("sha256:")), "")

@@ -45,7 +45,7 @@ def shown_image(raw: Piece, sees: Visibility, *, containers: int = -1) -> Piece 
         return None
     # every one of these must run, so no `or` between them
     changes = (
-        _keep_references(fields, image_id, tags, sees),
+        _keep_references(fields, tags, sees),
         _hide_parents(fields, sees),
         _count(fields, containers),
         _hide_users(fields, sees),
@@ -57,17 +57,15 @@ def _texts(fields: Fields, key: str) -> list[str]:
     return (read_texts(fields[key]) or []) if key in fields else []
 
 
-def _keep_references(fields: Fields, image_id: str, tags: list[str], sees: Visibility) -> bool:
+def _keep_references(fields: Fields, tags: list[str], sees: Visibility) -> bool:
     """Drop tags and digests that are another's: private names on shared content."""
-    shown_tags = [tag for tag in tags if tag in _NOTHING or sees.sees_image(image_id, [tag])]
+    shown_tags = [tag for tag in tags if tag in _NOTHING or sees.sees_reference(tag)]
     repositories = frozenset(tag.rpartition(":")[0] for tag in shown_tags)
     digests = _texts(fields, "RepoDigests")
     shown_digests = [
         digest
         for digest in digests
-        if digest in _NOTHING
-        or digest.partition("@")[0] in repositories
-        or sees.sees_image(image_id, [digest])
+        if digest in _NOTHING or digest.partition("@")[0] in repositories or sees.sees_reference(digest)
     ]
     for key, before, after in (("RepoTags", tags, shown_tags), ("RepoDigests", digests, shown_digests)):
         if before != after:

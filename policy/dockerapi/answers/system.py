@@ -56,6 +56,7 @@ _NO_SWARM = {
     "Error": "",
     "RemoteManagers": None,
 }
+_NULL = msgspec.Raw(b"null")
 # SECURITY: how busy the engine is with others.
 _ACTIVITY = ("NFd", "NGoroutines", "NEventsListener")
 
@@ -190,13 +191,14 @@ def disk_usage(body: bytes, sees: Visibility, *, names: Names = REAL_NAMES) -> b
     fields = read_fields(body)
     if "Images" not in fields and "Containers" not in fields and "Volumes" not in fields:
         raise UnreadableAnswer("the engine's answer holds no disk usage")
-    containers = container_list(fields.get("Containers", b"null"), sees, names=names)
-    images = _images(fields.get("Images", b"null"), containers, sees)
+    listed = fields.get("Containers", _NULL)
+    containers = container_list(listed, sees, names=names)
+    images = _images(fields.get("Images", _NULL), containers if _is_there(listed) else None, sees)
     shown = {
         "LayersSize": msgspec.Raw(write(sum(image.size for image in read(_SIZES, images)))),
         "Images": msgspec.Raw(images),
         "Containers": msgspec.Raw(containers),
-        "Volumes": msgspec.Raw(volumes(fields.get("Volumes", b"null"), sees, names=names)),
+        "Volumes": msgspec.Raw(volumes(fields.get("Volumes", _NULL), sees, names=names)),
         "BuildCache": msgspec.Raw(b"[]"),
         "BuilderSize": msgspec.Raw(b"0"),
     }
@@ -207,13 +209,13 @@ def _is_there(raw: msgspec.Raw) -> bool:
     return bytes(raw) != b"null"
 
 
-def _images(images: Piece, containers: Piece, sees: Visibility) -> bytes:
-    """The images shown, each with the number of the user's containers that use it."""
-    users = Counter(user.image_id for user in read(_USERS, containers))
+def _images(images: Piece, containers: Piece | None, sees: Visibility) -> bytes:
+    """The images shown, each with the number of the user's containers that use it; -1 if none are listed."""
+    users = None if containers is None else Counter(user.image_id for user in read(_USERS, containers))
     return join(
         shown
         for raw in read_array(images) or ()
-        if (shown := shown_image(raw, sees, containers=users[_id(raw)])) is not None
+        if (shown := shown_image(raw, sees, containers=-1 if users is None else users[_id(raw)])) is not None
     )
 
 

@@ -34,10 +34,10 @@ class Visibility(Protocol):
         """Whether a network is the user's own: then its operational details are shown too."""
 
     def sees_image(self, image_id: str, references: Sequence[str], /) -> bool:
-        """Whether an image may be read, judged by its id ("" if unknown) and these references to it.
+        """Whether an image may be read, judged by its id ("" if unknown) and the tags it is known to have, if any."""
 
-        One reference is asked alone to learn whether that tag or digest may be shown.
-        """
+    def sees_reference(self, reference: str, /) -> bool:
+        """Whether a tag or digest may be shown: private names can stand on content that everybody may read."""
 
 
 class Names(Protocol):

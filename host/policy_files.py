@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import TYPE_CHECKING, Generic, TypeVar
+from pathlib import Path
+from typing import Generic, TypeVar
 
 from host.files import FileUntrusted, Version, read_trusted, version_of
-from observability import events
-from observability.logging import log
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 P = TypeVar("P")
 
@@ -20,7 +16,7 @@ class PolicyMissing(Exception):  # noqa: N818  the name says what is missing
     """There is no policy that could be in force, so nothing may start."""
 
 
-class PolicyStore(Generic[P]):
+class PolicyFiles(Generic[P]):
     """Holds one compiled policy. `current` is one attribute, so that a request sees one policy throughout."""
 
     def __init__(
@@ -28,21 +24,27 @@ class PolicyStore(Generic[P]):
         directory: Path,
         build: Callable[[Mapping[str, str]], P],
         *,
+        on_loaded: Callable[[str, list[str]], None],
+        on_rejected: Callable[[str], None],
         owners: frozenset[int] = frozenset({0}),
     ) -> None:
         """Load `policy.yaml` and `policy.d/*.yaml` of `directory`.
 
-        Args: build: texts by path, in order, to a policy; raises anything when they are wrong.
+        Args:
+            build: texts by path, in order, to a policy; raises anything when they are wrong.
+            on_loaded, on_rejected: told of each load (digest, paths) and of each failure (all mistakes).
         Raises: PolicyMissing: the files are missing, untrusted or wrong.
         """
         self._directory = directory
         self._build = build
+        self._on_loaded = on_loaded
+        self._on_rejected = on_rejected
         self._owners = owners
         self._versions = self._look()
         try:
             self.current = self._load()
         except Exception as error:
-            log(events.POLICY_REJECTED, problems=str(error))
+            on_rejected(str(error))
             raise PolicyMissing(f"no usable policy in {directory}: {error}") from error
 
     def reload_if_changed(self) -> bool:
@@ -54,7 +56,7 @@ class PolicyStore(Generic[P]):
         try:
             self.current = self._load()
         except Exception as error:  # noqa: BLE001  whatever is wrong with the files, the last good policy stays
-            log(events.POLICY_REJECTED, problems=str(error))
+            self._on_rejected(str(error))
             return False
         return True
 
@@ -69,7 +71,7 @@ class PolicyStore(Generic[P]):
         texts = {str(path): _text(path, self._owners) for path in self._paths()}
         policy = self._build(texts)
         digest = sha256("\0".join(f"{name}\0{text}" for name, text in texts.items()).encode()).hexdigest()
-        log(events.POLICY_LOADED, digest=digest, files=list(texts))
+        self._on_loaded(digest, list(texts))
         return policy
 
 

@@ -1,0 +1,108 @@
+"""The service on a tree of files: what is wired, and what stops it from starting."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from structlog.testing import capture_logs
+
+from authz_plugin import app
+from authz_plugin.policy_store import PolicyStore
+from authz_plugin.trusted import Untrusted, Watched, parse_break_glass
+from authz_plugin.wire import REQUEST
+from host.clock import boottime_ms
+from host.listener import listen
+from host.tree import Tree
+from policy.dockerapi.model import Incoming, Operation, Request
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from policy.model import Actor, LeaseId, Reason
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="the trusted files must be root's")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """Files as root leaves them."""
+    made = Tree.under(tmp_path)
+    for directory in (made.run, made.etc, made.lib):
+        directory.mkdir(mode=0o755)
+    made.stamp_public.write_bytes(Ed25519PrivateKey.generate().public_key().public_bytes_raw())
+    made.engine_id.write_text("ENGINE\n")
+    (made.etc / "policy.yaml").write_text("")
+    return made
+
+
+@pytest.fixture
+def gate(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The real gate; reader and rules come from another room and are stood in for."""
+
+    def read(incoming: Incoming) -> Request:
+        return Request(operation=Operation.SYSTEM_INFO, version=(1, 41))
+
+    def check(actor: Actor, request: Request, *, leases: tuple[LeaseId, ...]) -> tuple[Reason, ...]:
+        return ()
+
+    monkeypatch.setattr(app, "reader", lambda: read)
+    monkeypatch.setattr(app, "checker", lambda _policies: check)
+    return app.build_gate(tree, PolicyStore(tree.etc, dict))
+
+
+def ask(gate: Any, make_req: Any, **changes: Any) -> bool:
+    allowed: bool = json.loads(gate.answer(REQUEST, make_req(**changes)))["Allow"]
+    return allowed
+
+
+@root_only
+def test_the_break_glass_file_opens_and_closes(tree: Tree, gate: Any, make_req: Any) -> None:
+    """Written by root: open; given to a user, or taken away: closed."""
+    path = tree.break_glass
+    assert not ask(gate, make_req)
+    path.write_text(json.dumps({"until_boottime_ms": boottime_ms() + 60_000, "reason": "test", "by": "root"}))
+    path.chmod(0o600)
+    assert ask(gate, make_req)
+    os.chown(path, 1000, 1000)
+    assert not ask(gate, make_req)
+    path.unlink()
+    assert not ask(gate, make_req)
+
+
+def test_a_missing_break_glass_file_is_normal(tmp_path: Path) -> None:
+    """A bad one is not."""
+    glass = Watched(tmp_path / "b", parse_break_glass, owners=frozenset({os.geteuid()}))
+    assert app.present(glass) is None
+    (tmp_path / "b").write_text("{}")
+    with pytest.raises(Untrusted):
+        app.present(glass)
+
+
+@root_only
+def test_nothing_starts_without_a_policy(tmp_path: Path) -> None:
+    """Exit 1, the reason in the log, no socket left."""
+    (tmp_path / "run").mkdir()
+    assert app.main(["--root", str(tmp_path)]) == 1
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@root_only
+async def test_it_serves_until_told_to_stop(tree: Tree, gate: Any) -> None:
+    """SIGTERM ends it in order."""
+    path = tree.run / "authz.sock"
+    with capture_logs():
+        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+            tasks.create_task(app.run(gate, PolicyStore(tree.etc, dict), listen(path)))
+            await asyncio.sleep(0.05)
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(b"POST /Plugin.Activate HTTP/1.1\r\nHost: \r\nContent-Length: 0\r\n\r\n")
+            assert b'{"Implements":["authz"]}' in await reader.readuntil(b"}")
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert await reader.read() == b""
+        writer.close()

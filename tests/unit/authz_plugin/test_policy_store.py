@@ -1,0 +1,96 @@
+"""The policy is swapped whole, and a wrong file changes nothing."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from structlog.testing import capture_logs
+
+from authz_plugin.policy_store import PolicyMissing, PolicyStore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+OWN = frozenset({os.geteuid()})
+
+
+def build(texts: Mapping[str, str]) -> str:
+    """A policy is its texts, one behind the other; `wrong` is a mistake."""
+    joined = "+".join(texts.values())
+    if "wrong" in joined:
+        raise ValueError("policy.yaml:1: a mistake")
+    return joined
+
+
+def put(path: Path, text: str) -> None:
+    """As an editor does: a new file under the old name."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(text)
+    fresh.chmod(0o644)
+    fresh.rename(path)
+
+
+@pytest.fixture
+def etc(tmp_path: Path) -> Path:
+    (tmp_path / "policy.d").mkdir()
+    put(tmp_path / "policy.yaml", "one")
+    return tmp_path
+
+
+def test_files_are_read_in_order(etc: Path) -> None:
+    """policy.yaml first, then policy.d by name."""
+    put(etc / "policy.d" / "20.yaml", "three")
+    put(etc / "policy.d" / "10.yaml", "two")
+    assert PolicyStore(etc, build, owners=OWN).current == "one+two+three"
+
+
+def test_a_changed_file_swaps_the_policy(etc: Path) -> None:
+    """Changed, added and removed files count; an unchanged one costs no parsing."""
+    store = PolicyStore(etc, build, owners=OWN)
+    assert not store.reload_if_changed()
+    put(etc / "policy.yaml", "two")
+    assert store.reload_if_changed()
+    put(etc / "policy.d" / "x.yaml", "x")
+    assert store.reload_if_changed()
+    assert store.current == "two+x"
+    (etc / "policy.d" / "x.yaml").unlink()
+    assert store.reload_if_changed()
+    assert store.current == "two"
+
+
+@pytest.mark.parametrize("change", ["wrong", "writable", "gone", "not UTF-8"])
+def test_a_wrong_file_changes_nothing(etc: Path, change: str) -> None:
+    """The last good policy stays, and the mistake is reported once, not each second."""
+    store = PolicyStore(etc, build, owners=OWN)
+    file = etc / "policy.yaml"
+    match change:
+        case "wrong":
+            put(file, "wrong")
+        case "writable":
+            put(file, "evil")
+            file.chmod(0o666)
+        case "gone":
+            file.unlink()
+        case _:
+            file.write_bytes(b"\xff\xff\xff\xff")
+    with capture_logs() as lines:
+        assert not store.reload_if_changed()
+        assert not store.reload_if_changed()
+    assert [line["event"] for line in lines] == ["policy.rejected"]
+    assert store.current == "one"
+    put(file, "mended")
+    assert store.reload_if_changed()
+    assert store.current == "mended"
+
+
+@pytest.mark.parametrize("text", ["wrong", None])
+def test_without_a_policy_nothing_starts(etc: Path, text: str | None) -> None:
+    """There is no built-in policy to fall back to."""
+    (etc / "policy.yaml").unlink()
+    if text is not None:
+        put(etc / "policy.yaml", text)
+    with pytest.raises(PolicyMissing):
+        PolicyStore(etc, build, owners=OWN)

@@ -1,0 +1,74 @@
+"""One line per event, readable by a machine."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import structlog
+
+from observability import events
+from observability.logging import bind, configure, log, unbind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    text = io.StringIO()
+    configure("ds01-test", stream=text)
+    yield text
+    unbind()
+    structlog.reset_defaults()
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_has_event_level_daemon_time_and_keys(stream: io.StringIO) -> None:
+    """The level is the event's own."""
+    log(events.POLICY_REJECTED, problems="policy.yaml:1")
+    (line,) = lines(stream)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": "policy.rejected",
+        "level": "error",
+        "daemon": "ds01-test",
+        "problems": "policy.yaml:1",
+    }
+
+
+def test_bound_keys_are_on_every_line_until_unbound(stream: io.StringIO) -> None:
+    """request_id is given once."""
+    bind(request_id="0123456789ab")
+    log(events.REQUEST_DENIED)
+    unbind()
+    log(events.REQUEST_DENIED)
+    assert [line.get("request_id") for line in lines(stream)] == ["0123456789ab", None]
+
+
+@pytest.mark.parametrize("key", ["body", "env", "authorization"])
+def test_secrets_are_withheld(stream: io.StringIO, key: str) -> None:
+    """Even when somebody hands them over by mistake."""
+    log(events.REQUEST_FAILED, **{key: "hunter2"})
+    assert "hunter2" not in stream.getvalue()
+
+
+def test_a_value_cannot_end_its_line(stream: io.StringIO) -> None:
+    """A path with a newline forges no second line."""
+    log(events.REQUEST_DENIED, path='/x\n{"event":"canary.passed"}')
+    assert len(lines(stream)) == 1
+
+
+def test_people_get_columns() -> None:
+    """On a terminal it is not JSON."""
+    text = io.StringIO()
+    configure("ds01-test", stream=text, console=True)
+    log(events.DAEMON_STOPPED, reason="signal")
+    structlog.reset_defaults()
+    assert "daemon.stopped" in text.getvalue()
+    assert not text.getvalue().startswith("{")

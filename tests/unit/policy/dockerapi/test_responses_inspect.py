@@ -1,0 +1,133 @@
+"""Inspect and create answers: only of own objects, sources shown as the user wrote them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from policy.dockerapi.responses import (
+    UnreadableAnswer,
+    container_create,
+    container_inspect,
+    created_id,
+    exec_inspect,
+    image_inspect,
+    network_create,
+)
+from tests.fakes.visibility import PrefixNames, SetVisibility
+
+OWN, OTHER = "a" * 64, "b" * 64
+SEES = SetVisibility(containers=frozenset({OWN}), images=frozenset({"sha256:1", "busybox:latest"}))
+REAL = "/run/ds01/users/alice/docker.sock"
+SHOWN = "/var/run/docker.sock"
+
+
+def inspect_answer() -> dict[str, object]:
+    return {
+        "Id": OWN,
+        "Name": "/u1001.web",
+        "HostConfig": {
+            "Binds": [f"{REAL}:{SHOWN}", f"{REAL}:/b.sock:ro", "u1001.data:/d", "/home/a:/home/a", "/anon"],
+            "Mounts": [
+                {"Type": "bind", "Source": REAL, "Target": "/m"},
+                {"Type": "volume", "Source": "u1001.data"},
+            ],
+            "Memory": 1,
+        },
+        "Mounts": [
+            {"Type": "bind", "Source": REAL, "Destination": SHOWN},
+            {"Type": "volume", "Name": "u1001.data", "Source": "/var/lib/docker/volumes/x/_data"},
+        ],
+        "NetworkSettings": {"Networks": {"u1001.net": {}}},
+    }
+
+
+def test_own_container_keeps_its_bytes() -> None:
+    """Nothing to map back means nothing is touched."""
+    body = json.dumps(inspect_answer(), indent=2).encode()
+    assert container_inspect(body, SEES) == body
+
+
+def test_bind_sources_are_mapped_back() -> None:
+    """The user's own socket shows as /var/run/docker.sock in Binds and both Mounts; other sources stay."""
+    shown = json.loads(container_inspect(json.dumps(inspect_answer()).encode(), SEES, sources={REAL: SHOWN}))
+    assert shown["HostConfig"]["Binds"][:2] == [f"{SHOWN}:{SHOWN}", f"{SHOWN}:/b.sock:ro"]
+    assert shown["HostConfig"]["Binds"][2:] == ["u1001.data:/d", "/home/a:/home/a", "/anon"]
+    assert shown["HostConfig"]["Mounts"][0]["Source"] == SHOWN
+    assert shown["Mounts"][0]["Source"] == SHOWN
+    assert shown["HostConfig"]["Memory"] == 1
+
+
+def test_names_are_mapped_back() -> None:
+    """The name inside dockerd shows nowhere in an inspect answer."""
+    shown = container_inspect(json.dumps(inspect_answer()).encode(), SEES, names=PrefixNames())
+    assert b"u1001" not in shown
+    assert json.loads(shown)["Mounts"][1]["Source"] == "/var/lib/docker/volumes/x/_data"
+
+
+@pytest.mark.parametrize("absent", ["HostConfig", "Mounts", "NetworkSettings"])
+def test_null_parts_are_kept(absent: str) -> None:
+    """A part that is null stays null."""
+    body = json.dumps(inspect_answer() | {absent: None}).encode()
+    assert (
+        json.loads(container_inspect(body, SEES, sources={REAL: SHOWN}, names=PrefixNames()))[absent] is None
+    )
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"", json.dumps({"Id": OTHER}).encode()])
+def test_inspect_of_anything_else_is_refused(body: bytes) -> None:
+    """Another's container, or no container, is never passed on."""
+    with pytest.raises(UnreadableAnswer):
+        container_inspect(body, SEES)
+
+
+def test_exec_of_own_container_is_passed() -> None:
+    """An exec is judged by the container it runs in."""
+    body = f'{{"ID":"e", "ContainerID":"{OWN}"}}'.encode()
+    assert exec_inspect(body, SEES) == body
+
+
+@pytest.mark.parametrize("body", [b'{"ID":"e"}', f'{{"ContainerID":"{OTHER}"}}'.encode()])
+def test_exec_of_anything_else_is_refused(body: bytes) -> None:
+    """An exec in another's container, or in none, is never passed on."""
+    with pytest.raises(UnreadableAnswer):
+        exec_inspect(body, SEES)
+
+
+def test_image_inspect_drops_foreign_tags() -> None:
+    """A private tag on shared content is not shown."""
+    body = b'{"Id":"sha256:1","RepoTags":["busybox:latest","bob/secret:1"],"Parent":"sha256:9"}'
+    assert json.loads(image_inspect(body, SEES)) == {
+        "Id": "sha256:1",
+        "RepoTags": ["busybox:latest"],
+        "Parent": "",
+    }
+
+
+def test_foreign_image_inspect_is_refused() -> None:
+    """Another's private image is never passed on."""
+    with pytest.raises(UnreadableAnswer):
+        image_inspect(b'{"Id":"sha256:2","RepoTags":["bob/secret:1"]}', SEES)
+
+
+@pytest.mark.parametrize("warnings", [[], None, ["no swap"]])
+def test_create_answer_ends_with_our_warnings(warnings: list[str] | None) -> None:
+    """The engine's warnings come first, then ds01's."""
+    body = json.dumps({"Id": OWN, "Warnings": warnings}).encode()
+    shown = json.loads(container_create(body, SEES, warnings=["ds01: memory limited"]))
+    assert shown == {"Id": OWN, "Warnings": [*(warnings or []), "ds01: memory limited"]}
+
+
+def test_network_create_warning_hides_the_other_network() -> None:
+    """Engines up to 24 print the id of the network that already has the name."""
+    body = json.dumps(
+        {"Id": "1" * 64, "Warning": f"Network with name x (id : {OTHER}) already exists"}
+    ).encode()
+    shown = json.loads(network_create(body, SEES))
+    assert shown == {"Id": "1" * 64, "Warning": "Network with name x (id : (not yours)) already exists"}
+
+
+def test_created_id_is_read() -> None:
+    """The id of a new object is taken from the engine's answer."""
+    assert created_id(b'{"Id":"abc","Warning":""}') == "abc"
