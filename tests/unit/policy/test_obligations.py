@@ -43,7 +43,7 @@ def test_labels_are_sealed_in_body_and_query() -> None:
         devices=(),
         engine=ENGINE,
     )
-    assert built.query == {"labels": ('{"ds01.owner": "alice"}',)}
+    assert built.query == {"labels": ('{"ds01.owner":"alice"}',)}
 
 
 def test_devices_are_written_exactly_where_a_lease_is_obliged() -> None:
