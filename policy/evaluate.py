@@ -26,7 +26,7 @@ from policy.model import (
     SetQuery,
 )
 from policy.obligations import get
-from policy.ownership import LABELS, LEASE, OWNER, UID, is_reserved_label
+from policy.ownership import LABELS, LEASE, OWNER, SEAL, SEALED, UID, is_reserved_label
 from policy.rules import RULES
 
 RulesByOperation = Mapping[Operation, tuple[Rule, ...]]
@@ -164,6 +164,10 @@ def _check_labels(ask: Ask, path: tuple[str, ...]) -> Iterable[Reason]:
     for key, value in expected.items():
         if labels.get(key) != value:
             yield _not_rewritten("labels", f"{field}.{key}", labels.get(key))
+    for key in (*SEALED, SEAL):
+        # Absent labels would be taken from the image.
+        if key not in labels:
+            yield _not_rewritten("labels", f"{field}.{key}", None)
     for key in labels:
         if is_reserved_label(key) and key not in LABELS:
             yield _not_rewritten("labels", f"{field}.{shown(key)}", labels[key])

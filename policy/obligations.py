@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from policy import gpus
+from policy.dockerapi import strict_json
 from policy.dockerapi.model import Request
 from policy.fields import as_object
 from policy.model import (
@@ -95,5 +95,5 @@ def _sealed(asked: Mapping[str, Json], labels: Mapping[str, str]) -> dict[str, J
 def _seal_query(
     query: Mapping[str, tuple[str, ...]], labels: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
-    asked = json.loads(query["labels"][0]) if query.get("labels") else {}
-    return _put_query(query, "labels", (json.dumps(_sealed(as_object(asked), labels), sort_keys=True),))
+    asked = strict_json.parse(query["labels"][0], what="labels") if query.get("labels") else {}
+    return _put_query(query, "labels", (strict_json.write(_sealed(as_object(asked), labels)),))

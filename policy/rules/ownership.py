@@ -49,6 +49,10 @@ def decide(ask: Ask) -> Iterable[Finding]:
     if ask.facts is None:
         raise ValueError("ownership cannot be judged without facts")
     objects = ask.facts.objects
+    if ask.request.operation is Operation.IMAGE_GET_ALL and not ask.request.query.get("names"):
+        yield Reason(
+            rule=RULE_ID, field="names", asked="all", limit="named images", next_step="name the images"
+        )
     for reference in needed(ask.request):
         if reference not in objects:  # SECURITY: a fact nobody fetched counts as absent
             yield from _judge(ask, reference, None)

@@ -34,7 +34,13 @@ def decide(ask: Ask) -> Iterable[Finding]:
 
 
 def _addressed(ask: Ask, row: Mapping[str, Json]) -> dict[str, Json]:
-    return {**row, "HostIp": as_text(row.get("HostIp")) or ask.grants.ports[0].host_ip}
+    return {**row, "HostIp": as_text(row.get("HostIp")) or _default_address(ask)}
+
+
+def _default_address(ask: Ask) -> str:
+    """Loopback if policy lists it, else the first address it lists."""
+    addresses = [one.host_ip for one in ask.grants.ports]
+    return next((address for address in addresses if _is_loopback(address)), addresses[0])
 
 
 def _judge(ask: Ask, row: Mapping[str, Json]) -> Iterable[Finding]:

@@ -8,7 +8,7 @@ from policy import gpus
 from policy.ask import Ask, Finding
 from policy.dockerapi.model import Operation
 from policy.fields import as_int, as_object, as_text, shown
-from policy.model import Json, Reason, SetField
+from policy.model import Json, Kind, Reason, SetField
 
 RULE_ID = "restart_policy"
 OPERATIONS = frozenset({Operation.CONTAINER_CREATE, Operation.CONTAINER_UPDATE})
@@ -18,7 +18,7 @@ NO: dict[str, Json] = {"Name": "no"}
 
 
 def decide(ask: Ask) -> Iterable[Finding]:
-    """`always` and `unless-stopped` become a bounded number of retries; an update cannot know whether GPUs are held."""
+    """`always` and `unless-stopped` become a bounded number of retries; those with GPUs become `no`."""
     creating = ask.request.operation is Operation.CONTAINER_CREATE
     asked = as_object((ask.host_config if creating else ask.body).get("RestartPolicy"))
     path = ("HostConfig", "RestartPolicy") if creating else ("RestartPolicy",)
@@ -34,12 +34,19 @@ def decide(ask: Ask) -> Iterable[Finding]:
     elif name in {"", "no"}:
         if creating:
             yield SetField(path=path, value=NO)
-    elif creating and gpus.read_wish(ask.body, gpus_default=1) is not None:
+    elif _has_gpus(ask, creating=creating):
         yield SetField(
             path=path, value=NO, note="RestartPolicy set to no: containers with GPUs start only when asked"
         )
     else:
         yield from _bounded(ask, path, name, retries)
+
+
+def _has_gpus(ask: Ask, *, creating: bool) -> bool:
+    if creating:
+        return gpus.read_wish(ask.body, gpus_default=1) is not None
+    objects = ask.facts.objects.values() if ask.facts else ()
+    return any(fact is not None and fact.kind is Kind.CONTAINER and fact.lease for fact in objects)
 
 
 def _bounded(ask: Ask, path: tuple[str, ...], name: str, retries: int) -> Iterable[Finding]:

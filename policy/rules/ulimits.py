@@ -41,8 +41,8 @@ def decide(ask: Ask) -> Iterable[Finding]:
 
 def _bounded(item: Mapping[str, Json], most: Mapping[str, int]) -> dict[str, Json]:
     limit = most.get(as_text(item.get("Name")), -1)
-    values = {side: as_int(item.get(side)) for side in ("Soft", "Hard")}
     if limit == -1:
         return dict(item)
-    # -1 asks for no limit at all.
-    return {**item, **{side: min(value, limit) if value >= 0 else limit for side, value in values.items()}}
+    # -1 asks for no limit at all; an absent side is 0, as in the engine.
+    asked = {side: as_int(item[side]) for side in ("Soft", "Hard") if side in item}
+    return {**item, **{side: min(value, limit) if value >= 0 else limit for side, value in asked.items()}}

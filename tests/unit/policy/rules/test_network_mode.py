@@ -1,0 +1,39 @@
+"""The rule `network_mode`: what it refuses and what it lets through."""
+
+from __future__ import annotations
+
+import pytest
+
+from policy.dockerapi.model import Request
+from policy.model import Effect
+from tests.fakes.policy_world import create, decide, rewrite, second_look
+
+REFUSED: list[tuple[Request, str]] = [
+    (create({"NetworkMode": "host"}), "HostConfig.NetworkMode"),
+    (create(NetworkingConfig={"EndpointsConfig": {"host": {}}}), "NetworkingConfig.EndpointsConfig"),
+    (create(MacAddress="02:42:ac:11:00:02"), "MacAddress"),
+    (
+        create(NetworkingConfig={"EndpointsConfig": {"bridge": {"DriverOpts": {"x": "y"}}}}),
+        "NetworkingConfig.EndpointsConfig.DriverOpts",
+    ),
+]
+ACCEPTED: list[Request] = [
+    create({"NetworkMode": "bridge"}),
+    create({"NetworkMode": "none"}),
+]
+
+
+@pytest.mark.parametrize(("asked", "field"), REFUSED)
+def test_refuses(asked: Request, field: str) -> None:
+    """It is refused by this rule, and the message names the field."""
+    decision = decide(asked)
+    assert decision.effect is Effect.DENY
+    assert ("network_mode", field) in {(reason.rule, reason.field) for reason in decision.reasons}
+
+
+@pytest.mark.parametrize("asked", ACCEPTED)
+def test_accepts(asked: Request) -> None:
+    """It is let through, and what is written passes the second look."""
+    decision = decide(asked)
+    assert decision.effect is Effect.ALLOW, decision.reasons
+    assert second_look(rewrite(asked, decision)) == ()

@@ -1,0 +1,50 @@
+"""How defaults, groups and a user's own entry come together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from policy.grants import Role
+from policy.model import Uid
+from tests.fakes.policy_world import ALICE, policy
+
+TWO = """
+defaults: {role: user, limits: {gpus: 1, pids: 100}, allow: {capabilities: [SYS_NICE]}}
+groups:
+  a: {members: [alice], limits: {gpus: 2, memory: 8GiB}, allow: {capabilities: [IPC_LOCK]}}
+  b: {unix_group: lab, limits: {gpus: 3, memory: 4GiB}, role: admin}
+"""
+
+
+def test_groups_merge_to_the_larger() -> None:
+    """Of two groups the larger number counts, lists are united, the stronger role wins."""
+    grants = policy(TWO).for_actor(replace(ALICE, groups=frozenset({"lab"})))
+    assert grants.groups == ("a", "b")
+    assert (grants.limits.gpus, grants.limits.memory_bytes, grants.limits.pids) == (3, 8 * 1024**3, 100)
+    assert grants.capabilities == {"SYS_NICE", "IPC_LOCK"}
+    assert grants.role is Role.ADMIN
+
+
+def test_a_users_entry_replaces() -> None:
+    """It can take away what groups give."""
+    text = TWO + "users: {alice: {role: none, limits: {gpus: 0}, allow: {capabilities: []}}}"
+    grants = policy(text).for_actor(ALICE)
+    assert (grants.role, grants.limits.gpus, grants.capabilities) == (Role.NONE, 0, frozenset())
+
+
+def test_system_accounts_are_refused_unless_listed() -> None:
+    """Below uid 1000 only listed names get in; root is admin."""
+    daemon = replace(ALICE, uid=Uid(33), name="www-data")
+    assert policy("defaults: {role: user}").for_actor(daemon).role is Role.NONE
+    assert policy("defaults: {role: user}\nsystem_accounts: [www-data]").for_actor(daemon).role is Role.USER
+    assert policy("").for_actor(replace(ALICE, uid=Uid(0), name="root")).role is Role.ADMIN
+
+
+def test_the_digest_follows_the_meaning() -> None:
+    """Comments and order do not change it; a number does."""
+    one, same, other = (
+        "defaults: {limits: {gpus: 1, pids: 5}}",
+        "defaults: {limits: {pids: 5, gpus: 1}} # x",
+        "defaults: {}",
+    )
+    assert policy(one).digest == policy(same).digest != policy(other).digest

@@ -1,0 +1,20 @@
+"""Rules, their tests and their pages are the same set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from policy.rules import RULES
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_rules_tests_and_pages_agree() -> None:
+    """Every rule has a module, a test and a page, and none is left over."""
+    rules = {rule.id for rule in RULES}
+    assert len(rules) == len(RULES)
+    assert rules == {path.stem for path in (ROOT / "policy/rules").glob("*.py")} - {"__init__"}
+    assert rules == {
+        path.stem.removeprefix("test_") for path in (ROOT / "tests/unit/policy/rules").glob("test_*.py")
+    }
+    assert rules == {path.stem for path in (ROOT / "docs/rules").glob("*.md")}
