@@ -84,8 +84,9 @@ def incomings(draw: st.DrawFn, routes: tuple[Route, ...] = ROUTES) -> Incoming:
     if route.payload is Payload.JSON and route.body is not None and route.outcome is not Outcome.NOBODY:
         body = json.dumps(draw(structs(route.body))).encode()
         headers = (("content-type", "application/json"),)
-    if route.upgrades and draw(st.booleans()):
-        headers = (*headers, ("upgrade", draw(st.sampled_from(sorted(route.upgrades)))))
+    upgrade = draw(st.sampled_from(["", *sorted(route.upgrades)]))
+    if upgrade:
+        headers = (*headers, ("upgrade", upgrade))
     return Incoming(
         method=route.method, target=f"/v{major}.{minor}{path}?{query}", headers=headers, body=body
     )

@@ -26,7 +26,7 @@ from policy.model import EngineFacts, Facts, Kind, ObjectFact
 from tests.property.strategies import incomings, structs
 
 ENGINE_MAX = (1, 41)
-CREATES = st.builds(dict, structs(bodies.CONTAINER_CREATE))
+CREATES = structs(bodies.CONTAINER_CREATE)
 HEADERS = ("content-type", "application/json")
 ENGINE = EngineFacts(
     engine_id="e",

@@ -200,7 +200,7 @@ def test_a_field_with_unknown_meaning_is_named_and_refused(body: str, field: str
 @pytest.mark.parametrize("zero", ["null", "0", "0.0", '""', "false", "[]", "{}", '{"a":[0,""],"b":null}'])
 def test_an_unknown_field_that_asks_for_nothing_is_left_out(zero: str) -> None:
     """New clients send zero values of fields this version does not know."""
-    assert create('{"Image":"a","Privileged":%s,"HostConfig":{"New":%s}}' % (zero, zero)) == {
+    assert create(f'{{"Image":"a","Privileged":{zero},"HostConfig":{{"New":{zero}}}}}') == {
         "Image": "a",
         "HostConfig": {},
     }

@@ -193,7 +193,7 @@ def test_network_mode_and_its_endpoint_are_bound_to_one_id() -> None:
 
 def test_one_network_under_two_names_is_refused() -> None:
     """A name and an id of one network would become one key, and one endpoint would be lost."""
-    endpoints = {"n": {}, "0123": {}}
+    endpoints: dict[str, dict[str, str]] = {"n": {}, "0123": {}}
     request = ask("POST", "/containers/create", {"NetworkingConfig": {"EndpointsConfig": endpoints}})
     objects = {
         Reference(kind=Kind.NETWORK, text=text): ObjectFact(kind=Kind.NETWORK, id="same", owner=None)
