@@ -47,6 +47,11 @@ def again(outgoing: Outgoing) -> Request:
     return read(incoming, engine_max=ENGINE_MAX)
 
 
+def assume_empty_name(refused: MalformedRequest) -> None:
+    """A well-formed request is refused for one reason only: a reference in it is an empty string."""
+    assert "by an empty name" in str(refused)
+
+
 def create(body: bytes) -> Request:
     target = "/v1.41/containers/create"
     return read(Incoming(method="POST", target=target, headers=(HEADERS,), body=body), engine_max=ENGINE_MAX)
@@ -56,7 +61,11 @@ def create(body: bytes) -> Request:
 @given(incomings())
 def test_what_is_written_reads_back_the_same(incoming: Incoming) -> None:
     """read(write(r)) == r for a request of every row, and the bytes are a fixpoint."""
-    request = read(incoming, engine_max=ENGINE_MAX)
+    try:
+        request = read(incoming, engine_max=ENGINE_MAX)
+    except MalformedRequest as refused:
+        assume_empty_name(refused)
+        return
     outgoing = write(request)
     assert again(outgoing) == request
     assert write(again(outgoing)) == outgoing
@@ -118,7 +127,12 @@ def test_order_and_blanks_change_nothing(body: dict[str, Any], random: Any) -> N
     shuffled = list(body.items())
     random.shuffle(shuffled)
     blanks = json.dumps(dict(shuffled), indent=2, ensure_ascii=False).encode()
-    assert create(blanks + b"\n ") == create(json.dumps(body).encode())
+    try:
+        expected = create(json.dumps(body).encode())
+    except MalformedRequest as refused:
+        assume_empty_name(refused)
+        return
+    assert create(blanks + b"\n ") == expected
 
 
 def fold(name: str, how: int) -> str:
@@ -162,11 +176,12 @@ def test_a_repeated_key_or_a_tail_is_refused(body: dict[str, Any], tail: bytes) 
 @given(incomings())
 def test_binding_leaves_no_name_behind(incoming: Incoming) -> None:
     """After binding, every reference but an image's is the id of its fact, and binding again changes nothing."""
-    request = read(incoming, engine_max=ENGINE_MAX)
     try:
-        references = needed(request)
-    except MalformedRequest:
+        request = read(incoming, engine_max=ENGINE_MAX)
+    except MalformedRequest as refused:
+        assume_empty_name(refused)
         return
+    references = needed(request)
     ids = {
         reference: f"{hash(reference) & 2**64 - 1:064x}"
         for reference in references

@@ -158,6 +158,29 @@ def test_an_absent_object_is_never_bound_to_its_name(request_: Request, referenc
         bind(request_, facts(request=request_, absent=tuple(must_exist)))
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"NetworkMode": "container:"},
+        {"PidMode": "container:/"},
+        {"VolumesFrom": [":ro"]},
+        {"VolumesFrom": [""]},
+        {"Links": [":alias"]},
+    ],
+    ids=str,
+)
+def test_an_empty_name_is_refused(fields: dict[str, object]) -> None:
+    """An empty name is a prefix of every id, so it must never be looked up."""
+    with pytest.raises(MalformedRequest):
+        host(**fields)
+
+
+def test_an_endpoint_without_a_name_is_refused() -> None:
+    """An endpoint's key is a network, and none has an empty name."""
+    with pytest.raises(MalformedRequest):
+        ask("POST", "/containers/create", {"NetworkingConfig": {"EndpointsConfig": {"": {}}}})
+
+
 def test_what_stands_around_a_name_is_kept() -> None:
     """Aliases, modes, targets and options stay; a link without alias keeps its name as alias."""
     request = host(
