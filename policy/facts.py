@@ -12,8 +12,6 @@ def needed(request: Request) -> tuple[Reference, ...]:
 
     Names that the call would make or move (tags of a build, the name of a new volume) are among them, since
     they may be somebody's already. Filters are not references: their answers are filtered.
-
-    Raises: MalformedRequest: one network is given as two endpoints in one spelling.
     """
     found: dict[Reference, None] = {}
 

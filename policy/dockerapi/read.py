@@ -20,6 +20,7 @@ from policy.dockerapi.model import (
     UnknownField,
     UnknownRoute,
 )
+from policy.dockerapi.references import Place, walk
 from policy.dockerapi.routes import VERSION_MAX, VERSION_MIN, Match, Route, Version, match
 from policy.model import Json
 
@@ -63,7 +64,7 @@ def _refused(method: str, path: str, version: Version, operation: Operation) -> 
 
 def _read_parts(incoming: Incoming, found: Match, version: Version, query_text: str) -> Request:
     route = found.route
-    return Request(
+    request = Request(
         operation=route.operation,
         version=version,
         params=found.params,
@@ -72,6 +73,15 @@ def _read_parts(incoming: Incoming, found: Match, version: Version, query_text: 
         upgrade=headers.read_upgrade(route, incoming.headers),
         headers=headers.read(route, incoming),
     )
+    walk(request, _not_empty)
+    return request
+
+
+def _not_empty(place: Place) -> str:
+    # SECURITY: an empty reference is a prefix of every id.
+    if not place.reference.text:
+        raise MalformedRequest(f"the request names a {place.reference.kind} by an empty name")
+    return place.reference.text
 
 
 # --- path and version ----------------------------------------------------------------------------------

@@ -26,8 +26,8 @@ class Place:
 
 Naming = Callable[[Place], str]  # what to write at a place; the reference's own text changes nothing
 
-# Words that stand for no object of anybody's.
-_NETWORK_WORDS = frozenset({"", "default", "bridge", "none", "host", "nat"})
+# Words that stand for no object of anybody's: dockerd lets nobody make a network with such a name.
+_NETWORK_WORDS = frozenset({"default", "bridge", "none", "host"})
 _PATH_KINDS = {
     "container": Kind.CONTAINER,
     "exec": Kind.EXEC,

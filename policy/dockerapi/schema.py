@@ -162,7 +162,7 @@ class Ignored:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Struct:
     """An object with known fields.
 

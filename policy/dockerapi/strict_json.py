@@ -45,17 +45,28 @@ def parse_bytes(body: bytes, *, what: str) -> Json:
 
 
 def write(value: Json) -> str:
-    """Compact, keys sorted, ASCII: the same value is always the same text."""
-    return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    """Compact, keys sorted, nothing escaped that need not be: the same value is always the same text."""
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False, ensure_ascii=False)
+
+
+def write_bytes(value: Json, *, what: str) -> bytes:
+    """As `write`, in UTF-8.
+
+    Raises: MalformedRequest: with what ds01 added it is larger than `BODY_BYTES_MAX` bytes.
+    """
+    body = write(value).encode()
+    if len(body) > BODY_BYTES_MAX:
+        raise MalformedRequest(f"{what} is larger than {BODY_BYTES_MAX} bytes")
+    return body
 
 
 def _no_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     # SECURITY: dockerd merges a repeated key into the first; Python keeps the last.
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise MalformedRequest(f"key {shown(twice)} is given twice in one object")
+    members: dict[str, Json] = {}
+    for name, value in pairs:
+        if name in members:
+            raise MalformedRequest(f"key {shown(name)} is given twice in one object")
+        members[name] = value
     return members
 
 

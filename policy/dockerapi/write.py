@@ -15,7 +15,10 @@ _PLACE = re.compile(r"\{(\w+)(?:\.\.\.)?\}")
 
 
 def write(request: Request) -> Outgoing:
-    """Method, target with explicit version, headers without framing, and the JSON body if the call has one."""
+    """Method, target with explicit version, headers without framing, and the JSON body if the call has one.
+
+    Raises: MalformedRequest: the body has grown beyond what dockerd shows its plugin.
+    """
     route = ROUTE_OF[request.operation]
     refused = route.outcome is Outcome.NOBODY
     path = request.params["path"] if refused else _fill(route.template, request)
@@ -36,4 +39,4 @@ def _fill(template: str, request: Request) -> str:
 def _body(route: Route, request: Request) -> bytes | None:
     if route.payload is not Payload.JSON:
         return None
-    return strict_json.write(dict(request.body or {})).encode("ascii")
+    return strict_json.write_bytes(dict(request.body or {}), what="the body")

@@ -1,0 +1,247 @@
+"""Every place where a request names an object is seen, and the same place is bound."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from policy.dockerapi.bind import UnboundReference, bind
+from policy.dockerapi.model import Incoming, MalformedRequest, Request
+from policy.dockerapi.read import read
+from policy.dockerapi.references import tagged
+from policy.dockerapi.write import write
+from policy.facts import needed
+from policy.model import EngineFacts, Facts, Kind, ObjectFact, Reference
+
+ENGINE = EngineFacts(
+    engine_id="e",
+    version="20.10.24",
+    api_version=(1, 41),
+    min_api_version=(1, 12),
+    cgroup_driver="cgroupfs",
+    cgroup_version=1,
+    gpu_path="hook",
+)
+
+
+def ask(method: str, path: str, body: object = None) -> Request:
+    raw = None if body is None else json.dumps(body).encode()
+    headers = (("content-type", "application/json"),) if raw else ()
+    return read(
+        Incoming(method=method, target=f"/v1.41{path}", headers=headers, body=raw), engine_max=(1, 41)
+    )
+
+
+def host(**fields: object) -> Request:
+    return ask("POST", "/containers/create", {"HostConfig": fields})
+
+
+def named(request: Request) -> set[str]:
+    return {f"{reference.kind} {reference.text}" for reference in needed(request)}
+
+
+def facts(*, absent: tuple[str, ...] = (), request: Request) -> Facts:
+    """A fact for each reference, its id the name in brackets."""
+    return Facts(
+        engine=ENGINE,
+        objects={
+            reference: None
+            if reference.text in absent
+            else ObjectFact(kind=reference.kind, id=f"[{reference.text}]", owner=None)
+            for reference in needed(request)
+        },
+    )
+
+
+PLACES = [
+    pytest.param(ask("GET", "/containers/a/json"), {"container a"}, id="path"),
+    pytest.param(ask("POST", "/containers/a/exec", {"Container": "b"}), {"container a"}, id="exec create"),
+    pytest.param(ask("POST", "/exec/e/start"), {"exec e"}, id="exec start"),
+    pytest.param(ask("GET", "/images/r/a:1/json"), {"image r/a:1"}, id="image with a slash"),
+    pytest.param(ask("POST", "/images/r/a/push?tag=1"), {"image r/a:1"}, id="push"),
+    pytest.param(ask("POST", "/images/a/tag?repo=b&tag=2"), {"image a", "image b:2"}, id="tag"),
+    pytest.param(ask("POST", "/images/create?fromImage=a&tag=1"), {"image a:1"}, id="pull"),
+    pytest.param(
+        ask("POST", "/images/create?fromImage=a&tag=sha256:0"), {"image a@sha256:0"}, id="pull by digest"
+    ),
+    pytest.param(ask("POST", "/images/create?fromSrc=-&repo=a&tag=1"), {"image a:1"}, id="import"),
+    pytest.param(ask("GET", "/images/get?names=a&names=b"), {"image a", "image b"}, id="save"),
+    pytest.param(ask("POST", "/images/load"), set(), id="load"),
+    pytest.param(ask("GET", "/distribution/a/json"), set(), id="registry"),
+    pytest.param(ask("POST", "/commit?container=a&repo=b&tag=1"), {"container a", "image b:1"}, id="commit"),
+    pytest.param(
+        ask("POST", '/build?t=a&t=b:1&cachefrom=["c"]&networkmode=container:d'),
+        {"image a", "image b:1", "image c", "container d"},
+        id="build",
+    ),
+    pytest.param(ask("POST", "/build?networkmode=n"), {"network n"}, id="build network"),
+    pytest.param(ask("POST", "/build?networkmode=host"), set(), id="build host network"),
+    pytest.param(ask("GET", "/networks/a"), {"network a"}, id="network"),
+    pytest.param(
+        ask("POST", "/networks/n/connect", {"Container": "/a", "EndpointConfig": {"Links": ["b:c"]}}),
+        {"network n", "container a", "container b"},
+        id="connect",
+    ),
+    pytest.param(
+        ask("POST", "/networks/n/disconnect", {"Container": "a"}),
+        {"network n", "container a"},
+        id="disconnect",
+    ),
+    pytest.param(ask("POST", "/volumes/create", {"Name": "v"}), {"volume v"}, id="volume create"),
+    pytest.param(ask("DELETE", "/volumes/v"), {"volume v"}, id="volume"),
+    pytest.param(ask("POST", "/containers/create", {"Image": "a"}), {"image a"}, id="image"),
+    pytest.param(host(NetworkMode="n"), {"network n"}, id="NetworkMode"),
+    pytest.param(host(NetworkMode="nat"), {"network nat"}, id="a network named nat"),
+    pytest.param(host(NetworkMode="container:a"), {"container a"}, id="NetworkMode container"),
+    pytest.param(
+        host(PidMode="container:a", IpcMode="container:b"), {"container a", "container b"}, id="Pid"
+    ),
+    pytest.param(host(PidMode="host", IpcMode="host", NetworkMode="host"), set(), id="host namespaces"),
+    pytest.param(host(VolumesFrom=["a:ro", "b"]), {"container a", "container b"}, id="VolumesFrom"),
+    pytest.param(host(Links=["a:x", "/b:/me/y", "c"]), {f"container {n}" for n in "abc"}, id="Links"),
+    pytest.param(host(Binds=["v:/x:ro", "/h:/y", "/z"]), {"volume v"}, id="Binds"),
+    pytest.param(
+        host(
+            Mounts=[
+                {"Type": "volume", "Source": "v"},
+                {"Type": "image", "Source": "i"},
+                {"Type": "bind", "Source": "/h"},
+                {"Type": "volume"},
+            ]
+        ),
+        {"volume v", "image i"},
+        id="Mounts",
+    ),
+    pytest.param(
+        ask(
+            "POST",
+            "/containers/create",
+            {
+                "NetworkingConfig": {
+                    "EndpointsConfig": {"n": {"NetworkID": "m", "Links": ["a"]}, "bridge": {}}
+                }
+            },
+        ),
+        {"network n", "network m", "container a"},
+        id="EndpointsConfig",
+    ),
+    pytest.param(ask("GET", '/containers/json?filters={"volume":["v"]}'), set(), id="filters"),
+    pytest.param(ask("GET", "/swarm"), set(), id="refused"),
+]
+
+
+@pytest.mark.parametrize(("request_", "references"), PLACES)
+def test_every_reference_is_needed(request_: Request, references: set[str]) -> None:
+    """Facts are asked for each object a request names, and for nothing else."""
+    assert named(request_) == references
+
+
+@pytest.mark.parametrize(("request_", "references"), PLACES)
+def test_every_reference_is_bound(request_: Request, references: set[str]) -> None:
+    """After binding each reference but an image is the id of its fact."""
+    bound = bind(request_, facts(request=request_))
+    assert named(bound) == {
+        reference if reference.startswith("image") else "{} [{}]".format(*reference.split(" "))
+        for reference in references
+    }
+
+
+@pytest.mark.parametrize(("request_", "references"), PLACES)
+def test_an_absent_object_is_never_bound_to_its_name(request_: Request, references: set[str]) -> None:
+    """Passing on the name of something absent, or another's, could reach another's object."""
+    must_exist = {text.split(" ")[1] for text in references if not text.startswith("image")}
+    if request_.operation == "VolumeCreate" or not must_exist:
+        assert bind(request_, facts(request=request_, absent=tuple(must_exist))) == request_
+        return
+    with pytest.raises(UnboundReference):
+        bind(request_, facts(request=request_, absent=tuple(must_exist)))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"NetworkMode": "container:"},
+        {"PidMode": "container:/"},
+        {"VolumesFrom": [":ro"]},
+        {"VolumesFrom": [""]},
+        {"Links": [":alias"]},
+    ],
+    ids=str,
+)
+def test_an_empty_name_is_refused(fields: dict[str, object]) -> None:
+    """An empty name is a prefix of every id, so it must never be looked up."""
+    with pytest.raises(MalformedRequest):
+        host(**fields)
+
+
+def test_an_endpoint_without_a_name_is_refused() -> None:
+    """An endpoint's key is a network, and none has an empty name."""
+    with pytest.raises(MalformedRequest):
+        ask("POST", "/containers/create", {"NetworkingConfig": {"EndpointsConfig": {"": {}}}})
+
+
+def test_what_stands_around_a_name_is_kept() -> None:
+    """Aliases, modes, targets and options stay; a link without alias keeps its name as alias."""
+    request = host(
+        Links=["a:x", "/b:/me/y", "c"],
+        VolumesFrom=["d:ro"],
+        Binds=["v:/x:ro,nocopy"],
+        NetworkMode="container:/e",
+    )
+    config = dict(bind(request, facts(request=request)).body or {})["HostConfig"]
+    assert config == {
+        "Links": ["[a]:x", "[b]:y", "[c]:c"],
+        "VolumesFrom": ["[d]:ro"],
+        "Binds": ["[v]:/x:ro,nocopy"],
+        "NetworkMode": "container:[e]",
+    }
+
+
+def test_network_mode_and_its_endpoint_are_bound_to_one_id() -> None:
+    """dockerd looks an endpoint up by the spelling of NetworkMode."""
+    request = ask(
+        "POST",
+        "/containers/create",
+        {
+            "HostConfig": {"NetworkMode": "n"},
+            "NetworkingConfig": {"EndpointsConfig": {"n": {"Aliases": ["a"]}}},
+        },
+    )
+    assert bind(request, facts(request=request)).body == {
+        "HostConfig": {"NetworkMode": "[n]"},
+        "NetworkingConfig": {"EndpointsConfig": {"[n]": {"Aliases": ["a"]}}},
+    }
+
+
+def test_one_network_under_two_names_is_refused() -> None:
+    """A name and an id of one network would become one key, and one endpoint would be lost."""
+    endpoints: dict[str, dict[str, str]] = {"n": {}, "0123": {}}
+    request = ask("POST", "/containers/create", {"NetworkingConfig": {"EndpointsConfig": endpoints}})
+    objects = {
+        Reference(kind=Kind.NETWORK, text=text): ObjectFact(kind=Kind.NETWORK, id="same", owner=None)
+        for text in endpoints
+    }
+    with pytest.raises(MalformedRequest):
+        bind(request, Facts(engine=ENGINE, objects=objects))
+
+
+def test_a_bound_path_is_written_with_the_full_id() -> None:
+    """dockerd is asked by id, so that a rename in between changes nothing."""
+    request = ask("POST", "/containers/web/stop?t=3")
+    full = "a" * 64
+    objects = {
+        Reference(kind=Kind.CONTAINER, text="web"): ObjectFact(kind=Kind.CONTAINER, id=full, owner=None)
+    }
+    assert write(bind(request, Facts(engine=ENGINE, objects=objects))).target == (
+        f"/v1.41/containers/{full}/stop?t=3"
+    )
+
+
+@pytest.mark.parametrize(
+    ("repository", "tag", "text"),
+    [("a", "", "a"), ("a", "1", "a:1"), ("r:5000/a", "sha256:0", "r:5000/a@sha256:0")],
+)
+def test_repository_and_tag_make_one_reference(repository: str, tag: str, text: str) -> None:
+    """The Engine API splits an image reference into two query keys."""
+    assert tagged(repository, tag) == text
