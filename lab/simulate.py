@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import subprocess
 import uuid
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ State = dict[str, Any]  # the document `lab/nvml` reads
 
 SOURCE_DIR: Final = Path(__file__).parent / "nvml"
 LIBRARY_NAME: Final = "libnvidia-ml.so.1"
+HOOK_NAME: Final = "nvidia-container-runtime-hook"
 DEFAULT_SPEC: Final = "2xa100-40,a100-40:3g.20gb+3g.20gb,a100-40:7x1g.5gb"
 FLAGS: Final = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-fPIC", "-shared", "-fvisibility=hidden")
 SANITIZERS: Final = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
@@ -264,3 +266,17 @@ def _profiles(model: str, mig: str) -> list[Profile]:
             raise SpecInvalid(f"unknown MIG profile {name!r}; {model} has {', '.join(shapes)}")
         wanted += [shapes[name]] * count
     return wanted
+
+
+def install_hook(hook_dir: Path, *, state_dir: Path, library: Path) -> Path:
+    """Put the stand-in hook and its settings into `hook_dir`, which must come first on dockerd's PATH.
+
+    dockerd looks the hook up by name at its start: a daemon that runs already does not learn of it.
+    """
+    hook_dir.mkdir(parents=True, exist_ok=True)
+    hook = hook_dir / HOOK_NAME
+    shutil.copy2(Path(__file__).parent / "hook" / HOOK_NAME, hook)
+    hook.chmod(0o755)
+    settings = {"state_dir": str(state_dir.resolve()), "library": str(library.resolve())}
+    (hook_dir / "hook.json").write_text(json.dumps(settings))
+    return hook
