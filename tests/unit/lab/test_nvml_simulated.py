@@ -232,6 +232,8 @@ print(p.nvmlDeviceGetCount())
 
 
 MALFORMED = [
+    '{"gpus":[{"uuid":"GPU-a","profile_set":"a100-40","mig":{"current":1},"gis":[{"id":1,"profile":9,"start":99,"cis":[{"id":0,"profile":2,"start":99}]}]}]}',
+    '{"gpus":[{"uuid":"GPU-a","profile_set":"a100-40","mig":{"current":1},"gis":[{"id":1,"profile":9,"start":-3,"cis":[{"id":0,"profile":2,"start":-3}]}]}]}',
     '{"gpus": 5}', '{"gpus": [null, 3, "x", [], {}]}', '{"gpus": [{"uuid": 7}]}', '{"gpus":[{"uuid":"' + "G" * 5000 + '"}]}',
     '{"gpus":[{"uuid":"GPU-a","profile_set":"a100-40","mig":{"current":1},"gis":[7,{"id":-1,"cis":[{},[]]},{"id":1e300,"profile":-5,"start":99,"cis":{}}]}]}',
     '{"gpus":[{"uuid":"../..","mem_mib":-1,"remap":"x","ecc":[],"util":{"gpu":-4},"mig":3,"profile_set":"a100-40"}],"procs":[{"pid":-1},{"pid":1e99,"gpu":"../.."}],"faults":[{}],"events":{}}',
@@ -257,7 +259,7 @@ def walk():
                 gi = p.nvmlDeviceGetGpuInstanceById(h, g); handles.append(gi)
                 handles.append(p.nvmlGpuInstanceGetComputeInstanceById(gi, 0))
             except p.NVMLError: pass
-    handles += [ctypes.cast(random.getrandbits(64), p.c_nvmlDevice_t) for _ in range(20)]
+    handles += [ctypes.cast(k << 28 | random.getrandbits(28), p.c_nvmlDevice_t) for k in (0, 1, 2, 3, 4, 5, 1 << 30) for _ in range(4)]
     names = [n for n in dir(p) if n.startswith(("nvmlDeviceGet", "nvmlGpuInstance", "nvmlComputeInstance"))]
     for h in handles:
         for n in names:
