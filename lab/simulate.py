@@ -1,0 +1,282 @@
+"""A simulated GPU machine: the library that answers as NVML, and the state it answers from.
+
+Owns building `lab/nvml`, describing machines and changing their state; leaves starting daemons to
+the rest of the lab. The state directory holds `state.json` (replaced by rename, changed under
+`lock`) and `claims/<uuid>/<n>`: a process that holds a POSIX write lock on one counts as running on
+that device, with the memory and type written in it ("2048 C": MiB and type).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+State = dict[str, Any]  # the document `lab/nvml` reads
+
+SOURCE_DIR: Final = Path(__file__).parent / "nvml"
+LIBRARY_NAME: Final = "libnvidia-ml.so.1"
+HOOK_NAME: Final = "nvidia-container-runtime-hook"
+DEFAULT_SPEC: Final = "2xa100-40,a100-40:3g.20gb+3g.20gb,a100-40:7x1g.5gb"
+FLAGS: Final = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-fPIC", "-shared", "-fvisibility=hidden")
+SANITIZERS: Final = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+XID_EVENT: Final = 8
+GPU_IS_LOST: Final = 15
+
+
+class SpecInvalid(ValueError):  # noqa: N818  told as a statement about the spec, like PolicyInvalid
+    """The machine description cannot be read, or its MIG devices do not fit on the GPU."""
+
+
+class Profile(NamedTuple):
+    """One MIG profile: real id, compute slices of 7, memory slices of 8, permitted starts, CI profile."""
+
+    id: int
+    compute: int
+    size: int
+    starts: tuple[int, ...]
+    ci_profile: int
+
+
+_NARROW, _WIDE, _HALF = tuple(range(7)), (0, 2, 4, 6), (0, 4)
+_SHAPES: Final = (  # SOURCE: nvidia-smi mig -lgip; the same rows as lab/nvml/mig.c
+    Profile(19, 1, 1, _NARROW, 0),
+    Profile(20, 1, 1, _NARROW, 0),
+    Profile(15, 1, 2, _WIDE, 0),
+    Profile(14, 2, 2, (0, 2, 4), 1),
+    Profile(9, 3, 4, _HALF, 2),
+    Profile(5, 4, 4, (0,), 3),
+    Profile(0, 7, 8, (0,), 4),
+)
+_FORTY = ("1g.5gb", "1g.5gb+me", "1g.10gb", "2g.10gb", "3g.20gb", "4g.20gb", "7g.40gb")
+_EIGHTY = ("1g.10gb", "1g.10gb+me", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb")
+MODELS: Final = {  # profile set -> (marketing name, MiB, profile names)
+    "a100-40": ("NVIDIA A100-SXM4-40GB", 40960, _FORTY),
+    "a100-80": ("NVIDIA A100-SXM4-80GB", 81920, _EIGHTY),
+    "h100-80": ("NVIDIA H100 80GB HBM3", 81559, _EIGHTY),
+}
+
+
+def build(out_dir: Path, *, sanitize: bool = False) -> Path:
+    """Compile the library into `out_dir`, unless the one there is newer than every source.
+
+    Returns: The path of `libnvidia-ml.so.1`. Raises: subprocess.CalledProcessError: gcc refused.
+    """
+    library = out_dir / LIBRARY_NAME
+    sources = sorted(SOURCE_DIR.glob("*.[ch]"))
+    newest_ns = max(source.stat().st_mtime_ns for source in sources)
+    if library.exists() and library.stat().st_mtime_ns > newest_ns:
+        return library
+    out_dir.mkdir(parents=True, exist_ok=True)
+    fresh = library.with_name(f".{LIBRARY_NAME}.{os.getpid()}")
+    compiled = [str(source) for source in sources if source.suffix == ".c"]
+    extra = SANITIZERS if sanitize else ()
+    subprocess.run(
+        ["gcc", *FLAGS, *extra, f"-Wl,-soname,{LIBRARY_NAME}", "-o", fresh, *compiled, "-lpthread"],
+        check=True,
+    )
+    fresh.replace(library)
+    return library
+
+
+def machine(spec: str = DEFAULT_SPEC) -> State:
+    """Describe a machine: `[<n>x]<model>[:<mig>]` joined by commas; `none` has no GPU.
+
+    `<mig>` is profiles joined by `+`, each with an optional count (`3g.20gb+4x1g.5gb`), or `empty`:
+    MIG mode on without instances. The same spec always gives the same UUIDs.
+    Raises: SpecInvalid: unknown model or profile, or the profiles do not fit.
+    """
+    entries = [] if spec == "none" else [one for part in spec.split(",") for one in _repeated(part.strip())]
+    gpus = [_gpu(entry, index) for index, entry in enumerate(entries)]
+    driver: State = {"v": 1, "seq": 1, "driver": "550.54.15", "cuda": 12040}
+    return driver | {"gpus": gpus, "procs": [], "events": [], "faults": []}
+
+
+def gpu_uuid(index: int) -> str:
+    """The UUID of the GPU that stands at `index` in every machine."""
+    return f"GPU-{uuid.uuid5(uuid.NAMESPACE_URL, f'ds01-simulated-gpu/{index}')}"
+
+
+def mig_uuid(gpu: str, gi: int, ci: int) -> str:
+    """The UUID of a MIG device: its place decides, so that re-creation gives the same again (gpu.md 2.5)."""
+    return f"MIG-{uuid.uuid5(uuid.UUID(int=0), f'{gpu}/{gi}/{ci}')}"
+
+
+def write_state(state_dir: Path, state: State) -> None:
+    """Put `state` in place by rename and make sure that `lock` and `claims/` exist."""
+    for folder in (state_dir, state_dir / "claims"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (state_dir / "lock").touch()
+    fresh = state_dir / f".state.{os.getpid()}"
+    fresh.write_text(json.dumps(state, indent=1))
+    fresh.replace(state_dir / "state.json")
+
+
+def read_state(state_dir: Path) -> State:
+    """The state as it is now; raises FileNotFoundError before the first `write_state`."""
+    state: State = json.loads((state_dir / "state.json").read_text())
+    return state
+
+
+@contextmanager
+def changed(state_dir: Path) -> Iterator[State]:
+    """Yield the state for editing and write it back, under the lock that the library takes too."""
+    with (state_dir / "lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        state = read_state(state_dir)
+        yield state
+        state["seq"] += 1
+        write_state(state_dir, state)
+
+
+def add_process(
+    state_dir: Path,
+    pid: int,
+    device: str,
+    *,
+    memory_mib: int | None = 1024,
+    gi: int | None = None,
+    ci: int | None = None,
+) -> None:
+    """Let `pid` run on GPU UUID `device`, in a MIG instance if `gi` and `ci` are given; None MiB = unknown."""
+    with changed(state_dir) as state:
+        state["procs"].append(
+            {"pid": pid, "gpu": device, "gi": gi, "ci": ci, "mib": memory_mib, "type": "C", "sm": 50}
+        )
+
+
+def remove_process(state_dir: Path, pid: int) -> None:
+    """End `pid` on every GPU."""
+    with changed(state_dir) as state:
+        state["procs"] = [process for process in state["procs"] if process["pid"] != pid]
+
+
+def raise_xid(
+    state_dir: Path, device: str, code: int, *, gi: int | None = None, ci: int | None = None
+) -> None:
+    """Deliver XID `code` of a GPU to every event set that waits for it."""
+    with changed(state_dir) as state:
+        last = max((event["id"] for event in state["events"]), default=0)
+        event = {"id": last + 1, "gpu": device, "type": XID_EVENT, "data": code, "gi": gi, "ci": ci}
+        state["events"].append(event)
+
+
+def lose_gpu(state_dir: Path, device: str) -> None:
+    """Make every call on the GPU and its MIG devices answer GPU_IS_LOST."""
+    _add_fault(state_dir, {"gpu": device, "symbol": "*", "ret": GPU_IS_LOST})
+
+
+def hang(
+    state_dir: Path, symbol: str, *, milliseconds: int, after_calls: int = 0, times: int | None = None
+) -> None:
+    """Make calls of `symbol` sleep first; `times` None = every one after the first `after_calls`."""
+    fault: State = {"symbol": symbol, "hang_ms": milliseconds, "after_calls": after_calls}
+    _add_fault(state_dir, fault if times is None else fault | {"times": times})
+
+
+def heal(state_dir: Path) -> None:
+    """Take every fault back."""
+    with changed(state_dir) as state:
+        state["faults"] = []
+
+
+def _add_fault(state_dir: Path, fault: State) -> None:
+    with changed(state_dir) as state:
+        state["faults"].append(fault)
+
+
+def _repeated(part: str) -> list[str]:
+    count, text = _counted(part)
+    return [text] * count
+
+
+def _counted(text: str) -> tuple[int, str]:
+    match = re.fullmatch(r"(?:([1-9][0-9]?)x)?([a-z0-9.+:-][a-z0-9.+:x-]*)", text.lower())
+    if match is None:
+        raise SpecInvalid(f"{text!r} is not [<n>x]<model>[:<mig>]; try {DEFAULT_SPEC}")
+    return int(match[1] or 1), match[2]
+
+
+def _gpu(entry: str, index: int) -> State:
+    model, _, mig = entry.partition(":")
+    if model not in MODELS:
+        raise SpecInvalid(f"unknown GPU model {model!r}; known are {', '.join(MODELS)}")
+    name, memory_mib, _ = MODELS[model]
+    return {
+        "uuid": gpu_uuid(index),
+        "name": name,
+        "profile_set": model,
+        "pci": f"00000000:{7 + 8 * index:02X}:00.0",
+        "minor": index,
+        "serial": f"16530000{index:05}",
+        "mem_mib": memory_mib,
+        "mig": {"current": int(bool(mig)), "pending": int(bool(mig))},
+        "gis": _gpu_instances(model, mig),
+        "util": {"gpu": 0, "mem": 0},
+        "power_mw": 60000,
+        "energy": {"mj": 0, "at_ns": 0},
+        "temp": 35,
+        "ecc": {"dbe_vol": 0},
+        "remap": [0, 0, 0, 0],
+        "reasons": 1,
+    }
+
+
+def _gpu_instances(model: str, mig: str) -> list[State]:
+    """Place each profile at its first free start, in the order given; one whole compute instance each."""
+    placed: list[State] = []
+    used, compute = 0, 0
+    for profile in _profiles(model, mig):
+        mask = (1 << profile.size) - 1
+        start = next((s for s in profile.starts if not used & mask << s), None)
+        compute += profile.compute
+        if start is None or compute > 7:
+            raise SpecInvalid(f"{mig} does not fit on one {model}")
+        used |= mask << start
+        compute_instance = {"id": 0, "profile": profile.ci_profile, "start": 0, "index": len(placed)}
+        node = 8 // profile.size - 1 + start // profile.size
+        placed.append(
+            {
+                "id": node,
+                "profile": profile.id,
+                "start": start,
+                "size": profile.size,
+                "cis": [compute_instance],
+            }
+        )
+    return placed
+
+
+def _profiles(model: str, mig: str) -> list[Profile]:
+    shapes = dict(zip(MODELS[model][2], _SHAPES, strict=True))
+    wanted: list[Profile] = []
+    for text in re.split(r"\+(?!me)", mig) if mig not in ("", "empty") else ():
+        count, name = _counted(text)
+        if name not in shapes:
+            raise SpecInvalid(f"unknown MIG profile {name!r}; {model} has {', '.join(shapes)}")
+        wanted += [shapes[name]] * count
+    return wanted
+
+
+def install_hook(hook_dir: Path, *, state_dir: Path, library: Path) -> Path:
+    """Put the stand-in hook and its settings into `hook_dir`, which must come first on dockerd's PATH.
+
+    dockerd looks the hook up by name at its start: a daemon that runs already does not learn of it.
+    """
+    hook_dir.mkdir(parents=True, exist_ok=True)
+    hook = hook_dir / HOOK_NAME
+    shutil.copy2(Path(__file__).parent / "hook" / HOOK_NAME, hook)
+    hook.chmod(0o755)
+    settings = {"state_dir": str(state_dir.resolve()), "library": str(library.resolve())}
+    (hook_dir / "hook.json").write_text(json.dumps(settings))
+    return hook
