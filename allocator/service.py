@@ -95,7 +95,9 @@ class Allocator:
         waiter = _Waiter(want=want, refusal=outcome)
         self._queue.append(waiter)
         try:
-            return await asyncio.wait_for(asyncio.shield(waiter.outcome), want.wait_seconds)
+            # Not wait_for: in Python 3.11 it swallows a cancellation that meets a result.
+            async with asyncio.timeout(want.wait_seconds):
+                return await asyncio.shield(waiter.outcome)
         except TimeoutError:
             return waiter.outcome.result() if waiter.outcome.done() else self._told(waiter.refusal, want)
         except asyncio.CancelledError:
@@ -120,7 +122,13 @@ class Allocator:
             )
 
     async def release(self, lease: LeaseId, *, why: str) -> Lease | None:
-        """Give the devices back; a second time changes nothing. None when there is no such lease."""
+        """Give the devices back; a second time changes nothing. None when there is no such lease.
+
+        Shielded: once begun it finishes, whatever becomes of the caller.
+        """
+        return await asyncio.shield(self._release(lease, why=why))
+
+    async def _release(self, lease: LeaseId, *, why: str) -> Lease | None:
         async with self._lock:
             done = await self._change(reconcile.Change(lease=lease, state=LeaseState.RELEASED, why=why))
             await self._serve_waiters()
