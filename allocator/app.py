@@ -1,0 +1,151 @@
+"""ds01-allocator: the GPU allocator as a service. Wires ledger, NVML process, service and socket."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from aiohttp import web
+
+from allocator.api import Api
+from allocator.ledger import Ledger
+from allocator.model import LedgerUnavailable, Moment
+from allocator.service import Allocator, Timing
+from allocator.worker import NvmlWorker
+from host import listener, notify
+from host.clock import boottime_ms
+from host.tree import Tree
+from observability import events
+from observability.logging import configure, log
+from policy.model import LeaseId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_KEYS = frozenset({"trusted_uids", "nvml_deadline_seconds"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Where files are, who may lease, and how long the driver may take."""
+
+    tree: Tree
+    trusted_uids: frozenset[int] = frozenset({0})
+    nvml_deadline_seconds: float = 30
+
+
+def parse_settings(arguments: Sequence[str]) -> Settings:
+    """Flags, over `allocator:` in etc/daemon.yaml, over defaults. Exits with a message on a mistake."""
+    parser = argparse.ArgumentParser(prog="ds01-allocator", description="Lease GPUs to containers.")
+    parser.add_argument("--root", type=Path, help="one directory with run, etc, lib and log")
+    for name in ("run", "etc", "lib", "log"):
+        parser.add_argument(f"--{name}", type=Path, help=f"the {name} directory")
+    parser.add_argument("--trusted-uid", type=int, action="append", help="may lease, beside root; repeatable")
+    parser.add_argument("--nvml-deadline-seconds", type=float, help="then the driver counts as hung")
+    flags = parser.parse_args(arguments)
+    base = Tree.production() if flags.root is None else Tree.under(flags.root)
+    tree = replace(
+        base, **{name: getattr(flags, name) for name in ("run", "etc", "lib", "log") if getattr(flags, name)}
+    )
+    try:
+        return _merged(tree, flags, _load(tree.etc / "daemon.yaml"))
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        parser.error(f"{tree.etc / 'daemon.yaml'}: {error}")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """The `allocator` section; empty without a file. Raises: OSError, ValueError, YAMLError."""
+    if not path.exists():
+        return {}
+    document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    section = document.get("allocator") or {} if isinstance(document, dict) else None
+    if not isinstance(section, dict) or section.keys() - _KEYS:
+        raise ValueError(f"allocator: a mapping of {', '.join(sorted(_KEYS))} is needed")
+    return section
+
+
+def _merged(tree: Tree, flags: argparse.Namespace, section: dict[str, Any]) -> Settings:
+    trusted = section.get("trusted_uids", []) if flags.trusted_uid is None else flags.trusted_uid
+    deadline = flags.nvml_deadline_seconds or section.get("nvml_deadline_seconds", 30)
+    if not all(type(uid) is int and uid >= 0 for uid in trusted) or not 0 < deadline <= 600:
+        raise ValueError("trusted_uids: numbers; nvml_deadline_seconds: above 0, at most 600")
+    return Settings(tree=tree, trusted_uids=frozenset({0, *trusted}), nvml_deadline_seconds=deadline)
+
+
+def clock() -> Callable[[], Moment]:
+    """Moments of this boot."""
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+    def now() -> Moment:
+        utc = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return Moment(utc=utc, boottime_ms=boottime_ms(), boot_id=boot_id)
+
+    return now
+
+
+def new_id() -> LeaseId:
+    """A lease id: 16 hex digits."""
+    return LeaseId(secrets.token_hex(8))
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises: LedgerUnavailable, OSError, AddressTaken."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    settings.tree.lib.mkdir(mode=0o700, parents=True, exist_ok=True)
+    worker = NvmlWorker(deadline_seconds=settings.nvml_deadline_seconds)
+    service = Allocator(
+        ledger=Ledger(settings.tree.lib / "ledger.sqlite"),
+        inventory=worker,
+        now=clock(),
+        new_id=new_id,
+        timing=Timing(),
+    )
+    runner = web.AppRunner(
+        Api(service, trusted_uids=settings.trusted_uids).application(),
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=2,
+    )
+    await runner.setup()
+    path = settings.tree.allocator_socket
+    await web.SockSite(runner, listener.listen(path, mode=0o666)).start()
+    log(events.DAEMON_STARTED, version="0.1.0", sockets=[str(path)])
+    notify.notify("READY=1")
+    async with asyncio.TaskGroup() as tasks:
+        sweeping = tasks.create_task(service.run())
+        await stop.wait()
+        notify.notify("STOPPING=1")
+        sweeping.cancel()
+    await runner.cleanup()
+    await service.close()
+    await worker.close()
+    listener.remove(path)
+    log(events.DAEMON_STOPPED, reason="asked to")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the daemon; the exit code."""
+    os.umask(0o077)
+    settings = parse_settings(sys.argv[1:] if arguments is None else arguments)
+    configure("ds01-allocator")
+    try:
+        asyncio.run(serve(settings))
+    except (LedgerUnavailable, listener.AddressTaken, OSError) as error:
+        log(events.DAEMON_FAILED, problem=str(error))
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

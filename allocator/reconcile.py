@@ -1,0 +1,123 @@
+"""What must change so that the ledger agrees with dockerd and NVML: pure, the service carries it out.
+
+INVARIANT: a lease that any container carries is never released, whoever owns that container: its devices may
+be in use. Nothing is done about what is younger than the grace, since evidence may be older than the lease.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from allocator.model import DeviceState, LeaseState
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from allocator.model import Lease, Moment, Snapshot
+    from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carrier:
+    """A container that carries a lease, as dockerd has it now."""
+
+    container: ContainerId
+    lease: LeaseId
+    owner_uid: Uid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What one proxy session says dockerd holds, and which leases it still works on (None: it does not say)."""
+
+    session: str
+    carriers: tuple[Carrier, ...]
+    pending: frozenset[LeaseId] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Put a lease into a state."""
+
+    lease: LeaseId
+    state: LeaseState
+    why: str
+    container: ContainerId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contradiction:
+    """A container and the ledger disagree in a way that only a person can settle."""
+
+    container: ContainerId
+    lease: LeaseId
+    problem: str
+
+
+def settle(
+    leases: Collection[Lease], evidence: Evidence, *, now: Moment, grace_seconds: float
+) -> Iterator[Change | Contradiction]:
+    """Compare dockerd's containers with the ledger.
+
+    Args: leases: every live one, and the released ones that a container still carries.
+    """
+    by_id = {lease.id: lease for lease in leases}
+    carried: dict[LeaseId, list[Carrier]] = {}
+    for carrier in evidence.carriers:
+        carried.setdefault(carrier.lease, []).append(carrier)
+    for lease_id, carriers in carried.items():
+        yield from _settle_carried(by_id.get(lease_id), carriers)
+    for lease in leases:
+        if lease.live and lease.id not in carried:
+            yield from _settle_alone(lease, evidence, now, grace_seconds)
+
+
+def _settle_carried(lease: Lease | None, carriers: list[Carrier]) -> Iterator[Change | Contradiction]:
+    if lease is None:
+        yield from (_contradiction(item, "carries a lease that was never granted") for item in carriers)
+        return
+    own = [item for item in carriers if item.owner_uid == lease.owner_uid]
+    yield from (_contradiction(item, "carries another user's lease") for item in carriers if item not in own)
+    if not own:
+        return
+    holder = next((item for item in own if item.container == lease.container), own[0])
+    yield from (_contradiction(item, "carries a lease twice used") for item in own if item is not holder)
+    if lease.state is LeaseState.RELEASED:
+        yield _change(lease, LeaseState.ACTIVE, "a container still carries it", holder.container)
+    elif lease.state is LeaseState.PENDING or lease.container != holder.container:
+        state = LeaseState.LOST if lease.state is LeaseState.LOST else LeaseState.ACTIVE
+        yield _change(lease, state, "a container carries it", holder.container)
+
+
+def _settle_alone(lease: Lease, evidence: Evidence, now: Moment, grace_seconds: float) -> Iterator[Change]:
+    """A live lease that no container carries."""
+    if lease.container is not None:
+        if now.seconds_since(lease.changed) >= grace_seconds:
+            yield _change(lease, LeaseState.RELEASED, "its container is gone")
+        return
+    said_over = evidence.pending is not None and lease.id not in evidence.pending
+    over = lease.session != evidence.session or said_over
+    if over and now.seconds_since(lease.created) >= grace_seconds:
+        yield _change(lease, LeaseState.RELEASED, "no container came of it")
+
+
+def lost(leases: Collection[Lease], snapshot: Snapshot) -> Iterator[Change]:
+    """Leases of which a device has gone. They keep holding it until their container is removed."""
+    for lease in leases:
+        gone = [uuid for uuid in lease.devices if not _is_there(snapshot, uuid)]
+        if gone and lease.state in (LeaseState.PENDING, LeaseState.ACTIVE):
+            yield _change(lease, LeaseState.LOST, f"device lost: {', '.join(gone)}")
+
+
+def _is_there(snapshot: Snapshot, uuid: DeviceUuid) -> bool:
+    device = snapshot.devices.get(uuid)
+    return device is not None and device.state is not DeviceState.LOST
+
+
+def _change(lease: Lease, state: LeaseState, why: str, container: ContainerId | None = None) -> Change:
+    return Change(lease=lease.id, state=state, why=why, container=container)
+
+
+def _contradiction(carrier: Carrier, problem: str) -> Contradiction:
+    return Contradiction(container=carrier.container, lease=carrier.lease, problem=problem)

@@ -1,0 +1,340 @@
+"""Leasing: one decision at a time, on disk before it is told, undone when nobody is there to be told.
+
+Every change of the ledger happens under one lock and in one writer thread. A cancelled caller never stops a
+transaction half way: it is awaited, and a grant that nobody will learn of is released again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from allocator import reconcile
+from allocator.ledger import Conflict
+from allocator.model import (
+    InventoryUnavailable,
+    Lease,
+    LeaseState,
+    LedgerUnavailable,
+    Refusal,
+    RefusalKind,
+    Snapshot,
+)
+from allocator.place import place
+from observability import events
+from observability.logging import log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from allocator.ledger import Ledger
+    from allocator.model import GpuRequest, Moment
+    from allocator.ports import Inventory
+    from allocator.reconcile import Change, Contradiction, Evidence
+    from policy.model import ContainerId, LeaseId, Uid
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long things last, in seconds."""
+
+    pending_grace_seconds: float = 20
+    sweep_seconds: float = 5
+    fresh_seconds: float = 5  # a grant rests on a look no older than this
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class _Waiter:
+    want: GpuRequest
+    refusal: Refusal
+    outcome: asyncio.Future[Lease] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Allocator:
+    """Grants, confirms and releases leases; the only user of the ledger."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        inventory: Inventory,
+        now: Callable[[], Moment],
+        new_id: Callable[[], LeaseId],
+        timing: Timing,
+    ) -> None:
+        self._ledger = ledger
+        self._inventory = inventory
+        self._now = now
+        self._new_id = new_id
+        self._timing = timing
+        self._lock = asyncio.Lock()
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        self._queue: deque[_Waiter] = deque()
+        self._known: frozenset[Contradiction] = frozenset()
+        self.snapshot: Snapshot | None = None  # None: nothing was ever read
+        self.seen: Moment | None = None  # when `snapshot` was taken
+        self.problem: str | None = "NVML was not read yet"  # why `snapshot` cannot be relied on; None: it can
+        self.reconciled = False
+
+    async def lease(self, want: GpuRequest) -> Lease | Refusal:
+        """Devices for one create, waiting at most `want.wait_seconds` for some to become free.
+
+        Raises: InventoryUnavailable, LedgerUnavailable. On cancellation nothing is held.
+        """
+        async with self._lock:
+            outcome = await self._try(want)
+        if isinstance(outcome, Lease) or not outcome.waiting_helps or want.wait_seconds <= 0:
+            return self._told(outcome, want)
+        waiter = _Waiter(want=want, refusal=outcome)
+        self._queue.append(waiter)
+        try:
+            # Not wait_for: in Python 3.11 it swallows a cancellation that meets a result.
+            async with asyncio.timeout(want.wait_seconds):
+                return await asyncio.shield(waiter.outcome)
+        except TimeoutError:
+            return waiter.outcome.result() if waiter.outcome.done() else self._told(waiter.refusal, want)
+        except asyncio.CancelledError:
+            if waiter.outcome.done():
+                await self.release(waiter.outcome.result().id, why="the client was gone")
+            raise
+        finally:
+            with suppress(ValueError):
+                self._queue.remove(waiter)
+
+    async def confirm(self, lease: LeaseId, container: ContainerId) -> Lease | None:
+        """The create succeeded. None when there is no such lease. Raises: Conflict: released, or on another."""
+        async with self._lock:
+            old = await self._durably(partial(self._ledger.find, lease))
+            if old is None:
+                return None
+            if not old.live or old.container not in (None, container):
+                raise Conflict(f"lease {lease} is {old.state} and cannot be confirmed")
+            state = LeaseState.LOST if old.state is LeaseState.LOST else LeaseState.ACTIVE
+            return await self._change(
+                reconcile.Change(lease=lease, state=state, why="confirmed", container=container)
+            )
+
+    async def release(self, lease: LeaseId, *, why: str) -> Lease | None:
+        """Give the devices back; a second time changes nothing. None when there is no such lease.
+
+        Shielded: once begun it finishes, whatever becomes of the caller.
+        """
+        return await asyncio.shield(self._release(lease, why=why))
+
+    async def _release(self, lease: LeaseId, *, why: str) -> Lease | None:
+        async with self._lock:
+            done = await self._change(reconcile.Change(lease=lease, state=LeaseState.RELEASED, why=why))
+            await self._serve_waiters()
+            return done
+
+    async def find(self, lease: LeaseId) -> Lease | None:
+        """One lease in whatever state."""
+        async with self._lock:
+            return await self._durably(partial(self._ledger.find, lease))
+
+    async def leases(self, owner: Uid | None) -> tuple[Lease, ...]:
+        """The live leases of one user, or of all."""
+        async with self._lock:
+            read = self._ledger.live if owner is None else partial(self._ledger.of_owner, owner)
+            return await self._durably(read)
+
+    async def settle(self, evidence: Evidence) -> tuple[Change | Contradiction, ...]:
+        """Make the ledger agree with what dockerd holds; say what was changed and what contradicts."""
+        async with self._lock:
+            leases = list(await self._durably(self._ledger.live))
+            live = {lease.id for lease in leases}
+            for lease_id in {item.lease for item in evidence.carriers} - live:
+                found = await self._durably(partial(self._ledger.find, lease_id))
+                leases += [found] if found else []
+            wanted = reconcile.settle(
+                leases, evidence, now=self._now(), grace_seconds=self._timing.pending_grace_seconds
+            )
+            done = await self._apply(wanted)
+            self.reconciled = True
+            await self._serve_waiters()
+        self._report(done)
+        return done
+
+    async def sweep(self) -> None:
+        """Look at the devices, mark leases whose device has gone, and serve who waits."""
+        async with self._lock:
+            with suppress(InventoryUnavailable):
+                await self._look()
+                await self._serve_waiters()
+
+    def age_seconds(self) -> float | None:
+        """How old the snapshot is; None when nothing was ever read."""
+        return None if self.seen is None else self._now().seconds_since(self.seen)
+
+    async def run(self) -> None:
+        """Sweep for ever."""
+        while True:
+            with suppress(LedgerUnavailable):
+                await self.sweep()
+            await asyncio.sleep(self._timing.sweep_seconds)
+
+    async def close(self) -> None:
+        """Finish what is being written and let go of the ledger."""
+        async with self._lock:
+            self._writer.shutdown(wait=True)
+            self._ledger.close()
+
+    # Everything below runs under the lock.
+
+    async def _try(self, want: GpuRequest) -> Lease | Refusal:
+        """Place and write, on a fresh look; look again before saying that devices are in use."""
+        snapshot = await self._fresh(self._timing.fresh_seconds)
+        outcome = await self._place(snapshot, want)
+        if isinstance(outcome, Refusal) and outcome.waiting_helps and snapshot is not await self._fresh(0.2):
+            outcome = await self._place(await self._fresh(self._timing.fresh_seconds), want)
+        return outcome
+
+    async def _place(self, snapshot: Snapshot, want: GpuRequest) -> Lease | Refusal:
+        placed = place(snapshot, await self._durably(self._ledger.live), want)
+        if isinstance(placed, Refusal):
+            return placed
+        now = self._now()
+        lease = Lease(
+            id=self._new_id(),
+            owner_uid=want.owner_uid,
+            owner_name=want.owner_name,
+            devices=placed.devices,
+            session=want.session,
+            request_id=want.request_id,
+            created=now,
+            changed=now,
+        )
+        try:
+            await self._durably(partial(self._ledger.grant, lease, limit=want.limit))
+        except asyncio.CancelledError:
+            await self._undo(lease)
+            raise
+        except Conflict:
+            return Refusal(
+                kind=RefusalKind.IN_USE,
+                message="the devices were taken meanwhile (rule gpu_lease); try again",
+            )
+        log(events.LEASE_GRANTED, lease=lease.id, uid=lease.owner_uid, devices=list(lease.devices))
+        return lease
+
+    async def _undo(self, lease: Lease) -> None:
+        release = partial(
+            self._ledger.change, lease.id, LeaseState.RELEASED, why="the client was gone", now=self._now()
+        )
+        await self._durably(release)
+
+    async def _serve_waiters(self) -> None:
+        """Give what is free to who has waited longest; who cannot be served now does not hold up the next."""
+        for waiter in tuple(self._queue):
+            if waiter.outcome.done() or waiter not in self._queue:
+                continue
+            try:
+                outcome = await self._place(await self._fresh(self._timing.fresh_seconds), waiter.want)
+            except InventoryUnavailable:
+                return
+            if isinstance(outcome, Refusal):
+                waiter.refusal = outcome
+            elif waiter in self._queue:
+                waiter.outcome.set_result(outcome)
+            else:
+                await self._undo(outcome)
+
+    async def _fresh(self, seconds: float) -> Snapshot:
+        """A look no older than `seconds`. Raises: InventoryUnavailable."""
+        if self.snapshot is None or self.seen is None or self.problem is not None:
+            return await self._look()
+        return self.snapshot if self._now().seconds_since(self.seen) < seconds else await self._look()
+
+    async def _look(self) -> Snapshot:
+        try:
+            read = await self._inventory.read()
+        except InventoryUnavailable as error:
+            if self.problem != str(error):
+                log(events.NVML_LOST, problem=str(error))
+            self.problem = str(error)
+            raise
+        generations = await self._durably(partial(self._ledger.observe, frozenset(read.devices)))
+        self.snapshot = Snapshot(
+            devices={
+                uuid: replace(device, generation=generations[uuid]) for uuid, device in read.devices.items()
+            }
+        )
+        self.seen = self._now()
+        if self.problem is not None:
+            self.problem = None
+            log(events.NVML_RECOVERED)
+        await self._apply(reconcile.lost(await self._durably(self._ledger.live), self.snapshot))
+        return self.snapshot
+
+    async def _apply(self, wanted: Iterable[Change | Contradiction]) -> tuple[Change | Contradiction, ...]:
+        done: list[Change | Contradiction] = []
+        for item in wanted:
+            if isinstance(item, reconcile.Contradiction):
+                done.append(item)
+                continue
+            try:
+                await self._change(item)
+                done.append(item)
+            except Conflict:
+                # A container still carries a released lease whose device was leased on: it is only reported.
+                container = item.container
+                if container is not None:
+                    problem = "carries a released lease whose devices are another's now"
+                    done.append(
+                        reconcile.Contradiction(container=container, lease=item.lease, problem=problem)
+                    )
+        return tuple(done)
+
+    async def _change(self, change: Change) -> Lease | None:
+        before = await self._durably(partial(self._ledger.find, change.lease))
+        write = partial(
+            self._ledger.change,
+            change.lease,
+            change.state,
+            why=change.why,
+            now=self._now(),
+            container=change.container,
+        )
+        after = await self._durably(write)
+        if before is not None and after is not None and before.state is not after.state:
+            _log_change(after, change.why)
+        return after
+
+    async def _durably(self, act: Callable[[], _T]) -> _T:
+        """Run one transaction in the writer thread. Cancelled: it is awaited all the same, then CancelledError."""
+        running = asyncio.get_running_loop().run_in_executor(self._writer, act)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            while not running.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({running})
+            running.exception()  # seen; the cancellation is what the caller gets
+            raise
+
+    def _told(self, outcome: Lease | Refusal, want: GpuRequest) -> Lease | Refusal:
+        if isinstance(outcome, Refusal):
+            log(events.LEASE_REFUSED, uid=want.owner_uid, refusal=outcome.kind.value)
+        return outcome
+
+    def _report(self, done: tuple[Change | Contradiction, ...]) -> None:
+        """Log changes, and each contradiction once as long as it lasts."""
+        conflicts = frozenset(item for item in done if isinstance(item, reconcile.Contradiction))
+        changes = [item for item in done if item not in self._known]
+        self._known = conflicts
+        if changes:
+            log(events.LEDGER_RECONCILED, changes=[str(item) for item in changes])
+
+
+def _log_change(lease: Lease, why: str) -> None:
+    if lease.state is LeaseState.RELEASED:
+        log(events.LEASE_RELEASED, lease=lease.id, uid=lease.owner_uid, reason=why)
+    elif lease.state is LeaseState.LOST:
+        log(events.LEASE_LOST, lease=lease.id, uid=lease.owner_uid, devices=list(lease.devices), problem=why)

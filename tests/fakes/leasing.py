@@ -1,0 +1,63 @@
+"""Values the allocator's tests share: moments, requests, leases, and a service over a real ledger."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from allocator.ledger import Ledger
+from allocator.model import GpuRequest, Lease, Moment
+from allocator.service import Allocator, Timing
+from policy.model import DeviceUuid, LeaseId, Uid
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.fakes.fake_nvml import FakeNvml
+
+
+class Clock:
+    """A clock that tests move."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+        self.boot = "boot-1"
+
+    def __call__(self) -> Moment:
+        return Moment(utc="2026-01-01T00:00:00Z", boottime_ms=int(self.seconds * 1000), boot_id=self.boot)
+
+
+def want(**changes: object) -> GpuRequest:
+    """One device for alice."""
+    base = GpuRequest(
+        owner_uid=Uid(1000), owner_name="alice", limit=8, count=1, request_id="r" * 12, session="one"
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]  # tests pass fields by name
+
+
+def lease(name: str, *devices: str, owner: int = 1000, **changes: object) -> Lease:
+    """A pending lease."""
+    base = Lease(
+        id=LeaseId(name),
+        owner_uid=Uid(owner),
+        owner_name=f"user{owner}",
+        devices=tuple(sorted(DeviceUuid(item) for item in devices)),
+        session="one",
+        request_id="r" * 12,
+        created=Clock()(),
+        changed=Clock()(),
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]  # tests pass fields by name
+
+
+def service(path: Path, nvml: FakeNvml, clock: Clock, start: int = 0) -> Allocator:
+    """A service that looks at NVML for every grant."""
+    numbers = itertools.count(start)
+    return Allocator(
+        ledger=Ledger(path),
+        inventory=nvml,
+        now=clock,
+        new_id=lambda: LeaseId(f"lease{next(numbers)}"),
+        timing=Timing(fresh_seconds=0),
+    )

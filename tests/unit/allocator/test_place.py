@@ -1,0 +1,149 @@
+"""Placement: which devices, and why not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from allocator.model import DeviceKind, DeviceState, Placement, Refusal, RefusalKind, Snapshot
+from allocator.place import is_free, place
+from tests.fakes.fake_nvml import gpu, mig, snapshot, split
+from tests.fakes.leasing import lease, want
+
+if TYPE_CHECKING:
+    from policy.model import DeviceUuid
+
+TWO_GPUS = snapshot(gpu(0), gpu(1))
+SHARED = snapshot(gpu(0), *split(1, "3g.20gb", "1g.5gb", "1g.5gb"), *split(2, "1g.5gb", "1g.5gb"))
+
+
+def ids(*texts: str) -> dict[str, object]:
+    return {"count": None, "device_ids": texts}
+
+
+def refused(outcome: Placement | Refusal, kind: RefusalKind) -> str:
+    assert isinstance(outcome, Refusal)
+    assert outcome.kind is kind
+    return outcome.message
+
+
+@pytest.mark.parametrize(
+    ("text", "uuid"),
+    [
+        pytest.param("0", gpu(0).uuid, id="index"),
+        pytest.param("1:2", mig(1, 2).uuid, id="MIG notation"),
+        pytest.param(gpu(0).uuid.upper(), gpu(0).uuid, id="UUID in any case"),
+        pytest.param("mig-00000002-0001", mig(2, 1).uuid, id="unambiguous prefix"),
+        pytest.param(f"MIG-{gpu(1).uuid}/7/0", mig(1, 0).uuid, id="MIG form before driver 470"),
+    ],
+)
+def test_each_spelling_names_its_device(text: str, uuid: DeviceUuid) -> None:
+    """A device can be asked for by index, MIG notation, UUID, legacy name or an unambiguous prefix."""
+    assert place(SHARED, (), want(**ids(text))) == Placement(devices=(uuid,))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        pytest.param("7", RefusalKind.UNKNOWN_DEVICE, id="no such index"),
+        pytest.param("MIG-0000", RefusalKind.AMBIGUOUS_DEVICE, id="ambiguous prefix"),
+        pytest.param("GPU", RefusalKind.UNKNOWN_DEVICE, id="prefix too short"),
+        pytest.param("", RefusalKind.UNKNOWN_DEVICE, id="empty"),
+        pytest.param("all", RefusalKind.UNKNOWN_DEVICE, id="a word"),
+        pytest.param("1", RefusalKind.NOT_USABLE, id="GPU split into MIG devices"),
+    ],
+)
+def test_what_names_no_single_device_is_refused(text: str, kind: RefusalKind) -> None:
+    """An id that names none, several, or a GPU in MIG mode is refused, and waiting is not offered."""
+    outcome = place(SHARED, (), want(**ids(text)))
+    assert "rule gpu_lease" in refused(outcome, kind)
+    assert not outcome.waiting_helps  # type: ignore[union-attr]  # refused() checked it
+
+
+def test_a_device_named_twice_counts_once() -> None:
+    """Two spellings of one device are one device, in the grant and against the limit."""
+    assert place(TWO_GPUS, (), want(limit=1, **ids("0", gpu(0).uuid))) == Placement(devices=(gpu(0).uuid,))
+
+
+def test_an_empty_machine_says_there_is_none() -> None:
+    """Without devices a named one is unknown and a count is too much."""
+    assert "there are none" in refused(place(Snapshot(), (), want(**ids("0"))), RefusalKind.UNKNOWN_DEVICE)
+    assert "this server has 0" in refused(place(Snapshot(), (), want()), RefusalKind.TOO_FEW)
+
+
+def test_a_count_prefers_whole_gpus_and_never_mixes() -> None:
+    """One device is the whole GPU; two are two MIG devices and not a GPU and a MIG device."""
+    assert place(SHARED, (), want()) == Placement(devices=(gpu(0).uuid,))
+    outcome = place(SHARED, (), want(count=2))
+    assert isinstance(outcome, Placement)
+    assert all(uuid.startswith("MIG-") for uuid in outcome.devices)
+
+
+def test_kinds_decide_what_a_count_takes() -> None:
+    """With MIG devices asked for, the smallest on the fullest shared GPU is taken first."""
+    only_mig = want(kinds=(DeviceKind.MIG,))
+    assert place(SHARED, (), only_mig) == Placement(devices=(mig(2, 0).uuid,))
+    held = (lease("a", mig(1, 0, "3g.20gb").uuid, owner=1),)
+    assert place(SHARED, held, only_mig) == Placement(devices=(mig(1, 1).uuid,))
+    assert "0 of one kind" in refused(place(SHARED, (), want(kinds=())), RefusalKind.TOO_FEW)
+
+
+def test_unknown_memory_is_not_small() -> None:
+    """A MIG device of unknown size is taken after those of known size."""
+    machine = snapshot(gpu(0, state=DeviceState.UNUSABLE), mig(0, 0, memory_mib=None), mig(0, 1, "3g.20gb"))
+    assert place(machine, (), want()) == Placement(devices=(mig(0, 1).uuid,))
+
+
+def test_the_limit_counts_what_the_owner_holds() -> None:
+    """The owner's live leases and the request together may not pass the limit; others' do not count."""
+    mine = (lease("a", gpu(0).uuid), lease("gone", "GPU-gone"))
+    for wish in (want(limit=2), want(limit=2, **ids("1"))):
+        text = refused(place(TWO_GPUS, mine, wish), RefusalKind.LIMIT)
+        assert text.startswith("1 GPU asked, alice holds 2, limit is 2 (rule gpu_limit)")
+    assert isinstance(place(TWO_GPUS, (lease("a", gpu(0).uuid, owner=1),), want(limit=1)), Placement)
+
+
+@pytest.mark.parametrize(
+    ("device", "why"),
+    [
+        pytest.param(gpu(0, pids=(77,)), "used by process 77", id="foreign process"),
+        pytest.param(gpu(0, pids=None), "cannot be read", id="unknown processes"),
+        pytest.param(gpu(0, state=DeviceState.LOST), "is lost", id="lost"),
+        pytest.param(gpu(0, state=DeviceState.QUARANTINED), "is quarantined", id="quarantined"),
+        pytest.param(gpu(0, state=DeviceState.UNUSABLE), "without MIG devices", id="MIG mode, no instances"),
+    ],
+)
+def test_what_is_not_known_to_be_idle_is_not_free(device: object, why: str) -> None:
+    """A process without a lease, an unread process list and every state but ok keep a device back."""
+    machine = snapshot(device)  # type: ignore[arg-type]  # parametrised
+    by_name, by_count = place(machine, (), want(**ids("0"))), place(machine, (), want())
+    assert isinstance(by_count, Refusal)
+    assert isinstance(by_name, Refusal)
+    assert why in by_name.message
+    assert not is_free(next(iter(machine.devices.values())), machine, ())
+
+
+def test_a_full_machine_names_the_holders() -> None:
+    """When all is held, the refusal says by whom, and that waiting helps."""
+    held = (lease("a", gpu(0).uuid, owner=1), lease("b", gpu(1).uuid, owner=2))
+    outcome = place(TWO_GPUS, held, want())
+    assert "user1 (1), user2 (1)" in refused(outcome, RefusalKind.IN_USE)
+    assert outcome.waiting_helps  # type: ignore[union-attr]  # refused() checked it
+    assert "processes that hold no lease" in place(snapshot(gpu(0, pids=(1,))), (), want()).message  # type: ignore[union-attr]  # a refusal
+
+
+def test_the_incurable_obstacle_is_said_first() -> None:
+    """Of a held and a lost device, the lost one is named: waiting for the held one would be in vain."""
+    machine = snapshot(gpu(0), gpu(1, state=DeviceState.LOST))
+    refused(
+        place(machine, (lease("a", gpu(0).uuid, owner=1),), want(**ids("0", "1"))), RefusalKind.NOT_USABLE
+    )
+
+
+def test_a_lease_reaches_parent_and_parts() -> None:
+    """While a GPU is leased its MIG devices are not free, and while a MIG device is, its GPU is not."""
+    machine = snapshot(gpu(0), mig(0, 0))
+    by_parent, by_part = (lease("a", gpu(0).uuid, owner=1),), (lease("a", mig(0, 0).uuid, owner=1),)
+    refused(place(machine, by_parent, want(**ids("0:0"))), RefusalKind.IN_USE)
+    refused(place(machine, by_part, want(**ids("0"))), RefusalKind.IN_USE)

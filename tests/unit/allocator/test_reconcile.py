@@ -1,0 +1,128 @@
+"""Ledger against evidence: what is released, what is kept, what is only reported."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from allocator.model import DeviceState, Lease, LeaseState
+from allocator.reconcile import Carrier, Change, Contradiction, Evidence, lost, settle
+from policy.model import ContainerId, LeaseId, Uid
+from tests.fakes.fake_nvml import gpu, snapshot
+from tests.fakes.leasing import Clock, lease
+
+GRACE = 20
+ONE, TWO = ContainerId("1" * 64), ContainerId("2" * 64)
+PENDING = lease("a", gpu(0).uuid)
+ACTIVE = replace(PENDING, state=LeaseState.ACTIVE, container=ONE)
+RELEASED = replace(ACTIVE, state=LeaseState.RELEASED)
+LOST = replace(ACTIVE, state=LeaseState.LOST)
+
+
+def carrier(container: ContainerId = ONE, *, owner: int = 1000, name: str = "a") -> Carrier:
+    return Carrier(container=container, lease=LeaseId(name), owner_uid=Uid(owner))
+
+
+def settled(
+    *leases: Lease,
+    carriers: tuple[Carrier, ...] = (),
+    session: str = "two",
+    later: float = 60,
+    **evidence: object,
+) -> list[Change | Contradiction]:
+    clock = Clock()
+    clock.seconds += later
+    told = replace(Evidence(session=session, carriers=carriers), **evidence)  # type: ignore[arg-type]  # by name
+    return list(settle(leases, told, now=clock(), grace_seconds=GRACE))
+
+
+@pytest.mark.parametrize(
+    ("item", "session", "later", "pending", "released"),
+    [
+        pytest.param(PENDING, "two", 60, None, True, id="pending of a session that is over"),
+        pytest.param(PENDING, "one", 9999, None, False, id="pending of the session that speaks"),
+        pytest.param(PENDING, "two", 19, None, False, id="pending, its stamp may still hold"),
+        pytest.param(
+            PENDING, "one", 60, frozenset(), True, id="pending, and its session no longer works on it"
+        ),
+        pytest.param(PENDING, "one", 60, frozenset({"a"}), False, id="pending, and its session works on it"),
+        pytest.param(PENDING, "one", 19, frozenset(), False, id="young, and its session did not list it yet"),
+        pytest.param(ACTIVE, "one", 60, None, True, id="active, container gone"),
+        pytest.param(ACTIVE, "one", 19, None, False, id="active, younger than the evidence may be"),
+        pytest.param(LOST, "one", 60, None, True, id="lost, container gone"),
+        pytest.param(RELEASED, "one", 60, None, False, id="released stays so"),
+    ],
+)
+def test_a_lease_no_container_carries(
+    *, item: Lease, session: str, later: float, pending: frozenset[LeaseId] | None, released: bool
+) -> None:
+    """It is released only when nothing can still come of it."""
+    done = settled(item, session=session, later=later, pending=pending)
+    assert [change.state for change in done if isinstance(change, Change)] == [LeaseState.RELEASED] * released
+
+
+def test_a_reboot_ends_every_grace() -> None:
+    """Times of another boot are long ago, whatever their numbers say."""
+    clock = Clock()
+    clock.boot, clock.seconds = "boot-2", 1.0
+    (done,) = settle([PENDING], Evidence(session="two", carriers=()), now=clock(), grace_seconds=GRACE)
+    assert isinstance(done, Change)
+
+
+@pytest.mark.parametrize(
+    ("item", "state"),
+    [
+        pytest.param(PENDING, LeaseState.ACTIVE, id="pending becomes active"),
+        pytest.param(RELEASED, LeaseState.ACTIVE, id="released comes back"),
+        pytest.param(
+            replace(LOST, container=None), LeaseState.LOST, id="lost stays lost, with its container"
+        ),
+        pytest.param(replace(ACTIVE, container=TWO), LeaseState.ACTIVE, id="active moves to who carries it"),
+    ],
+)
+def test_a_lease_its_owner_carries(item: Lease, state: LeaseState) -> None:
+    """The container that carries a lease is written into it."""
+    (done,) = settled(item, carriers=(carrier(),))
+    assert isinstance(done, Change)
+    assert (done.state, done.container) == (state, ONE)
+
+
+def test_agreement_changes_nothing() -> None:
+    """An active lease carried by its container stays as it is."""
+    assert settled(ACTIVE, carriers=(carrier(),)) == []
+
+
+@pytest.mark.parametrize(
+    ("leases", "carriers", "problem"),
+    [
+        pytest.param((), (carrier(),), "never granted", id="unknown lease"),
+        pytest.param((ACTIVE,), (carrier(owner=7),), "another user's", id="foreign owner"),
+        pytest.param((ACTIVE,), (carrier(TWO), carrier()), "twice used", id="second container"),
+    ],
+)
+def test_contradictions_are_reported_and_release_nothing(
+    leases: tuple[Lease, ...], carriers: tuple[Carrier, ...], problem: str
+) -> None:
+    """A carried lease is never released, whoever carries it; a person is told."""
+    (done,) = settled(*leases, carriers=carriers)
+    assert isinstance(done, Contradiction)
+    assert problem in done.problem
+
+
+@pytest.mark.parametrize(
+    ("item", "present", "expected"),
+    [
+        pytest.param(ACTIVE, (gpu(0),), 0, id="there"),
+        pytest.param(ACTIVE, (), 1, id="gone"),
+        pytest.param(PENDING, (gpu(0, state=DeviceState.LOST),), 1, id="off the bus"),
+        pytest.param(LOST, (), 0, id="known already"),
+        pytest.param(RELEASED, (), 0, id="released"),
+    ],
+)
+def test_a_lease_whose_device_has_gone_is_lost(
+    item: Lease, present: tuple[object, ...], expected: int
+) -> None:
+    """Live leases of devices that went away are marked once."""
+    done = list(lost([item], snapshot(*present)))  # type: ignore[arg-type]  # parametrised
+    assert [change.state for change in done] == [LeaseState.LOST] * expected
