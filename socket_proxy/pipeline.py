@@ -72,7 +72,13 @@ class Pipeline:
         except Exception as error:  # the one edge of the proxy: whatever it is, the answer is no
             refusal = of_error(error, request_id)
             if refusal.status in (500, 502):
-                log(events.REQUEST_FAILED, request_id=request_id, uid=actor.uid, problem=repr(error), exc_info=error)
+                log(
+                    events.REQUEST_FAILED,
+                    request_id=request_id,
+                    uid=actor.uid,
+                    problem=repr(error),
+                    exc_info=error,
+                )
             if exchange.responded:
                 raise ClientGone("the engine's answer ended early") from error
         if refusal is not None:
@@ -109,7 +115,9 @@ class Pipeline:
         if isinstance(binds, Refusal):
             return binds
         sources = [item.source for item in decision.obligations if isinstance(item, CheckBind)]
-        real = {source: bind.source for source, bind in zip(sources, binds, strict=True) if source != bind.source}
+        real = {
+            source: bind.source for source, bind in zip(sources, binds, strict=True) if source != bind.source
+        }
         if real:
             way.request = with_sources(way.asked(), real)
             decision = way.decision = evaluate(policy, way.actor, way.request, facts)
@@ -148,7 +156,9 @@ class Pipeline:
         if facts.objects:
             shaped = bind(shaped, facts)
         notes = tuple(
-            f"ds01: {item.note}" for item in decision.obligations if isinstance(item, SetField | SetQuery) and item.note
+            f"ds01: {item.note}"
+            for item in decision.obligations
+            if isinstance(item, SetField | SetQuery) and item.note
         )
         return Transaction(
             exchange=exchange,

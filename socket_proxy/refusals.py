@@ -52,7 +52,9 @@ def of_error(error: Exception, request_id: RequestId) -> Refusal:
     """The refusal that a failure amounts to, told apart by who can do something about it."""
     match error:
         case MalformedRequest():
-            return Refusal(status=400, message=f"ds01: malformed request: {error}", rules=("malformed_request",))
+            return Refusal(
+                status=400, message=f"ds01: malformed request: {error}", rules=("malformed_request",)
+            )
         case UnknownRoute():
             return Refusal(status=404, message=str(error) or "page not found", rules=("route_table",))
         case UnknownField():
