@@ -80,7 +80,7 @@ class Binds:
         facts = Facts(engine=transaction.facts.engine, usage=Usage(containers=0))
         decision = evaluate(self._policy(), transaction.actor, create, facts)
         if decision.effect is not Effect.ALLOW:
-            return of_decision(decision, Operation.CONTAINER_START, transaction.request_id)
+            return of_decision(decision, transaction.request, transaction.request_id)
         return tuple(item for item in decision.obligations if isinstance(item, CheckBind))
 
 

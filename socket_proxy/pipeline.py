@@ -23,7 +23,18 @@ from policy.dockerapi.read import read
 from policy.evaluate import evaluate
 from policy.grants import Role
 from policy.dockerapi.sources import with_sources
-from policy.model import Actor, CheckBind, Decision, Effect, EngineFacts, Facts, RequestId, SetField, SetQuery
+from policy.model import (
+    Actor,
+    CheckBind,
+    Decision,
+    Effect,
+    EngineFacts,
+    EnsureVolume,
+    Facts,
+    RequestId,
+    SetField,
+    SetQuery,
+)
 from policy.obligations import apply
 from socket_proxy.facts import FactSource
 from socket_proxy.fulfil import Fulfilled, Fulfiller
@@ -94,13 +105,16 @@ class Pipeline:
         facts = await self._facts.gather(way.actor, policy_facts.needed(asked), everything=everything)
         decision = way.decision = evaluate(policy, way.actor, asked, facts)
         if decision.effect is not Effect.ALLOW:
-            return of_decision(decision, asked.operation, way.request_id)
+            return of_decision(decision, asked, way.request_id)
         fulfilled = _NOTHING
         if decision.obligations:
             settled = await self._settle(way, policy, facts, decision)
             if isinstance(settled, Refusal):
                 return settled
             decision, fulfilled = settled
+            if any(isinstance(item, EnsureVolume) for item in decision.obligations):
+                # The volumes exist now, and binding names them by what they are.
+                facts = await self._facts.gather(way.actor, policy_facts.needed(asked), everything=everything)
         transaction = self._shape(exchange, way, decision, facts, fulfilled, everything=everything)
         return await self._forward(transaction, decision)
 
@@ -122,7 +136,7 @@ class Pipeline:
             way.request = with_sources(way.asked(), real)
             decision = way.decision = evaluate(policy, way.actor, way.request, facts)
             if decision.effect is not Effect.ALLOW:
-                return of_decision(decision, way.request.operation, way.request_id)
+                return of_decision(decision, way.request, way.request_id)
         fulfilled = await self._fulfiller.fulfil(way.actor, decision.obligations, way.request_id)
         return fulfilled if isinstance(fulfilled, Refusal) else (decision, replace(fulfilled, binds=binds))
 

@@ -98,6 +98,8 @@ class Watcher:
                 msgspec.DecodeError,
             ) as error:
                 log(events.INDEX_LOST, problem=str(error))
+            except Exception as error:  # noqa: BLE001  the watcher's one edge: whatever the engine sent, start over
+                log(events.INDEX_LOST, problem=repr(error))
             self._facts.ready.clear()
             await asyncio.sleep(_RETRY_SECONDS)
 
