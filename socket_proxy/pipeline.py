@@ -20,9 +20,9 @@ from policy.compile import Policy
 from policy.dockerapi.bind import bind
 from policy.dockerapi.model import Incoming, Request
 from policy.dockerapi.read import read
+from policy.dockerapi.sources import with_sources
 from policy.evaluate import evaluate
 from policy.grants import Role
-from policy.dockerapi.sources import with_sources
 from policy.model import (
     Actor,
     CheckBind,
