@@ -6,6 +6,7 @@ Filters are pure and live in `policy.dockerapi.responses`; here is who sees what
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import msgspec
 
@@ -13,9 +14,11 @@ from http1.client import Response
 from http1.duplex import Duplex
 from http1.relay import relay, relay_hijack
 from http1.writer import forwardable
+from policy import ownership
 from policy.dockerapi import responses
-from policy.dockerapi.model import Answer, Operation, Payload
+from policy.dockerapi.model import Answer, Operation, Payload, Request
 from policy.dockerapi.routes import ROUTE_OF
+from policy.model import Uid
 from socket_proxy.engine import Engine
 from socket_proxy.index import Index
 from socket_proxy.refusals import Refusal
@@ -194,6 +197,21 @@ class Answers:
         return None
 
 
+def narrowed(request: Request, uid: Uid) -> Request:
+    """A container list as it is asked of dockerd: one owner's, and never cut short.
+
+    `limit` counts what the user sees, so it is applied after filtering; dockerd takes it to mean stopped ones too.
+    The label is only a quicker way to the same list: the filter judges by the seal.
+    """
+    query = {**request.query}
+    if int(next(iter(query.pop("limit", ())), "0")) > 0:
+        query["all"] = ("1",)
+    filters = msgspec.json.decode(next(iter(query.get("filters", ())), "{}"), type=dict[str, dict[str, bool]])
+    filters["label"] = {**filters.get("label", {}), f"{ownership.UID}={uid}": True}
+    query["filters"] = (msgspec.json.encode(filters).decode(),)
+    return replace(request, query=query)
+
+
 class _Listed(msgspec.Struct):
     Id: str
     State: str = ""
@@ -216,6 +234,9 @@ _FILTERS: dict[Answer, Filter] = {
         body, sees, limit=_limit(transaction)
     ),
     Answer.CONTAINER_INSPECT: _container_inspect,
+    Answer.EXEC_INSPECT: lambda body, _transaction, sees: responses.exec_inspect(body, sees),
+    Answer.IMAGE_INSPECT: lambda body, _transaction, sees: responses.image_inspect(body, sees),
+    Answer.VOLUME_INSPECT: lambda body, _transaction, sees: responses.volume_inspect(body, sees),
     Answer.IMAGE_LIST: lambda body, _transaction, sees: responses.image_list(body, sees),
     Answer.NETWORK_LIST: lambda body, _transaction, sees: responses.network_list(body, sees),
     Answer.NETWORK_INSPECT: lambda body, _transaction, sees: responses.network_inspect(body, sees),

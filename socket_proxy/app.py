@@ -25,7 +25,7 @@ from socket_proxy.answers import Answers
 from socket_proxy.binds import Binds
 from socket_proxy.canary import Canary
 from socket_proxy.containers import Containers
-from socket_proxy.discovery import discover, wait_for_engine
+from socket_proxy.discovery import wait_for_engine
 from socket_proxy.doors import Doors
 from socket_proxy.engine import Engine
 from socket_proxy.facts import FactSource
@@ -74,7 +74,7 @@ class Proxy:
         self.trail = Trail(AuditLog(tree.audit), policy_digest=lambda: policies.current.digest)
         self.canary = Canary(str(settings.engine_socket)) if settings.daemon.plugin_required else None
         source = FactSource(engine=engine, engine_facts=facts, index=index, records=records)
-        self.settlements = Settlements(engine=engine, leaser=self.allocator)
+        self.settlements = Settlements(engine=engine, leaser=self.allocator, sealer=sealer)
         self.watcher = Watcher(
             engine=engine,
             index=index,
@@ -97,7 +97,7 @@ class Proxy:
             answers=answers,
             containers=containers,
             images=Images(engine=engine, records=records, answers=answers),
-            stores=Stores(index=index, records=records, answers=answers),
+            stores=Stores(index=index, records=records, answers=answers, sealer=sealer),
             prunes=Prunes(
                 engine=engine, index=index, records=records, containers=containers, answers=answers
             ),
@@ -181,7 +181,7 @@ class Proxy:
         while True:
             await self.watcher.reconnected.wait()
             self.watcher.reconnected.clear()
-            now = await discover(self._engine, self._keys.engine_id, self._settings.daemon.gpu_path)
+            now = await wait_for_engine(self._engine, self._keys.engine_id, self._settings.daemon.gpu_path)
             if now != self._facts:
                 log(events.DAEMON_STOPPED, reason="the engine changed; starting anew")
                 stop.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from http1.errors import UpstreamLost, UpstreamUnavailable
 from http1.writer import forwardable
 from observability import events
 from observability.logging import log
@@ -67,25 +68,27 @@ class Containers:
         try:
             response = await self._answers.send(transaction, outlives_client=True)
             body = await response.read(ANSWER_BYTES)
+            created = msgspec.json.decode(body, type=_Created) if response.head.status == 201 else None
         except BaseException:
             if lease:
                 self._settlements.later(lease)
             raise
-        if response.head.status != 201:
+        if created is None:
             if lease:
                 await self.release(lease, "the engine refused the create")
             await self._answers.give_error(transaction, response, body)
             return None
-        created = msgspec.json.decode(body, type=_Created)
         container = ContainerId(created.Id)
-        await self._created(transaction, container)
+        self._created(transaction, container)
         if lease:
             await self._confirm(lease, container, transaction)
+        if not transaction.request.query.get("name"):
+            await self._learn_name(container)
         answer = responses.container_create(body, self._answers.sees(transaction), warnings=transaction.notes)
         await transaction.exchange.respond(201, forwardable(response.head.headers), answer)
         return None
 
-    async def _created(self, transaction: Transaction, container: ContainerId) -> None:
+    def _created(self, transaction: Transaction, container: ContainerId) -> None:
         actor = transaction.actor
         name = next(iter(transaction.request.query.get("name", ())), "")
         self._index.put(
@@ -95,19 +98,18 @@ class Containers:
                 name=name,
                 owner=actor.uid,
                 lease=transaction.fulfilled.lease,
+                created_by=transaction.request_id,
             )
         )
         self._binds.remember(container, transaction.fulfilled.binds)
-        if not name:
-            await self._learn_name(container)
 
     async def _learn_name(self, container: ContainerId) -> None:
         """The name that dockerd chose."""
         try:
             answer = await self._engine.ask(Operation.CONTAINER_INSPECT, params={"container": container})
-        except EngineError:
-            return  # removed already (--rm): its events take it out of the index
-        inspected = msgspec.json.decode(answer, type=_Inspected)
+            inspected = msgspec.json.decode(answer, type=_Inspected)
+        except (EngineError, UpstreamLost, UpstreamUnavailable, msgspec.DecodeError):
+            return  # removed already, or the engine went away: the create was done all the same, and the watcher knows
         self._index.rename(Kind.CONTAINER, container, inspected.Name.removeprefix("/"))
 
     async def start(self, transaction: Transaction) -> Refusal | None:
@@ -135,6 +137,10 @@ class Containers:
         lease = await self._leaser.fetch(lease_id)
         if isinstance(lease, LeaseRefused) and lease.status == 503:
             return Refusal(status=503, message=lease.message, rules=("gpu_lease",))
+        if not isinstance(lease, LeaseRefused) and lease.state == "pending" and lease.container is None:
+            # The create could not confirm it; its sealed label says that this container carries it.
+            await self._leaser.confirm(lease_id, container)
+            lease = await self._leaser.fetch(lease_id)
         if isinstance(lease, LeaseRefused) or lease.state != "active" or lease.container != container:
             return Refusal(
                 status=409,
@@ -178,8 +184,11 @@ class Containers:
         try:
             await self._leaser.confirm(lease, container)
         except Unavailable as error:
-            # The container carries the lease in a sealed label: reconciliation confirms it.
+            self._settlements.later(lease)
             log(events.LEASE_UNSETTLED, lease=lease, problem=str(error))
+        except BaseException:
+            self._settlements.later(lease)
+            raise
         else:
             log(
                 events.LEASE_GRANTED,
@@ -195,5 +204,8 @@ class Containers:
         except Unavailable as error:
             self._settlements.later(lease)
             log(events.LEASE_UNSETTLED, lease=lease, problem=str(error))
+        except BaseException:
+            self._settlements.later(lease)
+            raise
         else:
             log(events.LEASE_RELEASED, lease=lease, uid=None, reason=reason)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from host.binds import BindRefused, examine
 from policy.dockerapi.model import Operation
 from policy.model import (
@@ -33,6 +35,10 @@ class Fulfilled:
     lease: LeaseId | None = None
     devices: tuple[DeviceUuid, ...] = ()
     binds: tuple[CheckBind, ...] = ()  # host paths that were looked at; `source` is the real path
+
+
+class _Volume(msgspec.Struct):
+    Labels: dict[str, str] | None = None
 
 
 class Fulfiller:
@@ -97,14 +103,18 @@ class Fulfiller:
         self._index.put(Entry(kind=Kind.VOLUME, id=name, name=name, owner=actor.uid))
         try:
             labels = self._sealer.labels(actor, lease=None, request_id=request_id)
-            await self._engine.ask(
+            answer = await self._engine.ask(
                 Operation.VOLUME_CREATE,
                 body={"Name": name, "Driver": "local", "Labels": {**labels}},
                 uid=actor.uid,
             )
+            owner = self._sealer.owner(msgspec.json.decode(answer, type=_Volume).Labels)
         except BaseException:
             self._index.drop(Kind.VOLUME, name)
             raise
+        if owner != actor.uid:
+            self._index.put(Entry(kind=Kind.VOLUME, id=name, name=name, owner=owner))
+            return volume_name_taken(name)
         return None
 
 

@@ -6,10 +6,11 @@ from policy.dockerapi.model import Operation
 from policy.dockerapi.routes import ROUTE_OF
 from socket_proxy.answers import Answers
 from socket_proxy.containers import Containers
+from socket_proxy.fulfil import Fulfilled
 from socket_proxy.images import Images
 from socket_proxy.prune import Prunes
 from socket_proxy.stores import Stores
-from socket_proxy.transaction import Handler, Transaction
+from socket_proxy.transaction import Handler
 
 
 class Handlers:
@@ -28,7 +29,7 @@ class Handlers:
     def of(self, operation: Operation) -> Handler:
         return self._table[operation]
 
-    async def give_back(self, transaction: Transaction) -> None:
+    async def give_back(self, fulfilled: Fulfilled) -> None:
         """The request will not be sent after all: its lease goes back."""
-        if transaction.fulfilled.lease is not None:
-            await self._containers.release(transaction.fulfilled.lease, "the request was not sent")
+        if fulfilled.lease is not None:
+            await self._containers.release(fulfilled.lease, "the request was not sent")

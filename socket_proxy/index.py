@@ -28,6 +28,7 @@ class Entry:
     owner: Uid | None
     lease: LeaseId | None = None
     shared: bool = False
+    created_by: str = ""  # the request that made it, from its sealed labels
 
     def fact(self) -> ObjectFact:
         return ObjectFact(
@@ -42,11 +43,19 @@ class _Shelf:
     by_id: dict[str, Entry] = field(default_factory=dict)
     ids_by_name: dict[str, set[str]] = field(default_factory=dict)
     ids_by_owner: dict[Uid | None, list[str]] = field(default_factory=dict)  # sorted
+    ids_by_request: dict[str, str] = field(default_factory=dict)
     gone: OrderedDict[str, Entry] = field(default_factory=OrderedDict)
 
     def put(self, entry: Entry) -> None:
+        """Add or replace one object.
+
+        SECURITY: one request makes one object. A second one with the same sealed labels has them from an image that was
+        committed with them; it is nobody's, and no lease is its.
+        """
         self.drop(entry.id)
         self.gone.pop(entry.id, None)
+        if entry.created_by and self.ids_by_request.setdefault(entry.created_by, entry.id) != entry.id:
+            entry = replace(entry, owner=None, lease=None, created_by="")
         self.by_id[entry.id] = entry
         self.ids_by_name.setdefault(entry.name, set()).add(entry.id)
         insort(self.ids_by_owner.setdefault(entry.owner, []), entry.id)
@@ -63,6 +72,7 @@ class _Shelf:
         del owned[bisect_left(owned, object_id)]
         if not owned:
             del self.ids_by_owner[entry.owner]
+        self.ids_by_request.pop(entry.created_by, None)
         self.gone[object_id] = entry
         if len(self.gone) > _REMEMBERED:
             self.gone.popitem(last=False)
@@ -97,15 +107,20 @@ class Index:
         if entry is not None:
             self.put(replace(entry, name=name))
 
-    def replace_all(self, kind: Kind, entries: list[Entry]) -> tuple[Entry, ...]:
-        """Make the shelf hold exactly `entries`; returns what vanished."""
-        kept = {entry.id for entry in entries}
-        vanished = tuple(entry for entry in self.all(kind) if entry.id not in kept)
-        for entry in vanished:
-            self.drop(kind, entry.id)
+    def replace_all(self, kind: Kind, entries: list[Entry], *, known: frozenset[str]) -> None:
+        """Take over a full list.
+
+        Args:
+            entries: what the engine listed, oldest first.
+            known: the ids that were here when the list was asked for. What came later is not in it and stays.
+        """
+        for object_id in known - {entry.id for entry in entries}:
+            self.drop(kind, object_id)
         for entry in entries:
             self.put(entry)
-        return vanished
+
+    def ids(self, kind: Kind) -> frozenset[str]:
+        return frozenset(self._shelves[kind].by_id)
 
     def get(self, kind: Kind, object_id: str) -> Entry | None:
         return self._shelves[kind].by_id.get(object_id)

@@ -18,7 +18,7 @@ from observability.logging import log
 from policy import facts as policy_facts
 from policy.compile import Policy
 from policy.dockerapi.bind import bind
-from policy.dockerapi.model import Incoming, Request
+from policy.dockerapi.model import Incoming, Operation, Request
 from policy.dockerapi.read import read
 from policy.dockerapi.sources import with_sources
 from policy.evaluate import evaluate
@@ -36,6 +36,7 @@ from policy.model import (
     SetQuery,
 )
 from policy.obligations import apply
+from socket_proxy.answers import narrowed
 from socket_proxy.facts import FactSource
 from socket_proxy.fulfil import Fulfilled, Fulfiller
 from socket_proxy.handlers import Handlers
@@ -112,11 +113,17 @@ class Pipeline:
             if isinstance(settled, Refusal):
                 return settled
             decision, fulfilled = settled
+        try:
             if any(isinstance(item, EnsureVolume) for item in decision.obligations):
                 # The volumes exist now, and binding names them by what they are.
                 facts = await self._facts.gather(way.actor, policy_facts.needed(asked), everything=everything)
-        transaction = self._shape(exchange, way, decision, facts, fulfilled, everything=everything)
-        return await self._forward(transaction, decision)
+            transaction = self._shape(exchange, way, decision, facts, fulfilled, everything=everything)
+            self._trail.allowed(transaction, decision)
+        except BaseException:
+            # INVARIANT: a lease that no create will carry is given back, whatever went wrong.
+            await self._handlers.give_back(fulfilled)
+            raise
+        return await self._handlers.of(transaction.request.operation)(transaction)
 
     async def _settle(
         self, way: _Way, policy: Policy, facts: Facts, decision: Decision
@@ -169,6 +176,8 @@ class Pipeline:
             )
         if facts.objects:
             shaped = bind(shaped, facts)
+        if shaped.operation is Operation.CONTAINER_LIST and not everything:
+            shaped = narrowed(shaped, way.actor.uid)
         notes = tuple(
             f"ds01: {item.note}"
             for item in decision.obligations
@@ -185,15 +194,6 @@ class Pipeline:
             fulfilled=fulfilled,
             notes=notes,
         )
-
-    async def _forward(self, transaction: Transaction, decision: Decision) -> Refusal | None:
-        """Record the decision, then act on it; a lease that no create will carry is given back."""
-        try:
-            self._trail.allowed(transaction, decision)
-        except BaseException:
-            await self._handlers.give_back(transaction)
-            raise
-        return await self._handlers.of(transaction.request.operation)(transaction)
 
     async def _refuse(self, exchange: Exchange, way: _Way, refusal: Refusal) -> None:
         self._trail.refused(

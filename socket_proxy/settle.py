@@ -20,6 +20,7 @@ from policy.model import ContainerId, LeaseId
 from socket_proxy.engine import Engine, EngineError
 from socket_proxy.ports import Leaser
 from socket_proxy.refusals import Unavailable
+from socket_proxy.seal import Sealer
 from socket_proxy.stamp import LIFETIME_MS, boottime_ms
 
 _MARGIN_MS = 5_000  # dockerd may have accepted the stamp at its last moment and still be creating
@@ -28,14 +29,17 @@ _TICK_SECONDS = 1
 
 class _Listed(msgspec.Struct):
     Id: str
+    Created: int = 0
+    Labels: dict[str, str] | None = None
 
 
 class Settlements:
     """A queue of uncertain leases, worked off by one task."""
 
-    def __init__(self, *, engine: Engine, leaser: Leaser) -> None:
+    def __init__(self, *, engine: Engine, leaser: Leaser, sealer: Sealer) -> None:
         self._engine = engine
         self._leaser = leaser
+        self._sealer = sealer
         self._due: deque[tuple[int, LeaseId]] = deque()
 
     def later(self, lease: LeaseId) -> None:
@@ -50,7 +54,13 @@ class Settlements:
                 _, lease = self._due.popleft()
                 try:
                     await self._settle(lease)
-                except (Unavailable, EngineError, UpstreamUnavailable, UpstreamLost) as error:
+                except (
+                    Unavailable,
+                    EngineError,
+                    UpstreamUnavailable,
+                    UpstreamLost,
+                    msgspec.DecodeError,
+                ) as error:
                     log(events.LEASE_UNSETTLED, lease=lease, problem=str(error))
                     self.later(lease)
                     break
@@ -69,5 +79,11 @@ class Settlements:
         answer = await self._engine.ask(
             Operation.CONTAINER_LIST, query={"all": ("1",), "filters": (filters,)}
         )
-        listed = msgspec.json.decode(answer, type=list[_Listed])
-        return ContainerId(listed[0].Id) if listed else None
+        # SECURITY: a label that an image brought is no proof; a seal that a commit copied is younger than its original.
+        sealed = [
+            item
+            for item in msgspec.json.decode(answer, type=list[_Listed])
+            if self._sealer.owner(item.Labels) is not None
+        ]
+        first = min(sealed, key=lambda item: item.Created, default=None)
+        return ContainerId(first.Id) if first else None

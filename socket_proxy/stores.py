@@ -12,6 +12,7 @@ from socket_proxy.fulfil import volume_name_taken
 from socket_proxy.index import Entry, Index
 from socket_proxy.records import Records
 from socket_proxy.refusals import Refusal
+from socket_proxy.seal import Sealer
 from socket_proxy.transaction import Handler, Transaction
 
 
@@ -21,15 +22,17 @@ class _NetworkCreated(msgspec.Struct):
 
 class _VolumeCreated(msgspec.Struct):
     Name: str
+    Labels: dict[str, str] | None = None
 
 
 class Stores:
     """Handlers by operation."""
 
-    def __init__(self, *, index: Index, records: Records, answers: Answers) -> None:
+    def __init__(self, *, index: Index, records: Records, answers: Answers, sealer: Sealer) -> None:
         self._index = index
         self._records = records
         self._answers = answers
+        self._sealer = sealer
         self.by_operation: dict[Operation, Handler] = {
             Operation.NETWORK_CREATE: self.create_network,
             Operation.NETWORK_DELETE: self.delete_network,
@@ -69,7 +72,11 @@ class Stores:
                 self._index.drop(Kind.VOLUME, name)
             return await self._answers.error(transaction, response)
         body = await response.read(ANSWER_BYTES)
-        made = msgspec.json.decode(body, type=_VolumeCreated).Name
+        created = msgspec.json.decode(body, type=_VolumeCreated)
+        made, owner = created.Name, self._sealer.owner(created.Labels)
+        if known is None and owner != transaction.actor.uid:
+            self._index.put(Entry(kind=Kind.VOLUME, id=made, name=made, owner=owner))
+            return volume_name_taken(name)
         self._index.put(Entry(kind=Kind.VOLUME, id=made, name=made, owner=transaction.actor.uid))
         await transaction.exchange.respond(response.head.status, forwardable(response.head.headers), body)
         return None

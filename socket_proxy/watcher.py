@@ -32,6 +32,7 @@ _WATCHED = {"type": {"container": True, "network": True, "volume": True}}
 class _Container(msgspec.Struct):
     Id: str
     Names: list[str] | None = None
+    Created: int = 0
     Labels: dict[str, str] | None = None
 
 
@@ -135,19 +136,25 @@ class Watcher:
 
     async def rebuild(self) -> None:
         """Read every container, network and volume, and give up the leases of what vanished meanwhile."""
-        containers = await self._engine.ask(Operation.CONTAINER_LIST, query={"all": ("1",)})
-        entries = [self._container(item) for item in msgspec.json.decode(containers, type=list[_Container])]
-        known = {entry.id for entry in entries}
-        for entry in self._index.all(Kind.CONTAINER):
-            if entry.id not in known:
-                await self.container_gone(entry.id)
-        self._index.replace_all(Kind.CONTAINER, entries)
-        networks = await self._engine.ask(Operation.NETWORK_LIST)
-        self._index.replace_all(
-            Kind.NETWORK, [self._network(item) for item in msgspec.json.decode(networks, type=list[_Network])]
-        )
+        known = self._index.ids(Kind.CONTAINER)
+        entries = await self._containers()
+        # SECURITY: a container made since the list was asked for is not in it; its lease must not be given up.
+        for container_id in known - {entry.id for entry in entries}:
+            await self.container_gone(container_id)
+        self._index.replace_all(Kind.CONTAINER, entries, known=known)
+        known = self._index.ids(Kind.NETWORK)
+        networks = msgspec.json.decode(await self._engine.ask(Operation.NETWORK_LIST), type=list[_Network])
+        self._index.replace_all(Kind.NETWORK, [self._network(item) for item in networks], known=known)
+        known = self._index.ids(Kind.VOLUME)
         volumes = msgspec.json.decode(await self._engine.ask(Operation.VOLUME_LIST), type=_Volumes).Volumes
-        self._index.replace_all(Kind.VOLUME, [self._volume(item.Name, item.Labels) for item in volumes or ()])
+        entries = [self._volume(item.Name, item.Labels) for item in volumes or ()]
+        self._index.replace_all(Kind.VOLUME, entries, known=known)
+
+    async def _containers(self) -> list[Entry]:
+        """Every container, oldest first: of two with the same sealed labels the first is the one they were made for."""
+        answer = await self._engine.ask(Operation.CONTAINER_LIST, query={"all": ("1",)})
+        listed = msgspec.json.decode(answer, type=list[_Container])
+        return [self._container(item) for item in sorted(listed, key=lambda item: item.Created)]
 
     async def report(self) -> None:
         """Tell the allocator, at start and every 30 s, which containers carry leases.
@@ -158,21 +165,27 @@ class Watcher:
             try:
                 await self._facts.wait_ready()
                 await self.send_evidence()
-            except (Unavailable, UpstreamUnavailable, UpstreamLost, EngineError) as error:
+            except (
+                Unavailable,
+                UpstreamUnavailable,
+                UpstreamLost,
+                EngineError,
+                msgspec.DecodeError,
+            ) as error:
                 log(events.EVIDENCE_UNSENT, problem=str(error))
                 await asyncio.sleep(_RETRY_SECONDS * 4)
             else:
                 await asyncio.sleep(_EVIDENCE_SECONDS)
 
     async def send_evidence(self) -> None:
-        answer = await self._engine.ask(Operation.CONTAINER_LIST, query={"all": ("1",)})
-        listed = [self._container(item) for item in msgspec.json.decode(answer, type=list[_Container])]
-        held = tuple(
-            Held(container=ContainerId(entry.id), lease=entry.lease, owner_uid=entry.owner)
-            for entry in listed
-            if entry.lease is not None and entry.owner is not None
-        )
-        await self._leaser.report(held)
+        held: dict[LeaseId, Held] = {}
+        for entry in await self._containers():
+            if entry.lease is not None and entry.owner is not None:
+                held.setdefault(
+                    entry.lease,
+                    Held(container=ContainerId(entry.id), lease=entry.lease, owner_uid=entry.owner),
+                )
+        await self._leaser.report(tuple(held.values()))
 
     def _container(self, item: _Container) -> Entry:
         labels = item.Labels or {}
@@ -189,6 +202,7 @@ class Watcher:
             name=name,
             owner=owner,
             lease=LeaseId(lease) if lease else None,
+            created_by=labels[ownership.CREATED_BY] if owner is not None else "",
         )
 
     def _network(self, item: _Network) -> Entry:
@@ -204,7 +218,10 @@ class Watcher:
         attributes = event.Actor.Attributes or {}
         match event.Type, event.Action:
             case "container", "create":
-                if self._index.get(Kind.CONTAINER, event.Actor.ID) is None:
+                known = self._index.get(Kind.CONTAINER, event.Actor.ID)
+                if known is not None and not known.name:
+                    self._index.rename(Kind.CONTAINER, known.id, attributes.get("name", ""))
+                elif known is None:
                     self._index.put(
                         self.container_entry(event.Actor.ID, attributes.get("name", ""), attributes)
                     )

@@ -158,7 +158,10 @@ class Answer(StrEnum):
     NETWORK_LIST = "network_list"
     NETWORK_INSPECT = "network_inspect"
     VOLUME_LIST = "volume_list"
+    VOLUME_INSPECT = "volume_inspect"
+    IMAGE_INSPECT = "image_inspect"
     EXEC_CREATE = "exec_create"
+    EXEC_INSPECT = "exec_inspect"
     BUILT_HERE = "built_here"  # prune: ds01 answers itself after removing one by one
 
 

@@ -344,7 +344,13 @@ _CONTAINERS = (
         outcome=Outcome.OWN,
         query=_SIZE,
     ),
-    Route(method="GET", template="/exec/{exec}/json", operation=_O.EXEC_INSPECT, outcome=Outcome.OWN),
+    Route(
+        method="GET",
+        template="/exec/{exec}/json",
+        operation=_O.EXEC_INSPECT,
+        outcome=Outcome.OWN,
+        answer=Answer.EXEC_INSPECT,
+    ),
     *_refused(
         _O.CHECKPOINT,
         "POST /containers/{container}/copy",
@@ -577,7 +583,13 @@ _VOLUMES = (
         answer=Answer.BUILT_HERE,
         query=_filters("all label label!"),
     ),
-    Route(method="GET", template="/volumes/{volume}", operation=_O.VOLUME_INSPECT, outcome=Outcome.OWN),
+    Route(
+        method="GET",
+        template="/volumes/{volume}",
+        operation=_O.VOLUME_INSPECT,
+        outcome=Outcome.OWN,
+        answer=Answer.VOLUME_INSPECT,
+    ),
     Route(
         method="DELETE",
         template="/volumes/{volume}",
