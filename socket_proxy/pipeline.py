@@ -184,6 +184,7 @@ class Pipeline:
             facts=facts,
             fulfilled=fulfilled,
             notes=notes,
+            user_socket=self._policy().for_actor(way.actor).user_socket,
         )
 
     async def _forward(self, transaction: Transaction, decision: Decision) -> Refusal | None:
