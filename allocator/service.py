@@ -182,9 +182,9 @@ class Allocator:
     async def run(self) -> None:
         """Sweep for ever: at every interval, and at once when something was released while somebody waits."""
         while True:
+            self._nudge.clear()  # before the look: what is released during it wants another
             with suppress(LedgerUnavailable):
                 await self.sweep()
-            self._nudge.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._timing.sweep_seconds):
                     await self._nudge.wait()

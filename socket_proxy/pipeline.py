@@ -23,7 +23,18 @@ from policy.dockerapi.read import read
 from policy.evaluate import evaluate
 from policy.grants import Role
 from policy.dockerapi.sources import with_sources
-from policy.model import Actor, CheckBind, Decision, Effect, EngineFacts, Facts, RequestId, SetField, SetQuery
+from policy.model import (
+    Actor,
+    CheckBind,
+    Decision,
+    Effect,
+    EngineFacts,
+    EnsureVolume,
+    Facts,
+    RequestId,
+    SetField,
+    SetQuery,
+)
 from policy.obligations import apply
 from socket_proxy.facts import FactSource
 from socket_proxy.fulfil import Fulfilled, Fulfiller
@@ -72,7 +83,13 @@ class Pipeline:
         except Exception as error:  # the one edge of the proxy: whatever it is, the answer is no
             refusal = of_error(error, request_id)
             if refusal.status in (500, 502):
-                log(events.REQUEST_FAILED, request_id=request_id, uid=actor.uid, problem=repr(error), exc_info=error)
+                log(
+                    events.REQUEST_FAILED,
+                    request_id=request_id,
+                    uid=actor.uid,
+                    problem=repr(error),
+                    exc_info=error,
+                )
             if exchange.responded:
                 raise ClientGone("the engine's answer ended early") from error
         if refusal is not None:
@@ -88,13 +105,16 @@ class Pipeline:
         facts = await self._facts.gather(way.actor, policy_facts.needed(asked), everything=everything)
         decision = way.decision = evaluate(policy, way.actor, asked, facts)
         if decision.effect is not Effect.ALLOW:
-            return of_decision(decision, asked.operation, way.request_id)
+            return of_decision(decision, asked, way.request_id)
         fulfilled = _NOTHING
         if decision.obligations:
             settled = await self._settle(way, policy, facts, decision)
             if isinstance(settled, Refusal):
                 return settled
             decision, fulfilled = settled
+            if any(isinstance(item, EnsureVolume) for item in decision.obligations):
+                # The volumes exist now, and binding names them by what they are.
+                facts = await self._facts.gather(way.actor, policy_facts.needed(asked), everything=everything)
         transaction = self._shape(exchange, way, decision, facts, fulfilled, everything=everything)
         return await self._forward(transaction, decision)
 
@@ -109,12 +129,14 @@ class Pipeline:
         if isinstance(binds, Refusal):
             return binds
         sources = [item.source for item in decision.obligations if isinstance(item, CheckBind)]
-        real = {source: bind.source for source, bind in zip(sources, binds, strict=True) if source != bind.source}
+        real = {
+            source: bind.source for source, bind in zip(sources, binds, strict=True) if source != bind.source
+        }
         if real:
             way.request = with_sources(way.asked(), real)
             decision = way.decision = evaluate(policy, way.actor, way.request, facts)
             if decision.effect is not Effect.ALLOW:
-                return of_decision(decision, way.request.operation, way.request_id)
+                return of_decision(decision, way.request, way.request_id)
         fulfilled = await self._fulfiller.fulfil(way.actor, decision.obligations, way.request_id)
         return fulfilled if isinstance(fulfilled, Refusal) else (decision, replace(fulfilled, binds=binds))
 
@@ -148,7 +170,9 @@ class Pipeline:
         if facts.objects:
             shaped = bind(shaped, facts)
         notes = tuple(
-            f"ds01: {item.note}" for item in decision.obligations if isinstance(item, SetField | SetQuery) and item.note
+            f"ds01: {item.note}"
+            for item in decision.obligations
+            if isinstance(item, SetField | SetQuery) and item.note
         )
         return Transaction(
             exchange=exchange,
