@@ -121,6 +121,7 @@ class Session:
         daemon = engine.daemon(tree, parts, engine.open_mounts(tree))
         self._supervisor.start(daemon, before_restart=lambda: sweep.clear_engine(tree))
         self._wait("dockerd", lambda: unix_http.answers(tree.base.engine_socket, "/_ping") is not None)
+        tree.base.engine_socket.chmod(0o600)
 
     def _start_proxy(self, program: Program) -> None:
         self._supervisor.start(_python(self._tree, program, "proxy", uid=None))
