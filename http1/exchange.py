@@ -82,6 +82,18 @@ class Exchange:
     def context(self, value: object) -> None:
         self._connection.context = value
 
+    @property
+    def derived(self) -> object:
+        """Whatever the application derives from `head` alone; None at first.
+
+        It is kept while this connection repeats that head byte for byte, so that nothing need be derived twice.
+        """
+        return self._connection.derived
+
+    @derived.setter
+    def derived(self, value: object) -> None:
+        self._connection.derived = value
+
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call `callback` when nobody waits any more; replaces the former one.
 

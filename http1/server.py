@@ -47,10 +47,12 @@ class Connection(FlowProtocol):
         "_exchange",
         "_handled",
         "_in_head",
+        "_last_head",
         "_listener",
         "_reader",
         "_task",
         "context",
+        "derived",
         "id",
         "peer",
         "uid",
@@ -72,6 +74,8 @@ class Connection(FlowProtocol):
         self._deadline: float | None = None  # loop time at which the coarse timer ends the connection
         self.id = next(_connection_ids)
         self.context: object = None
+        self.derived: object = None
+        self._last_head: RequestHead | None = None
         self.uid = -1
 
     # --- what the transport calls ---
@@ -139,6 +143,8 @@ class Connection(FlowProtocol):
     def _begin(self, head: RequestHead) -> None:
         self._deadline = None
         self._in_head = self._handled = False
+        if head is not self._last_head:
+            self._last_head, self.derived = head, None
         exchange = self._exchange = Exchange(head, self)
         self._task = asyncio.get_running_loop().create_task(self._run(exchange))
 
