@@ -73,6 +73,9 @@ class Response:
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises: UpstreamLost; BadResponse over `limit` bytes (the connection is closed)."""
+        inflow = self._inflow
+        if inflow.ended and inflow.size <= limit:  # a small answer has come in one piece with its head
+            return inflow.take()
         pieces, size = [], 0
         while data := await self._inflow.read():
             pieces.append(data)

@@ -232,14 +232,14 @@ class Exchange:
     ) -> bytes:
         if self.responded:
             raise ValueError("second response to one request")
-        head = response_head(
-            status,
-            headers,
-            reason=reason,
-            content_length=content_length,
-            chunked=chunked,
-            close=self._connection.must_close_after(self),
-        )
+        connection = self._connection
+        key = (status, tuple(headers), reason, content_length, chunked, connection.must_close_after(self))
+        last, head = connection.last_answer
+        if key != last:
+            head = response_head(
+                status, key[1], reason=reason, content_length=content_length, chunked=chunked, close=key[5]
+            )
+            connection.last_answer = key, head
         self.responded = True
         return head
 

@@ -54,6 +54,7 @@ class Connection(FlowProtocol):
         "context",
         "derived",
         "id",
+        "last_answer",
         "peer",
         "uid",
     )
@@ -75,6 +76,7 @@ class Connection(FlowProtocol):
         self.id = next(_connection_ids)
         self.context: object = None
         self.derived: object = None
+        self.last_answer: tuple[object, bytes] = (None, b"")  # what a head was written from, and its bytes
         self._last_head: RequestHead | None = None
         self.uid = -1
 
