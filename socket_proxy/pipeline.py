@@ -112,9 +112,7 @@ class Pipeline:
             if isinstance(settled, Refusal):
                 return settled
             decision, fulfilled = settled
-        transaction = self._shape(exchange, way, decision, facts, fulfilled, everything=everything)
-        if reading.again and transaction.request is reading.request:
-            transaction = replace(transaction, reading=reading)
+        transaction = self._shape(exchange, way, decision, facts, fulfilled, everything=everything, reading=reading)
         return await self._forward(transaction, decision)
 
     async def _settle(
@@ -160,6 +158,7 @@ class Pipeline:
         fulfilled: Fulfilled,
         *,
         everything: bool,
+        reading: Reading,
     ) -> Transaction:
         """The rewritten request: obligations applied, references bound to full ids."""
         asked = way.asked()
@@ -174,9 +173,7 @@ class Pipeline:
             )
         if facts.objects:
             shaped = bind(shaped, facts)
-        notes = tuple(
-            f"ds01: {item.note}" for item in decision.obligations if isinstance(item, SetField | SetQuery) and item.note
-        )
+        notes = _notes(decision) if decision.obligations else ()
         return Transaction(
             exchange=exchange,
             actor=way.actor,
@@ -187,6 +184,7 @@ class Pipeline:
             facts=facts,
             fulfilled=fulfilled,
             notes=notes,
+            reading=reading if reading.again and shaped is reading.request else None,
         )
 
     async def _forward(self, transaction: Transaction, decision: Decision) -> Refusal | None:
@@ -245,6 +243,12 @@ def _decide(reading: Reading, policy: Policy, actor: Actor, facts: Facts) -> Dec
         decision = evaluate(policy, actor, reading.request, facts)
         reading.decided(policy, actor, facts, decision)
     return decision
+
+
+def _notes(decision: Decision) -> tuple[str, ...]:
+    return tuple(
+        f"ds01: {item.note}" for item in decision.obligations if isinstance(item, SetField | SetQuery) and item.note
+    )
 
 
 def _has_json(headers: tuple[tuple[str, str], ...]) -> bool:
