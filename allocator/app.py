@@ -128,8 +128,9 @@ async def serve(settings: Settings) -> None:
         notify.notify("STOPPING=1")
         sweeping.cancel()
     await runner.cleanup()
+    await worker.close()  # first: a hung look ends with it
     await service.close()
-    await worker.close()
+    await worker.close()  # again: a look that was only starting its process may have done so since
     listener.remove(path)
     log(events.DAEMON_STOPPED, reason="asked to")
 

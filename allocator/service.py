@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from allocator import reconcile
 from allocator.ledger import Conflict
@@ -30,7 +30,7 @@ from observability import events
 from observability.logging import log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from allocator.ledger import Ledger
     from allocator.model import GpuRequest, Moment
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from policy.model import ContainerId, LeaseId, Uid
 
 _T = TypeVar("_T")
+_LEAST_SECONDS = 0.2  # between two sweeps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,8 @@ class Timing:
 
     pending_grace_seconds: float = 20
     sweep_seconds: float = 5
-    fresh_seconds: float = 5  # a grant rests on a look no older than this
+    patience_seconds: float = 5  # how long a request waits for NVML; the look itself goes on
+    fresh_seconds: float = 8  # a grant rests on a look no older than this; more than an interval and a sweep
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -74,7 +76,11 @@ class Allocator:
         self._now = now
         self._new_id = new_id
         self._timing = timing
-        self._lock = asyncio.Lock()
+        self._lock = asyncio.Lock()  # over every decision and every change of the ledger
+        self._eye = asyncio.Lock()  # over looking at NVML; taken before `_lock`, never after
+        self._looks = 0
+        self._unfinished: set[asyncio.Task[Any]] = set()  # the loop itself would not keep them alive
+        self._nudge = asyncio.Event()
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         self._queue: deque[_Waiter] = deque()
         self._known: frozenset[Contradiction] = frozenset()
@@ -88,8 +94,7 @@ class Allocator:
 
         Raises: InventoryUnavailable, LedgerUnavailable. On cancellation nothing is held.
         """
-        async with self._lock:
-            outcome = await self._try(want)
+        outcome = await self._try(want)
         if isinstance(outcome, Lease) or not outcome.waiting_helps or want.wait_seconds <= 0:
             return self._told(outcome, want)
         waiter = _Waiter(want=want, refusal=outcome)
@@ -126,13 +131,14 @@ class Allocator:
 
         Shielded: once begun it finishes, whatever becomes of the caller.
         """
-        return await asyncio.shield(self._release(lease, why=why))
+        return await self._finish(self._release(lease, why=why))
 
     async def _release(self, lease: LeaseId, *, why: str) -> Lease | None:
         async with self._lock:
             done = await self._change(reconcile.Change(lease=lease, state=LeaseState.RELEASED, why=why))
             await self._serve_waiters()
-            return done
+        self._nudge.set()  # the freed device's processes may end only now: look again soon
+        return done
 
     async def find(self, lease: LeaseId) -> Lease | None:
         """One lease in whatever state."""
@@ -164,40 +170,106 @@ class Allocator:
 
     async def sweep(self) -> None:
         """Look at the devices, mark leases whose device has gone, and serve who waits."""
+        with suppress(InventoryUnavailable):
+            await self._look()
         async with self._lock:
-            with suppress(InventoryUnavailable):
-                await self._look()
-                await self._serve_waiters()
+            await self._serve_waiters()
 
     def age_seconds(self) -> float | None:
         """How old the snapshot is; None when nothing was ever read."""
         return None if self.seen is None else self._now().seconds_since(self.seen)
 
     async def run(self) -> None:
-        """Sweep for ever."""
+        """Sweep for ever: at every interval, and at once when something was released while somebody waits."""
         while True:
+            self._nudge.clear()  # before the look: what is released during it wants another
             with suppress(LedgerUnavailable):
                 await self.sweep()
-            await asyncio.sleep(self._timing.sweep_seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._timing.sweep_seconds):
+                    await self._nudge.wait()
+            await asyncio.sleep(_LEAST_SECONDS)
 
     async def close(self) -> None:
         """Finish what is being written and let go of the ledger."""
+        if self._unfinished:
+            await asyncio.wait(self._unfinished)
         async with self._lock:
             self._writer.shutdown(wait=True)
             self._ledger.close()
 
+    async def _try(self, want: GpuRequest) -> Lease | Refusal:
+        """Place on a recent look; look again before saying that devices are in use."""
+        looks = self._looks
+        if not self._is_fresh():
+            await self._look()
+        async with self._lock:
+            outcome = await self._place(want)
+        if isinstance(outcome, Lease) or not outcome.waiting_helps or self._looks != looks:
+            return outcome
+        await self._look()
+        async with self._lock:
+            return await self._place(want)
+
+    def _is_fresh(self) -> bool:
+        """Whether a grant may rest on the snapshot."""
+        if self.seen is None or self.problem is not None:
+            return False
+        return self._now().seconds_since(self.seen) < self._timing.fresh_seconds
+
+    async def _look(self) -> Snapshot:
+        """Read all devices now, sharing a look that begins later than this call. Raises: InventoryUnavailable.
+
+        Shielded: a client that hangs up does not cost others the NVML session.
+        """
+        try:
+            async with asyncio.timeout(self._timing.patience_seconds):
+                return await self._finish(self._look_once(self._looks))
+        except TimeoutError as error:
+            raise InventoryUnavailable("the NVIDIA driver has not answered yet") from error
+
+    async def _look_once(self, looks: int) -> Snapshot:
+        # INVARIANT: the ledger's lock is not held while NVML is asked: a hung driver holds up no release.
+        async with self._eye:
+            if self._looks > looks + 1:
+                if self.snapshot is None or self.problem is not None:
+                    raise InventoryUnavailable(self.problem or "NVML was not read yet")
+                return self.snapshot
+            try:
+                read = await self._inventory.read()
+            except InventoryUnavailable as error:
+                self._fail(str(error))
+                raise
+            finally:
+                self._looks += 1
+            async with self._lock:
+                return await self._take_in(read)
+
+    def _fail(self, problem: str) -> None:
+        if self.problem != problem:
+            log(events.NVML_LOST, problem=problem)
+        self.problem = problem
+
     # Everything below runs under the lock.
 
-    async def _try(self, want: GpuRequest) -> Lease | Refusal:
-        """Place and write, on a fresh look; look again before saying that devices are in use."""
-        snapshot = await self._fresh(self._timing.fresh_seconds)
-        outcome = await self._place(snapshot, want)
-        if isinstance(outcome, Refusal) and outcome.waiting_helps and snapshot is not await self._fresh(0.2):
-            outcome = await self._place(await self._fresh(self._timing.fresh_seconds), want)
-        return outcome
+    async def _take_in(self, read: Snapshot) -> Snapshot:
+        generations = await self._durably(partial(self._ledger.observe, frozenset(read.devices)))
+        self.snapshot = Snapshot(
+            devices={
+                uuid: replace(device, generation=generations[uuid]) for uuid, device in read.devices.items()
+            }
+        )
+        self.seen = self._now()
+        if self.problem is not None:
+            self.problem = None
+            log(events.NVML_RECOVERED)
+        await self._apply(reconcile.lost(await self._durably(self._ledger.live), self.snapshot))
+        return self.snapshot
 
-    async def _place(self, snapshot: Snapshot, want: GpuRequest) -> Lease | Refusal:
-        placed = place(snapshot, await self._durably(self._ledger.live), want)
+    async def _place(self, want: GpuRequest) -> Lease | Refusal:
+        if self.snapshot is None or self.problem is not None:
+            raise InventoryUnavailable(self.problem or "NVML was not read yet")
+        placed = place(self.snapshot, await self._durably(self._ledger.live), want)
         if isinstance(placed, Refusal):
             return placed
         now = self._now()
@@ -235,43 +307,15 @@ class Allocator:
         for waiter in tuple(self._queue):
             if waiter.outcome.done() or waiter not in self._queue:
                 continue
-            try:
-                outcome = await self._place(await self._fresh(self._timing.fresh_seconds), waiter.want)
-            except InventoryUnavailable:
+            if not self._is_fresh():
                 return
+            outcome = await self._place(waiter.want)
             if isinstance(outcome, Refusal):
                 waiter.refusal = outcome
             elif waiter in self._queue:
                 waiter.outcome.set_result(outcome)
             else:
                 await self._undo(outcome)
-
-    async def _fresh(self, seconds: float) -> Snapshot:
-        """A look no older than `seconds`. Raises: InventoryUnavailable."""
-        if self.snapshot is None or self.seen is None or self.problem is not None:
-            return await self._look()
-        return self.snapshot if self._now().seconds_since(self.seen) < seconds else await self._look()
-
-    async def _look(self) -> Snapshot:
-        try:
-            read = await self._inventory.read()
-        except InventoryUnavailable as error:
-            if self.problem != str(error):
-                log(events.NVML_LOST, problem=str(error))
-            self.problem = str(error)
-            raise
-        generations = await self._durably(partial(self._ledger.observe, frozenset(read.devices)))
-        self.snapshot = Snapshot(
-            devices={
-                uuid: replace(device, generation=generations[uuid]) for uuid, device in read.devices.items()
-            }
-        )
-        self.seen = self._now()
-        if self.problem is not None:
-            self.problem = None
-            log(events.NVML_RECOVERED)
-        await self._apply(reconcile.lost(await self._durably(self._ledger.live), self.snapshot))
-        return self.snapshot
 
     async def _apply(self, wanted: Iterable[Change | Contradiction]) -> tuple[Change | Contradiction, ...]:
         done: list[Change | Contradiction] = []
@@ -318,6 +362,18 @@ class Allocator:
                     await asyncio.wait({running})
             running.exception()  # seen; the cancellation is what the caller gets
             raise
+
+    async def _finish(self, work: Coroutine[None, None, _T]) -> _T:
+        """Run `work` to its end even if the caller is cancelled; then nobody is left to hear of its error."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._unfinished.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._unfinished.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     def _told(self, outcome: Lease | Refusal, want: GpuRequest) -> Lease | Refusal:
         if isinstance(outcome, Refusal):

@@ -89,9 +89,10 @@ class NvmlWorker:
         return line
 
     def _give_up(self, process: asyncio.subprocess.Process) -> None:
-        self._stuck = True
-        if process.returncode is None:
+        # Once: to signal a child that is just ending reaps it under the feet of asyncio's watcher.
+        if process.returncode is None and not self._stuck:
             process.terminate()
+        self._stuck = True
 
 
 def parse(line: bytes) -> Snapshot:

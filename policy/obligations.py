@@ -19,7 +19,7 @@ from policy.model import (
     SetField,
     SetQuery,
 )
-from policy.ownership import is_reserved_label
+from policy.ownership import OWNER, is_reserved_label
 
 
 def apply(
@@ -47,7 +47,7 @@ def apply(
             case SetQuery(key=key, values=values):
                 request = replace(request, query=_put_query(request.query, key, values))
             case SealLabels(path=()):
-                request = replace(request, query=_seal_query(request.query, labels))
+                request = replace(request, query=_seal_query(request.query, _for_image(labels)))
             case SealLabels(path=path):
                 request = replace(request, body=_seal(request.body or {}, path, labels))
             case _:
@@ -90,6 +90,14 @@ def _seal(body: Mapping[str, Json], path: tuple[str, ...], labels: Mapping[str, 
 
 def _sealed(asked: Mapping[str, Json], labels: Mapping[str, str]) -> dict[str, Json]:
     return {**{key: value for key, value in asked.items() if not is_reserved_label(key)}, **labels}
+
+
+def _for_image(labels: Mapping[str, str]) -> dict[str, str]:
+    """An image shows its maker and proves nothing: a seal on it would be inherited by whoever builds on it.
+
+    One label, because the classic builder makes a build step of each.
+    """
+    return {key: value for key, value in labels.items() if key == OWNER}
 
 
 def _seal_query(

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from http1.client import Response
+from http1.duplex import Duplex
 from http1.relay import relay, relay_hijack
 from http1.writer import forwardable
 from policy.dockerapi import responses
@@ -38,6 +39,7 @@ class Answers:
         self._engine = engine
         self._index = index
         self._learn = learn
+        self._attached: dict[str, set[Duplex]] = {}  # by container: clients that wait for its output
         self.by_kind: dict[Answer, Handler] = {
             Answer.RELAY: self.relay,
             Answer.HIJACK: self.hijack,
@@ -103,8 +105,25 @@ class Answers:
         response = await self.send(transaction)
         if not response.raw:
             return await self.relay_response(transaction, response)
-        await relay_hijack(response, transaction.exchange)
+        upstream = response.hijack()
+        container = transaction.request.params.get("container", "")
+        attached = self._attached.setdefault(container, set())
+        attached.add(upstream)
+        try:
+            await relay_hijack(response, transaction.exchange)
+        finally:
+            attached.discard(upstream)
+            if not attached:
+                self._attached.pop(container, None)
         return None
+
+    def detach(self, container: str) -> None:
+        """End the attach streams of a container that will not start.
+
+        dockerd ends them when a start fails; `docker run` waits for that. A start that ds01 refuses must look the same.
+        """
+        for upstream in tuple(self._attached.get(container, ())):
+            upstream.abort()
 
     async def ping(self, transaction: Transaction) -> Refusal | None:
         """Cap the API version that clients negotiate by."""
@@ -171,7 +190,9 @@ class Answers:
 
         return handle
 
-    async def filter_response(self, transaction: Transaction, response: Response, shape: Filter) -> Refusal | None:
+    async def filter_response(
+        self, transaction: Transaction, response: Response, shape: Filter
+    ) -> Refusal | None:
         """Read the answer whole, filter it, send it."""
         if response.head.status >= 400:
             return await self.error(transaction, response)
@@ -208,4 +229,3 @@ _FILTERS: dict[Answer, Filter] = {
     Answer.NETWORK_INSPECT: lambda body, _transaction, sees: responses.network_inspect(body, sees),
     Answer.VOLUME_LIST: lambda body, _transaction, sees: responses.volume_list(body, sees),
 }
-

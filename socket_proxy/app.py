@@ -57,7 +57,12 @@ class Proxy:
     """All parts, made once for one engine."""
 
     def __init__(
-        self, settings: Settings, keys: Keys, policies: PolicyFiles[Policy], engine: Engine, facts: EngineFacts
+        self,
+        settings: Settings,
+        keys: Keys,
+        policies: PolicyFiles[Policy],
+        engine: Engine,
+        facts: EngineFacts,
     ) -> None:
         tree = settings.tree
         self._settings = settings
@@ -94,7 +99,9 @@ class Proxy:
             containers=containers,
             images=Images(engine=engine, records=records, answers=answers),
             stores=Stores(index=index, records=records, answers=answers),
-            prunes=Prunes(engine=engine, index=index, records=records, containers=containers, answers=answers),
+            prunes=Prunes(
+                engine=engine, index=index, records=records, containers=containers, answers=answers
+            ),
         )
         limits = Limits(
             connections=settings.daemon.connections, connections_per_uid=settings.daemon.connections_per_user

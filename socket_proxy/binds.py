@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from policy.compile import Policy
 from policy.dockerapi.model import Operation, Request
 from policy.evaluate import evaluate
-from policy.model import CheckBind, ContainerId, Effect, Facts, Json
+from policy.model import CheckBind, ContainerId, Effect, Facts, Json, Usage
 from socket_proxy.engine import Engine
 from socket_proxy.fulfil import look_at
 from socket_proxy.refusals import Refusal, of_decision
@@ -25,7 +26,7 @@ _REMEMBERED = 16384
 
 class _HostConfig(msgspec.Struct):
     Binds: list[str] | None = None
-    Mounts: list[dict[str, Json]] | None = None
+    Mounts: list[dict[str, Any]] | None = None
 
 
 class _Inspected(msgspec.Struct):
@@ -51,7 +52,9 @@ class Binds:
 
     async def recheck(self, transaction: Transaction, container: ContainerId) -> Refusal | None:
         """Look at every bind source of `container` again, as its owner."""
-        binds = self._approved.get(container) or await self._judge_again(transaction, container)
+        binds: tuple[CheckBind, ...] | Refusal | None = self._approved.get(container)
+        if binds is None:
+            binds = await self._judge_again(transaction, container)
         if isinstance(binds, Refusal):
             return binds
         self.remember(container, binds)
@@ -63,15 +66,21 @@ class Binds:
                 return _moved(bind, seen)
         return None
 
-    async def _judge_again(self, transaction: Transaction, container: ContainerId) -> tuple[CheckBind, ...] | Refusal:
+    async def _judge_again(
+        self, transaction: Transaction, container: ContainerId
+    ) -> tuple[CheckBind, ...] | Refusal:
         """A container from before this process: its mounts go through today's rules, as in a create."""
         answer = await self._engine.ask(Operation.CONTAINER_INSPECT, params={"container": container})
         host = msgspec.json.decode(answer, type=_Inspected).HostConfig
-        body: dict[str, Json] = {"HostConfig": {"Binds": [*(host.Binds or ())], "Mounts": [*(host.Mounts or ())]}}
+        body: dict[str, Json] = {
+            "HostConfig": {"Binds": [*(host.Binds or ())], "Mounts": [*(host.Mounts or ())]}
+        }
         create = Request(operation=Operation.CONTAINER_CREATE, version=self._engine.version, body=body)
-        decision = evaluate(self._policy(), transaction.actor, create, Facts(engine=transaction.facts.engine))
+        # No container is made here, so how many there are has no bearing.
+        facts = Facts(engine=transaction.facts.engine, usage=Usage(containers=0))
+        decision = evaluate(self._policy(), transaction.actor, create, facts)
         if decision.effect is not Effect.ALLOW:
-            return of_decision(decision, Operation.CONTAINER_START, transaction.request_id)
+            return of_decision(decision, transaction.request, transaction.request_id)
         return tuple(item for item in decision.obligations if isinstance(item, CheckBind))
 
 
@@ -82,4 +91,3 @@ def _moved(bind: CheckBind, now: CheckBind) -> Refusal:
         "create the container again with the path it should have",
         rules=("bind_mounts",),
     )
-

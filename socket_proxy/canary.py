@@ -45,7 +45,9 @@ class Canary:
         if denied:
             log(events.CANARY_PASSED, status=403)
         else:
-            log(events.CANARY_FAILED, status=None, problem="an unstamped request was not denied by the plugin")
+            log(
+                events.CANARY_FAILED, status=None, problem="an unstamped request was not denied by the plugin"
+            )
 
     async def probe(self) -> bool:
         """True when dockerd refused an unstamped request in the plugin's words."""

@@ -20,7 +20,6 @@ from socket_proxy.settle import Settlements
 from socket_proxy.transaction import Handler, Transaction
 
 
-
 class _Created(msgspec.Struct):
     Id: str
     Warnings: list[str] | None = None
@@ -113,16 +112,24 @@ class Containers:
 
     async def start(self, transaction: Transaction) -> Refusal | None:
         """Start and restart: dockerd resolves devices and bind sources now, so both are looked at again."""
-        container = transaction.request.params["container"]
-        entry = self._index.get(Kind.CONTAINER, container)
-        if entry is not None and entry.lease is not None:
-            refusal = await self._lease_refusal(entry.lease, ContainerId(container))
-            if refusal is not None:
-                return refusal
-        refusal = await self._binds.recheck(transaction, ContainerId(container))
+        container = ContainerId(transaction.request.params["container"])
+        try:
+            refusal = await self._start_refusal(transaction, container)
+        except BaseException:
+            self._answers.detach(container)
+            raise
         if refusal is not None:
+            self._answers.detach(container)
             return refusal
         return await self._answers.relay(transaction)
+
+    async def _start_refusal(self, transaction: Transaction, container: ContainerId) -> Refusal | None:
+        entry = self._index.get(Kind.CONTAINER, container)
+        if entry is not None and entry.lease is not None:
+            refusal = await self._lease_refusal(entry.lease, container)
+            if refusal is not None:
+                return refusal
+        return await self._binds.recheck(transaction, container)
 
     async def _lease_refusal(self, lease_id: LeaseId, container: ContainerId) -> Refusal | None:
         lease = await self._leaser.fetch(lease_id)

@@ -46,7 +46,13 @@ class Doors:
         """The user's own socket. A name without an account is logged and left out."""
         account = look_up_name(name)
         if account is None:
-            log(events.PEER_REFUSED, uid=None, pid=None, door="user", problem=f"daemon.yaml names {name}: no such account")
+            log(
+                events.PEER_REFUSED,
+                uid=None,
+                pid=None,
+                door="user",
+                problem=f"daemon.yaml names {name}: no such account",
+            )
             return
         path = self._tree.user_socket(name)
         path.parent.parent.mkdir(mode=_SOCKET_DIRECTORY_MODE, exist_ok=True)
@@ -54,7 +60,9 @@ class Doors:
         entrance = DoorTo(door=Door.USER, owner=Uid(account.uid))
         await self._listen(path, entrance, mode=0o600, owner=(account.uid, account.gid))
 
-    async def _listen(self, path: Path, entrance: DoorTo, *, mode: int, owner: tuple[int, int] | None) -> None:
+    async def _listen(
+        self, path: Path, entrance: DoorTo, *, mode: int, owner: tuple[int, int] | None
+    ) -> None:
         async def handle(exchange: Exchange) -> None:
             await self._handle(exchange, entrance)
 

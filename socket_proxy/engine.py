@@ -64,7 +64,10 @@ class Engine:
         return await self._pool.request(
             outgoing.method,
             outgoing.target,
-            (*(header for header in outgoing.headers if header[0] != "upgrade"), stamped),  # http1 frames upgrades
+            (
+                *(header for header in outgoing.headers if header[0] != "upgrade"),
+                stamped,
+            ),  # http1 frames upgrades
             upload if upload is not None else outgoing.body,
             content_length=upload_length,
             hijack=routes.ROUTE_OF[request.operation].payload is Payload.HIJACK,

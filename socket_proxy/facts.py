@@ -125,6 +125,10 @@ class FactSource:
 
 
 def normal_tag(text: str) -> str:
-    """`busybox` as the engine lists it: `busybox:latest`."""
+    """A reference as the engine lists it: `busybox` and `docker.io/library/busybox` are both `busybox:latest`."""
+    for prefix in ("docker.io/library/", "index.docker.io/library/", "docker.io/", "index.docker.io/"):
+        if text.startswith(prefix):
+            text = text.removeprefix(prefix)
+            break
     name = text.rpartition("/")[2]
     return text if ":" in name or "@" in name else f"{text}:latest"

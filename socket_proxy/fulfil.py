@@ -44,7 +44,9 @@ class Fulfiller:
         self._sealer = sealer
         self._leaser = leaser
 
-    async def look(self, actor: Actor, obligations: tuple[Obligation, ...]) -> tuple[CheckBind, ...] | Refusal:
+    async def look(
+        self, actor: Actor, obligations: tuple[Obligation, ...]
+    ) -> tuple[CheckBind, ...] | Refusal:
         """Look at every bind source; the answers name real paths, in the order of the obligations."""
         looked: list[CheckBind] = []
         for obligation in obligations:
@@ -96,7 +98,9 @@ class Fulfiller:
         try:
             labels = self._sealer.labels(actor, lease=None, request_id=request_id)
             await self._engine.ask(
-                Operation.VOLUME_CREATE, body={"Name": name, "Driver": "local", "Labels": {**labels}}, uid=actor.uid
+                Operation.VOLUME_CREATE,
+                body={"Name": name, "Driver": "local", "Labels": {**labels}},
+                uid=actor.uid,
             )
         except BaseException:
             self._index.drop(Kind.VOLUME, name)

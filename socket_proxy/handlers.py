@@ -19,11 +19,10 @@ class Handlers:
         self, *, answers: Answers, containers: Containers, images: Images, stores: Stores, prunes: Prunes
     ) -> None:
         self._containers = containers
-        own = (
-            containers.by_operation | images.by_operation | stores.by_operation | prunes.by_operation
-        )
+        own = containers.by_operation | images.by_operation | stores.by_operation | prunes.by_operation
         self._table: dict[Operation, Handler] = {
-            operation: own.get(operation) or answers.by_kind[route.answer] for operation, route in ROUTE_OF.items()
+            operation: own.get(operation) or answers.by_kind[route.answer]
+            for operation, route in ROUTE_OF.items()
         }
 
     def of(self, operation: Operation) -> Handler:

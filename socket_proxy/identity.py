@@ -44,7 +44,9 @@ class Identities:
             case Place.HOST:
                 return await self._on_host(caller, entrance)
             case _:
-                raise UnknownPeer("the calling process cannot be identified (another namespace, or gone already)")
+                raise UnknownPeer(
+                    "the calling process cannot be identified (another namespace, or gone already)"
+                )
 
     async def _on_host(self, caller: Peer, entrance: DoorTo) -> Actor:
         """On a user's socket the path decides; host root passes as that user, with its login uid on record."""

@@ -141,7 +141,9 @@ class Index:
         if own is not None or (not everything and kind is not Kind.NETWORK):
             return own
         owners = [owner for owner in shelf.ids_by_owner if owner != uid] if everything else [None]
-        matches = [found for owner in owners if (found := self._among(shelf, kind, text, owner=owner)) is not None]
+        matches = [
+            found for owner in owners if (found := self._among(shelf, kind, text, owner=owner)) is not None
+        ]
         exact = [found for found in matches if text in (found.id, found.name)]
         candidates = exact or matches
         if len(candidates) != 1 or not (everything or candidates[0].shared):

@@ -43,7 +43,9 @@ def load_or_create(tree: Tree) -> Keys:
     private = _read_private(tree.stamp_key)
     public = private.public_key()
     # The public half is derived, so it is written at every start: it cannot drift from the private one.
-    write_atomic(tree.stamp_public, public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), mode=0o644)
+    write_atomic(
+        tree.stamp_public, public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), mode=0o644
+    )
     if not tree.engine_id.exists():
         write_atomic(tree.engine_id, secrets.token_hex(16).encode() + b"\n", mode=0o644)
     engine_id = tree.engine_id.read_text().strip()

@@ -30,7 +30,9 @@ class AllocatorClient:
     async def close(self) -> None:
         await self._http.close()
 
-    async def reserve(self, *, uid: Uid, name: str, want: LeaseGpus, request_id: RequestId) -> Lease | LeaseRefused:
+    async def reserve(
+        self, *, uid: Uid, name: str, want: LeaseGpus, request_id: RequestId
+    ) -> Lease | LeaseRefused:
         """Ask for devices; waits as long as `want.wait_seconds` and no longer than the allocator."""
         body: dict[str, Json] = {
             "owner_uid": uid,
@@ -45,7 +47,9 @@ class AllocatorClient:
         else:
             body["device_ids"] = list(want.device_ids)
         try:
-            status, answer = await self._call("POST", "/v1/leases", body, seconds=want.wait_seconds + _ANSWER_SECONDS)
+            status, answer = await self._call(
+                "POST", "/v1/leases", body, seconds=want.wait_seconds + _ANSWER_SECONDS
+            )
         except Unavailable as error:
             return LeaseRefused(status=503, message=f"ds01: no GPU can be leased: {error}")
         return _lease(answer) if status == 201 else _refused(status, answer)
@@ -62,7 +66,9 @@ class AllocatorClient:
         try:
             status, answer = await self._call("GET", f"/v1/leases/{lease}")
         except Unavailable as error:
-            return LeaseRefused(status=503, message=f"ds01: the lease of this container cannot be checked: {error}")
+            return LeaseRefused(
+                status=503, message=f"ds01: the lease of this container cannot be checked: {error}"
+            )
         return _lease(answer) if status == 200 else _refused(status, answer)
 
     async def report(self, held: tuple[Held, ...]) -> None:
@@ -70,7 +76,9 @@ class AllocatorClient:
         containers: list[Json] = [
             {"id": item.container, "lease": item.lease, "owner_uid": item.owner_uid} for item in held
         ]
-        status, answer = await self._call("POST", "/v1/evidence", {"session": self.session, "containers": containers})
+        status, answer = await self._call(
+            "POST", "/v1/evidence", {"session": self.session, "containers": containers}
+        )
         if status != 200:
             raise Unavailable(_refused(status, answer).message)
 
@@ -106,7 +114,9 @@ class AllocatorClient:
             async with self._http.request(method, path, json=body, timeout=timeout) as response:
                 answer = await response.json()
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise Unavailable("the GPU allocator does not answer; try again in a moment or tell the admin") from error
+            raise Unavailable(
+                "the GPU allocator does not answer; try again in a moment or tell the admin"
+            ) from error
         if not isinstance(answer, dict):
             raise Unavailable("the GPU allocator gave an unreadable answer; tell the admin")
         return response.status, answer
@@ -128,5 +138,9 @@ def _lease(answer: Mapping[str, Json]) -> Lease:
 
 def _refused(status: int, answer: Mapping[str, Json]) -> LeaseRefused:
     message = answer.get("message")
-    text = message if isinstance(message, str) else "the GPU allocator refused without saying why; tell the admin"
+    text = (
+        message
+        if isinstance(message, str)
+        else "the GPU allocator refused without saying why; tell the admin"
+    )
     return LeaseRefused(status=status if status in (404, 409, 503) else 503, message=text)

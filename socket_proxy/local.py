@@ -51,13 +51,17 @@ class Local:
     async def answer(self, exchange: Exchange, actor: Actor) -> None:
         """Serve one request below PREFIX."""
         grants = self._policy().for_actor(actor)
-        found = await self._route(exchange.head.method, exchange.head.target.removeprefix(PREFIX), actor, grants)
+        found = await self._route(
+            exchange.head.method, exchange.head.target.removeprefix(PREFIX), actor, grants
+        )
         if isinstance(found, Refusal):
             await exchange.respond(found.status, _JSON, found.body())
         else:
             await exchange.respond(200, _JSON, msgspec.json.encode(found) + b"\n")
 
-    async def _route(self, method: str, path: str, actor: Actor, grants: Grants) -> Mapping[str, Any] | Refusal:
+    async def _route(
+        self, method: str, path: str, actor: Actor, grants: Grants
+    ) -> Mapping[str, Any] | Refusal:
         if method != "GET":
             return Refusal(status=405, message="ds01: only GET is served here")
         match path.split("/"):
@@ -80,7 +84,9 @@ class Local:
             "container": actor.peer_container,
             "limits": asdict(grants.limits),
             "usage": {
-                "containers": self._index.count(Kind.CONTAINER, actor.uid) if self._facts.ready.is_set() else None,
+                "containers": self._index.count(Kind.CONTAINER, actor.uid)
+                if self._facts.ready.is_set()
+                else None,
                 "gpus": await self._gpus_held(actor),
             },
         }

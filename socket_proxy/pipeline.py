@@ -25,7 +25,18 @@ from policy.dockerapi.routes import ROUTE_OF
 from policy.evaluate import evaluate
 from policy.grants import Role
 from policy.dockerapi.sources import with_sources
-from policy.model import Actor, CheckBind, Decision, Effect, EngineFacts, Facts, RequestId, SetField, SetQuery
+from policy.model import (
+    Actor,
+    CheckBind,
+    Decision,
+    Effect,
+    EngineFacts,
+    EnsureVolume,
+    Facts,
+    RequestId,
+    SetField,
+    SetQuery,
+)
 from policy.obligations import apply
 from socket_proxy.facts import FactSource
 from socket_proxy.fulfil import Fulfilled, Fulfiller
@@ -88,7 +99,13 @@ class Pipeline:
         except Exception as error:  # the one edge of the proxy: whatever it is, the answer is no
             refusal = of_error(error, request_id)
             if refusal.status in (500, 502):
-                log(events.REQUEST_FAILED, request_id=request_id, uid=actor.uid, problem=repr(error), exc_info=error)
+                log(
+                    events.REQUEST_FAILED,
+                    request_id=request_id,
+                    uid=actor.uid,
+                    problem=repr(error),
+                    exc_info=error,
+                )
             if exchange.responded:
                 raise ClientGone("the engine's answer ended early") from error
         if refusal is not None:
@@ -105,14 +122,19 @@ class Pipeline:
         facts = await self._facts.gather(way.actor, reading.references, everything=everything)
         decision = way.decision = _decide(reading, policy, way.actor, facts)
         if decision.effect is not Effect.ALLOW:
-            return of_decision(decision, asked.operation, way.request_id)
+            return of_decision(decision, asked, way.request_id)
         fulfilled = _NOTHING
         if decision.obligations:
             settled = await self._settle(way, policy, facts, decision)
             if isinstance(settled, Refusal):
                 return settled
             decision, fulfilled = settled
-        transaction = self._shape(exchange, way, decision, facts, fulfilled, everything=everything, reading=reading)
+            if any(isinstance(item, EnsureVolume) for item in decision.obligations):
+                # The volumes exist now, and binding names them by what they are.
+                facts = await self._facts.gather(way.actor, reading.references, everything=everything)
+        transaction = self._shape(
+            exchange, way, decision, facts, fulfilled, everything=everything, reading=reading
+        )
         return await self._forward(transaction, decision)
 
     async def _settle(
@@ -126,12 +148,14 @@ class Pipeline:
         if isinstance(binds, Refusal):
             return binds
         sources = [item.source for item in decision.obligations if isinstance(item, CheckBind)]
-        real = {source: bind.source for source, bind in zip(sources, binds, strict=True) if source != bind.source}
+        real = {
+            source: bind.source for source, bind in zip(sources, binds, strict=True) if source != bind.source
+        }
         if real:
             way.request = with_sources(way.asked(), real)
             decision = way.decision = evaluate(policy, way.actor, way.request, facts)
             if decision.effect is not Effect.ALLOW:
-                return of_decision(decision, way.request.operation, way.request_id)
+                return of_decision(decision, way.request, way.request_id)
         fulfilled = await self._fulfiller.fulfil(way.actor, decision.obligations, way.request_id)
         return fulfilled if isinstance(fulfilled, Refusal) else (decision, replace(fulfilled, binds=binds))
 
@@ -247,7 +271,9 @@ def _decide(reading: Reading, policy: Policy, actor: Actor, facts: Facts) -> Dec
 
 def _notes(decision: Decision) -> tuple[str, ...]:
     return tuple(
-        f"ds01: {item.note}" for item in decision.obligations if isinstance(item, SetField | SetQuery) and item.note
+        f"ds01: {item.note}"
+        for item in decision.obligations
+        if isinstance(item, SetField | SetQuery) and item.note
     )
 
 

@@ -39,7 +39,9 @@ class Held:
 class Leaser(Protocol):
     """The allocator, as the proxy uses it."""
 
-    async def reserve(self, *, uid: Uid, name: str, want: LeaseGpus, request_id: RequestId) -> Lease | LeaseRefused: ...
+    async def reserve(
+        self, *, uid: Uid, name: str, want: LeaseGpus, request_id: RequestId
+    ) -> Lease | LeaseRefused: ...
 
     async def confirm(self, lease: LeaseId, container: ContainerId) -> None: ...
 

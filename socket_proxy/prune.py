@@ -18,7 +18,10 @@ from socket_proxy.refusals import Refusal
 from socket_proxy.transaction import Handler, Transaction
 
 _STOPPED = ("created", "exited", "dead")
-_NAMED_VOLUMES_SINCE = (1, 42)  # before, prune took named volumes too (engine-api.md section 2, version shims)
+_NAMED_VOLUMES_SINCE = (
+    1,
+    42,
+)  # before, prune took named volumes too (engine-api.md section 2, version shims)
 
 
 class _Container(msgspec.Struct):
@@ -97,7 +100,9 @@ class Prunes:
     async def _matching(self, transaction: Transaction, operation: Operation, kind: Kind) -> frozenset[str]:
         """Ids that the client's label filters select, and for networks an age (`until`) that only prune knows."""
         del kind
-        filters = {key: value for key, value in _filters(transaction).items() if key in {"label", "name", "id"}}
+        filters = {
+            key: value for key, value in _filters(transaction).items() if key in {"label", "name", "id"}
+        }
         listed = await self._engine.ask(operation, query={"filters": _encode(filters)} if filters else {})
         return frozenset(item.Id for item in msgspec.json.decode(listed, type=list[_Container]))
 
@@ -133,7 +138,8 @@ class Prunes:
         filters = _filters(transaction)
         dangling = not ({"false", "0"} & set(filters.pop("dangling", {})))
         listed = await self._engine.ask(
-            Operation.IMAGE_LIST, query={"filters": _encode({**filters, "dangling": {str(dangling).lower(): True}})}
+            Operation.IMAGE_LIST,
+            query={"filters": _encode({**filters, "dangling": {str(dangling).lower(): True}})},
         )
         report: list[dict[str, str]] = []
         reclaimed = 0
@@ -172,7 +178,9 @@ class Prunes:
             return await self._answers.relay(transaction)
         return await _report(transaction, responses.build_prune())
 
-    async def _remove(self, transaction: Transaction, operation: Operation, params: Mapping[str, str]) -> bool:
+    async def _remove(
+        self, transaction: Transaction, operation: Operation, params: Mapping[str, str]
+    ) -> bool:
         try:
             await self._engine.ask(operation, params=params, uid=transaction.actor.uid)
         except EngineError:

@@ -57,7 +57,9 @@ class Records:
 
     def image_owners(self, image_id: str) -> frozenset[Uid]:
         """Everybody who made this very image; layers and whole images may be made twice."""
-        return frozenset(Uid(row[0]) for row in self._rows("SELECT owner FROM image_ids WHERE id = ?", image_id))
+        return frozenset(
+            Uid(row[0]) for row in self._rows("SELECT owner FROM image_ids WHERE id = ?", image_id)
+        )
 
     def claim_image(self, image_id: str, owner: Uid) -> None:
         self._rows("INSERT INTO image_ids VALUES (?, ?) ON CONFLICT DO NOTHING", image_id, owner)

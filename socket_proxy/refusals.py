@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import msgspec
@@ -9,11 +10,14 @@ import msgspec
 from http1.errors import UpstreamLost, UpstreamUnavailable
 from observability.audit import AuditUnavailable
 from policy.dockerapi import responses
-from policy.dockerapi.model import MalformedRequest, Operation
+from policy.dockerapi.model import MalformedRequest, Operation, Request
 from policy.dockerapi.read import UnknownField, UnknownRoute
 from policy.dockerapi.responses import UnreadableAnswer
 from policy.model import Decision, RequestId
 from socket_proxy.records import RecordsUnavailable
+
+
+_PLUGIN_INSPECT = re.compile(r"/plugins/(.+)/json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +37,7 @@ class Unavailable(Exception):  # noqa: N818  the project's word for "an operator
     """Something ds01 needs is not there now: the engine's index, the allocator, the audit file."""
 
 
-def of_decision(decision: Decision, operation: Operation, request_id: RequestId) -> Refusal:
+def of_decision(decision: Decision, request: Request, request_id: RequestId) -> Refusal:
     """The refusal that a denying decision amounts to.
 
     What is absent and what is another's is answered in dockerd's own words, and so is swarm, which clients ask about.
@@ -42,8 +46,12 @@ def of_decision(decision: Decision, operation: Operation, request_id: RequestId)
         status, message = responses.not_found(decision.missing.kind, decision.missing.text)
         return Refusal(status=status, message=message, rules=("ownership",))
     rules = tuple(dict.fromkeys(reason.rule for reason in decision.reasons))
-    if operation is Operation.SWARM_READ:
+    if request.operation is Operation.SWARM_READ:
         return Refusal(status=responses.NO_SWARM_STATUS, message=responses.NO_SWARM_MESSAGE, rules=rules)
+    plugin = _PLUGIN_INSPECT.fullmatch(request.params.get("path", ""))
+    if request.operation is Operation.PLUGIN_ADMIN and plugin and request.params.get("method") == "GET":
+        # `docker inspect NAME` asks for every kind of object in turn and stops at anything but a 404.
+        return Refusal(status=404, message=f'plugin "{plugin[1]}" not found', rules=rules)
     text = "; ".join(reason.text() for reason in decision.reasons)
     return Refusal(status=403, message=f"ds01: {text}, or: ds01 explain {request_id}", rules=rules)
 
@@ -52,7 +60,9 @@ def of_error(error: Exception, request_id: RequestId) -> Refusal:
     """The refusal that a failure amounts to, told apart by who can do something about it."""
     match error:
         case MalformedRequest():
-            return Refusal(status=400, message=f"ds01: malformed request: {error}", rules=("malformed_request",))
+            return Refusal(
+                status=400, message=f"ds01: malformed request: {error}", rules=("malformed_request",)
+            )
         case UnknownRoute():
             return Refusal(status=404, message=str(error) or "page not found", rules=("route_table",))
         case UnknownField():

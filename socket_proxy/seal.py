@@ -38,7 +38,7 @@ class Sealer:
         if not labels:
             return None
         text = labels.get(ownership.SEAL)
-        if not text or not self._valid(labels, text):
+        if not text or any(name not in labels for name in ownership.SEALED) or not self._valid(labels, text):
             return None
         uid = labels.get(ownership.UID, "")
         return Uid(int(uid)) if uid.isascii() and uid.isdecimal() else None

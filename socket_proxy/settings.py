@@ -51,8 +51,12 @@ class Settings:
 
 def parse(arguments: Sequence[str] | None) -> Settings:
     """Read flags and the file they point to. Raises: SettingsInvalid, SystemExit (argparse)."""
-    parser = argparse.ArgumentParser(prog="ds01-proxy", description="ds01's filtering proxy in front of dockerd.")
-    parser.add_argument("--root", type=Path, help="keep run/, etc/, lib/ and log/ below this directory (the lab)")
+    parser = argparse.ArgumentParser(
+        prog="ds01-proxy", description="ds01's filtering proxy in front of dockerd."
+    )
+    parser.add_argument(
+        "--root", type=Path, help="keep run/, etc/, lib/ and log/ below this directory (the lab)"
+    )
     options = parser.parse_args(arguments)
     tree = Tree.under(options.root) if options.root else Tree.production()
     return Settings(tree=tree, daemon=load(tree.daemon_settings))

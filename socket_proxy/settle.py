@@ -66,8 +66,8 @@ class Settlements:
 
     async def _carrier(self, lease: LeaseId) -> ContainerId | None:
         filters = msgspec.json.encode({"label": {f"{ownership.LEASE}={lease}": True}}).decode()
-        answer = await self._engine.ask(Operation.CONTAINER_LIST, query={"all": ("1",), "filters": (filters,)})
+        answer = await self._engine.ask(
+            Operation.CONTAINER_LIST, query={"all": ("1",), "filters": (filters,)}
+        )
         listed = msgspec.json.decode(answer, type=list[_Listed])
         return ContainerId(listed[0].Id) if listed else None
-
-

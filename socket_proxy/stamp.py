@@ -27,7 +27,13 @@ class Stamper:
         self._engine_id = keys.engine_id
 
     def header(
-        self, outgoing: Outgoing, *, uid: Uid, leases: tuple[LeaseId, ...] = (), upgrade: str | None, streams: bool
+        self,
+        outgoing: Outgoing,
+        *,
+        uid: Uid,
+        leases: tuple[LeaseId, ...] = (),
+        upgrade: str | None,
+        streams: bool,
     ) -> tuple[str, str]:
         """The header to add. `streams`: a body follows that is not signed, since dockerd shows it to no plugin."""
         claims = stamp.Claims(

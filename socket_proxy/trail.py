@@ -71,7 +71,13 @@ class Trail:
             "rules": list(refusal.rules),
             "message": refusal.message[:1000],
             "reasons": [
-                {"rule": r.rule, "field": r.field, "asked": r.asked, "limit": r.limit, "next_step": r.next_step}
+                {
+                    "rule": r.rule,
+                    "field": r.field,
+                    "asked": r.asked,
+                    "limit": r.limit,
+                    "next_step": r.next_step,
+                }
                 for r in (decision.reasons if decision else ())
             ],
         }
@@ -132,4 +138,3 @@ class Trail:
             if self._failing:
                 log(events.AUDIT_RECOVERED, path="audit.jsonl")
             self._failing = False
-

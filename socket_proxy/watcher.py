@@ -80,7 +80,9 @@ class Watcher:
         self._sealer = sealer
         self._records = records
         self._leaser = leaser
-        self.container_gone: Callable[[str], Awaitable[None]] = self._drop  # told of each container that is gone
+        self.container_gone: Callable[[str], Awaitable[None]] = (
+            self._drop
+        )  # told of each container that is gone
         self.reconnected = asyncio.Event()
 
     async def run(self) -> None:
@@ -88,14 +90,24 @@ class Watcher:
         while True:
             try:
                 await self._follow()
-            except (UpstreamUnavailable, UpstreamLost, EngineError, Unavailable, msgspec.DecodeError) as error:
+            except (
+                UpstreamUnavailable,
+                UpstreamLost,
+                EngineError,
+                Unavailable,
+                msgspec.DecodeError,
+            ) as error:
                 log(events.INDEX_LOST, problem=str(error))
+            except Exception as error:  # noqa: BLE001  the watcher's one edge: whatever the engine sent, start over
+                log(events.INDEX_LOST, problem=repr(error))
             self._facts.ready.clear()
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _follow(self) -> None:
         filters = msgspec.json.encode(_WATCHED).decode()
-        request = Request(operation=Operation.SYSTEM_EVENTS, version=self._engine.version, query={"filters": (filters,)})
+        request = Request(
+            operation=Operation.SYSTEM_EVENTS, version=self._engine.version, query={"filters": (filters,)}
+        )
         response = await self._engine.send(request, uid=ITSELF)
         if response.head.status != 200:
             raise EngineError(response.head.status, await response.read(65536))
@@ -172,7 +184,11 @@ class Watcher:
         owner = self._sealer.owner(labels)
         lease = labels.get(ownership.LEASE) if owner is not None else None
         return Entry(
-            kind=Kind.CONTAINER, id=container_id, name=name, owner=owner, lease=LeaseId(lease) if lease else None
+            kind=Kind.CONTAINER,
+            id=container_id,
+            name=name,
+            owner=owner,
+            lease=LeaseId(lease) if lease else None,
         )
 
     def _network(self, item: _Network) -> Entry:
@@ -189,7 +205,9 @@ class Watcher:
         match event.Type, event.Action:
             case "container", "create":
                 if self._index.get(Kind.CONTAINER, event.Actor.ID) is None:
-                    self._index.put(self.container_entry(event.Actor.ID, attributes.get("name", ""), attributes))
+                    self._index.put(
+                        self.container_entry(event.Actor.ID, attributes.get("name", ""), attributes)
+                    )
             case "container", "rename":
                 self._index.rename(Kind.CONTAINER, event.Actor.ID, attributes.get("name", ""))
             case "container", "destroy":

@@ -52,12 +52,12 @@ def lease(name: str, *devices: str, owner: int = 1000, **changes: object) -> Lea
 
 
 def service(path: Path, nvml: FakeNvml, clock: Clock, start: int = 0) -> Allocator:
-    """A service that looks at NVML for every grant."""
+    """A service whose clock tests move."""
     numbers = itertools.count(start)
     return Allocator(
         ledger=Ledger(path),
         inventory=nvml,
         now=clock,
         new_id=lambda: LeaseId(f"lease{next(numbers)}"),
-        timing=Timing(fresh_seconds=0),
+        timing=Timing(),
     )

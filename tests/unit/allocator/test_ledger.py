@@ -137,3 +137,45 @@ def test_a_killed_writer_loses_nothing_it_told(tmp_path: Path) -> None:
             assert found.devices == ("GPU-1", "GPU-2")
         assert len(ledger.live()) <= 1
         ledger.close()
+
+
+class _FailsAt:
+    """A connection whose n-th statement fails, as a full disk would make it."""
+
+    def __init__(self, base: sqlite3.Connection, number: int) -> None:
+        self._base = base
+        self._left = number
+
+    def __getattr__(self, name: str) -> object:
+        found = getattr(self._base, name)
+        if name not in ("execute", "executemany"):
+            return found
+        self._left -= 1
+        if self._left == -1:
+            raise sqlite3.OperationalError("disk full")
+        return found
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_a_statement_that_fails_leaves_all_or_nothing(tmp_path: Path, number: int) -> None:
+    """Whichever statement of a grant or a release fails, the lease is there whole or not at all."""
+    for act in ("grant", "release"):
+        ledger = Ledger(tmp_path / act)
+        before = () if act == "grant" else (lease("a", "GPU-1", "GPU-2"),)
+        for item in before:
+            ledger.grant(item, limit=2)
+        real = ledger._base
+        ledger._base = _FailsAt(real, number)  # type: ignore[assignment]  # stands in for a connection
+        failed = False
+        try:
+            if act == "grant":
+                ledger.grant(lease("a", "GPU-1", "GPU-2"), limit=2)
+            else:
+                ledger.change(LeaseId("a"), LeaseState.RELEASED, why="x", now=NOW)
+        except LedgerUnavailable:
+            failed = True
+        ledger._base = real
+        done = (lease("a", "GPU-1", "GPU-2"),) if act == "grant" else ()
+        assert ledger.live() == (before if failed else done)
+        assert not real.in_transaction
+        ledger.close()

@@ -241,3 +241,39 @@ async def test_leases_are_listed_by_owner(one: Allocator) -> None:
     assert await one.leases(Uid(1000)) == (lease,)
     assert await one.leases(Uid(1)) == ()
     assert await one.find(lease.id) == lease
+
+
+async def test_a_hung_driver_holds_up_no_release(one: Allocator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While NVML does not answer, leases are listed, confirmed and released as ever."""
+    lease = await held(one)
+    hung = asyncio.Event()
+
+    async def hang() -> None:
+        await hung.wait()
+        raise InventoryUnavailable("hung")
+
+    monkeypatch.setattr(one._inventory, "read", hang)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(one.sweep())
+        await asyncio.sleep(0)
+        async with asyncio.timeout(2):
+            await one.confirm(lease.id, ONE)
+            await one.release(lease.id, why="removed")
+            assert await one.leases(None) == ()
+        hung.set()
+
+
+async def test_a_release_wakes_the_sweep(one: Allocator, nvml: FakeNvml) -> None:
+    """A waiter is served soon after the last process of a removed container has ended, not a sweep later."""
+    lease = await held(one)
+    nvml.put(gpu(0, pids=(9,)))
+    await one.sweep()
+    async with asyncio.TaskGroup() as tasks:
+        sweeping = tasks.create_task(one.run())
+        waiter = tasks.create_task(held(one, wait_seconds=4, owner_uid=Uid(2)))
+        await queued(one, 1)
+        nvml.put(gpu(0))
+        await one.release(lease.id, why="removed")
+        async with asyncio.timeout(3):
+            assert (await waiter).owner_uid == 2
+        sweeping.cancel()

@@ -13,18 +13,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
 from authz_plugin import app
-from authz_plugin.policy_store import PolicyStore
 from authz_plugin.trusted import Untrusted, Watched, parse_break_glass
 from authz_plugin.wire import REQUEST
 from host.clock import boottime_ms
 from host.listener import listen
+from host.policy_files import PolicyFiles
 from host.tree import Tree
-from policy.dockerapi.model import Incoming, Operation, Request
+from policy.build import build_policy
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from policy.model import Actor, LeaseId, Reason
+    from authz_plugin.gate import Gate
+    from policy.compile import Policy
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="the trusted files must be root's")
 
@@ -37,32 +38,30 @@ def tree(tmp_path: Path) -> Tree:
         directory.mkdir(mode=0o755)
     made.stamp_public.write_bytes(Ed25519PrivateKey.generate().public_key().public_bytes_raw())
     made.engine_id.write_text("ENGINE\n")
-    (made.etc / "policy.yaml").write_text("")
+    (made.etc / "policy.yaml").write_text("version: 1\ndefaults: {role: user}\n")
     return made
 
 
+def policies(tree: Tree) -> PolicyFiles[Policy]:
+    """The policy of the tree, compiled by the real rules."""
+    return PolicyFiles(
+        tree.etc, build_policy, on_loaded=lambda _digest, _files: None, on_rejected=lambda _problems: None
+    )
+
+
 @pytest.fixture
-def gate(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The real gate; reader and rules come from another room and are stood in for."""
-
-    def read(incoming: Incoming) -> Request:
-        return Request(operation=Operation.SYSTEM_INFO, version=(1, 41))
-
-    def check(actor: Actor, request: Request, *, leases: tuple[LeaseId, ...]) -> tuple[Reason, ...]:
-        return ()
-
-    monkeypatch.setattr(app, "reader", lambda: read)
-    monkeypatch.setattr(app, "checker", lambda _policies: check)
-    return app.build_gate(tree, PolicyStore(tree.etc, dict))
+def gate(tree: Tree) -> Gate:
+    """The real gate, reader and rules."""
+    return app.build_gate(tree, policies(tree))
 
 
-def ask(gate: Any, make_req: Any, **changes: Any) -> bool:
+def ask(gate: Gate, make_req: Any, **changes: Any) -> bool:
     allowed: bool = json.loads(gate.answer(REQUEST, make_req(**changes)))["Allow"]
     return allowed
 
 
 @root_only
-def test_the_break_glass_file_opens_and_closes(tree: Tree, gate: Any, make_req: Any) -> None:
+def test_the_break_glass_file_opens_and_closes(tree: Tree, gate: Gate, make_req: Any) -> None:
     """Written by root: open; given to a user, or taken away: closed."""
     path = tree.break_glass
     assert not ask(gate, make_req)
@@ -93,12 +92,12 @@ def test_nothing_starts_without_a_policy(tmp_path: Path) -> None:
 
 
 @root_only
-async def test_it_serves_until_told_to_stop(tree: Tree, gate: Any) -> None:
+async def test_it_serves_until_told_to_stop(tree: Tree, gate: Gate) -> None:
     """SIGTERM ends it in order."""
     path = tree.run / "authz.sock"
     with capture_logs():
         async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-            tasks.create_task(app.run(gate, PolicyStore(tree.etc, dict), listen(path)))
+            tasks.create_task(app.run(gate, policies(tree), listen(path)))
             await asyncio.sleep(0.05)
             reader, writer = await asyncio.open_unix_connection(path)
             writer.write(b"POST /Plugin.Activate HTTP/1.1\r\nHost: \r\nContent-Length: 0\r\n\r\n")

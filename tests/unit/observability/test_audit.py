@@ -45,7 +45,9 @@ def test_a_record_is_one_line(audit: AuditLog, path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [{"x": object()}, {"x": float("nan")}, {"x": "y" * LINE_LIMIT_BYTES}], ids=repr
+    "record",
+    [{"x": object()}, {"x": float("nan")}, {"x": "y" * LINE_LIMIT_BYTES}],
+    ids=["no JSON", "not a number", "too long"],
 )
 def test_what_cannot_be_written_is_refused(audit: AuditLog, path: Path, record: dict[str, Any]) -> None:
     """Nothing is cut short silently."""

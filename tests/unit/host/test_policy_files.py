@@ -6,9 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from structlog.testing import capture_logs
-
-from authz_plugin.policy_store import PolicyMissing, PolicyStore
+from host.policy_files import PolicyFiles, PolicyMissing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +21,14 @@ def build(texts: Mapping[str, str]) -> str:
     if "wrong" in joined:
         raise ValueError("policy.yaml:1: a mistake")
     return joined
+
+
+def files(etc: Path, rejected: list[str] | None = None) -> PolicyFiles[str]:
+    """The files of a directory, failures noted in `rejected`."""
+    noted = [] if rejected is None else rejected
+    return PolicyFiles(
+        etc, build, on_loaded=lambda _digest, _files: None, on_rejected=noted.append, owners=OWN
+    )
 
 
 def put(path: Path, text: str) -> None:
@@ -44,12 +50,12 @@ def test_files_are_read_in_order(etc: Path) -> None:
     """policy.yaml first, then policy.d by name."""
     put(etc / "policy.d" / "20.yaml", "three")
     put(etc / "policy.d" / "10.yaml", "two")
-    assert PolicyStore(etc, build, owners=OWN).current == "one+two+three"
+    assert files(etc).current == "one+two+three"
 
 
 def test_a_changed_file_swaps_the_policy(etc: Path) -> None:
     """Changed, added and removed files count; an unchanged one costs no parsing."""
-    store = PolicyStore(etc, build, owners=OWN)
+    store = files(etc)
     assert not store.reload_if_changed()
     put(etc / "policy.yaml", "two")
     assert store.reload_if_changed()
@@ -64,7 +70,8 @@ def test_a_changed_file_swaps_the_policy(etc: Path) -> None:
 @pytest.mark.parametrize("change", ["wrong", "writable", "gone", "not UTF-8"])
 def test_a_wrong_file_changes_nothing(etc: Path, change: str) -> None:
     """The last good policy stays, and the mistake is reported once, not each second."""
-    store = PolicyStore(etc, build, owners=OWN)
+    rejected: list[str] = []
+    store = files(etc, rejected)
     file = etc / "policy.yaml"
     match change:
         case "wrong":
@@ -76,10 +83,9 @@ def test_a_wrong_file_changes_nothing(etc: Path, change: str) -> None:
             file.unlink()
         case _:
             file.write_bytes(b"\xff\xff\xff\xff")
-    with capture_logs() as lines:
-        assert not store.reload_if_changed()
-        assert not store.reload_if_changed()
-    assert [line["event"] for line in lines] == ["policy.rejected"]
+    assert not store.reload_if_changed()
+    assert not store.reload_if_changed()
+    assert len(rejected) == 1
     assert store.current == "one"
     put(file, "mended")
     assert store.reload_if_changed()
@@ -93,4 +99,4 @@ def test_without_a_policy_nothing_starts(etc: Path, text: str | None) -> None:
     if text is not None:
         put(etc / "policy.yaml", text)
     with pytest.raises(PolicyMissing):
-        PolicyStore(etc, build, owners=OWN)
+        files(etc)

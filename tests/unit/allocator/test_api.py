@@ -1,0 +1,246 @@
+"""The HTTP API on a real Unix socket: who may ask, what is refused, what the answers look like."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+from aiohttp import ClientSession, UnixConnector, web
+
+from allocator.api import Api, BadInput, parse_evidence, parse_want
+from host import listener
+from tests.fakes.fake_nvml import FakeNvml, gpu, split
+from tests.fakes.leasing import Clock, service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+WANT: dict[str, Any] = {
+    "owner_uid": 1000,
+    "owner_name": "alice",
+    "count": 1,
+    "limit": 2,
+    "wait_seconds": 0,
+    "request_id": "0123456789ab",
+    "session": "one",
+}
+CONTAINER = "1" * 64
+
+
+class Server:
+    """The API of a machine with one GPU and two MIG devices, and a client of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path / "s"
+        self.trusted = {os.getuid()}
+        self.service = service(path / "ledger", FakeNvml(gpu(0), *split(1, "1g.5gb", "1g.5gb")), Clock())
+
+    async def __aenter__(self) -> Self:
+        api = Api(self.service, trusted_uids=frozenset(self.trusted))
+        api._trusted = self.trusted  # type: ignore[assignment]  # tests change who is trusted
+        self.runner = web.AppRunner(api.application(), handler_cancellation=True)
+        await self.runner.setup()
+        await web.SockSite(self.runner, listener.listen(self.path)).start()
+        self.client = ClientSession("http://allocator", connector=UnixConnector(str(self.path)))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.close()
+        await self.runner.cleanup()
+        await self.service.close()
+
+    async def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body)
+        async with self.client.request(method, path, data=data) as answer:
+            return answer.status, await answer.json()
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    async with Server(tmp_path) as running:
+        yield running
+
+
+async def test_a_lease_from_request_to_release(server: Server) -> None:
+    """201 with the lease, then confirmed, listed, found, and released twice."""
+    status, lease = await server.call("POST", "/v1/leases", WANT)
+    assert status == 201
+    assert set(lease) == {"id", "owner_uid", "owner_name", "state", "devices", "container_id", "created_at"}
+    assert (lease["state"], lease["devices"], lease["container_id"]) == ("pending", [gpu(0).uuid], None)
+    path = f"/v1/leases/{lease['id']}"
+    status, lease = await server.call("POST", f"{path}/confirm", {"container_id": CONTAINER})
+    assert (status, lease["state"], lease["container_id"]) == (200, "active", CONTAINER)
+    assert await server.call("GET", path) == (200, lease)
+    assert await server.call("GET", "/v1/leases?owner_uid=1000") == (200, [lease])
+    assert await server.call("GET", "/v1/leases?owner_uid=1") == (200, [])
+    for _ in range(2):
+        status, lease = await server.call("POST", f"{path}/release", {"reason": "removed"})
+        assert (status, lease["state"]) == (200, "released")
+    status, answer = await server.call("POST", f"{path}/confirm", {"container_id": CONTAINER})
+    assert (status, list(answer)) == (409, ["message"])
+
+
+async def test_a_refusal_says_why(server: Server) -> None:
+    """409 with Docker's message and the kind of refusal."""
+    status, answer = await server.call("POST", "/v1/leases", WANT | {"count": 3})
+    assert (status, answer["refusal"]) == (409, "limit")
+    assert answer["message"].startswith("ds01: 3 GPUs asked, alice holds 0, limit is 2 (rule gpu_limit)")
+
+
+async def test_a_user_sees_only_its_own(server: Server) -> None:
+    """Who is not trusted leases nothing, reads no other's lease and no holder, and learns of none by its errors."""
+    _, lease = await server.call("POST", "/v1/leases", WANT | {"owner_uid": 4242})
+    server.trusted.clear()
+    for path, body in (
+        ("/v1/leases", WANT),
+        (f"/v1/leases/{lease['id']}/release", {"reason": "mine"}),
+        (f"/v1/leases/{lease['id']}/confirm", {"container_id": CONTAINER}),
+        ("/v1/evidence", {"session": "one", "containers": []}),
+    ):
+        status, answer = await server.call("POST", path, body)
+        assert (status, list(answer)) == (403, ["message"])
+    assert (await server.call("GET", "/v1/leases?owner_uid=4242"))[0] == 403
+    assert await server.call("GET", "/v1/leases") == (200, [])
+    assert await server.call("GET", f"/v1/leases/{lease['id']}") == await server.call(
+        "GET", "/v1/leases/none"
+    )
+    _, inventory = await server.call("GET", "/v1/inventory")
+    held = inventory["devices"][0]
+    assert (held["held"], held["holder"], held["lease"]) == (True, None, None)
+    assert "pids" not in held
+    assert "alice" not in json.dumps(inventory)
+
+
+async def test_the_inventory_shows_holders_to_the_trusted(server: Server) -> None:
+    """Devices with class, memory, state and holder."""
+    await server.call("POST", "/v1/leases", WANT)
+    _, inventory = await server.call("GET", "/v1/inventory")
+    whole, mode, part, _ = inventory["devices"]
+    assert (whole["kind"], whole["memory_mib"], whole["holder"], whole["in_use"]) == (
+        "gpu",
+        40960,
+        "alice",
+        False,
+    )
+    assert (mode["state"], part["index"], part["profile"], part["held"]) == (
+        "unusable",
+        "1:0",
+        "1g.5gb",
+        False,
+    )
+
+
+async def test_without_nvml_leases_are_503_and_the_rest_answers(server: Server) -> None:
+    """An outage of the driver is told as such."""
+    server.service._inventory.problem = "NVML: Driver Not Loaded"  # type: ignore[attr-defined]  # the fake
+    status, answer = await server.call("POST", "/v1/leases", WANT)
+    assert (status, "Driver Not Loaded" in answer["message"]) == (503, True)
+    status, health = await server.call("GET", "/v1/health")
+    assert (status, health["state"], health["inventory_age_seconds"]) == (200, "unavailable", None)
+
+
+async def test_evidence_answers_what_was_changed(server: Server) -> None:
+    """Changes and conflicts are listed, and health says that reconciliation has happened."""
+    _, lease = await server.call("POST", "/v1/leases", WANT)
+    carried = {"id": CONTAINER, "lease": lease["id"], "owner_uid": 1000}
+    stray = {"id": "2" * 64, "lease": "unknown", "owner_uid": 7}
+    status, answer = await server.call(
+        "POST", "/v1/evidence", {"session": "one", "containers": [carried, stray]}
+    )
+    assert status == 200
+    assert [item["state"] for item in answer["changes"]] == ["active"]
+    assert [item["container"] for item in answer["conflicts"]] == ["2" * 64]
+    assert (await server.call("GET", "/v1/health"))[1]["reconciled"] is True
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        pytest.param({"count": True}, "count", id="bool for a number"),
+        pytest.param({"count": 1.0}, "count", id="float"),
+        pytest.param({"count": "1"}, "count", id="text for a number"),
+        pytest.param({"count": 0}, "count", id="zero devices"),
+        pytest.param({"count": None}, "count", id="null"),
+        pytest.param({"device_ids": ["0"]}, "exactly one", id="both"),
+        pytest.param({"limit": -1}, "limit", id="negative limit"),
+        pytest.param({"wait_seconds": 1e9}, "wait_seconds", id="endless wait"),
+        pytest.param({"owner_uid": 2**32 - 1}, "owner_uid", id="no uid"),
+        pytest.param({"owner_name": "a\nb"}, "owner_name", id="line break"),
+        pytest.param({"session": ""}, "session", id="empty"),
+        pytest.param({"extra": 1}, "extra", id="unknown key"),
+    ],
+)
+def test_a_wrong_field_is_named(change: dict[str, Any], field: str) -> None:
+    """Every field is checked for type and range, and the message names it."""
+    with pytest.raises(BadInput, match=field):
+        parse_want(WANT | change)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        pytest.param({"id": "abc", "lease": "a", "owner_uid": 1}, id="short id"),
+        pytest.param({"id": CONTAINER, "lease": "a"}, id="missing owner"),
+        pytest.param({"id": CONTAINER, "lease": 1, "owner_uid": 1}, id="lease no text"),
+        pytest.param("x", id="no object"),
+    ],
+)
+def test_wrong_evidence_is_refused_whole(item: Any) -> None:
+    """One unreadable container makes all of the evidence unreadable: half of it would release leases."""
+    with pytest.raises(BadInput):
+        parse_evidence({"session": "s", "containers": [item]})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"[]", id="no object"),
+        pytest.param(b"{}", id="all missing"),
+        pytest.param(json.dumps(WANT).encode()[:-1] + b', "count": 2}', id="duplicate key"),
+        pytest.param(b"[" * 100_000, id="too deep"),
+        pytest.param(b"\xff{}", id="no UTF-8"),
+    ],
+)
+async def test_a_body_that_cannot_be_read_is_400(server: Server, body: bytes) -> None:
+    """Answered with a message, and nothing is leased."""
+    status, answer = await server.call("POST", "/v1/leases", body)
+    assert (status, list(answer)) == (400, ["message"])
+    assert await server.service.leases(None) == ()
+
+
+async def test_unknown_paths_and_methods_answer_in_docker_s_form(server: Server) -> None:
+    """Every error is {"message"}."""
+    assert (await server.call("GET", "/v2/x"))[0] == 404
+    assert list((await server.call("DELETE", "/v1/leases"))[1]) == ["message"]
+    assert (await server.call("GET", "/v1/leases?owner_uid=x"))[0] == 400
+
+
+async def test_a_client_that_hangs_up_while_it_waits_leaves_the_queue(server: Server) -> None:
+    """The freed device is not given to a connection that is closed."""
+    _, lease = await server.call("POST", "/v1/leases", WANT)
+    waiting = {key: value for key, value in WANT.items() if key != "count"} | {
+        "device_ids": ["0"],
+        "wait_seconds": 60,
+    }
+    body = json.dumps(waiting).encode()
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.connect(str(server.path))
+        raw.sendall(
+            b"POST /v1/leases HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        )
+        await until(server, 1)
+    await until(server, 0)
+    await server.call("POST", f"/v1/leases/{lease['id']}/release", {"reason": "removed"})
+    assert await server.service.leases(None) == ()
+
+
+async def until(server: Server, waiting: int) -> None:
+    async with asyncio.timeout(3):
+        while len(server.service._queue) != waiting:  # noqa: ASYNC110  the queue tells nobody
+            await asyncio.sleep(0.005)
