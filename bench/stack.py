@@ -100,7 +100,6 @@ class Stack:
             "data-root": f"{tree}/docker/data",
             "exec-root": f"{tree}/docker/exec",
             "pidfile": f"{tree}/docker/pid",
-            "storage-driver": "vfs",
             "bridge": "none",
             "iptables": False,
             "ip6tables": False,
