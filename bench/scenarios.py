@@ -212,7 +212,9 @@ async def _crowd(path: Path, data: bytes, clients: int, requests_each: int) -> l
         for _ in range(requests_each):
             begin = time.perf_counter_ns()
             writer.write(data)
-            await reader.readuntil(b"\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 200"):
+                raise SystemExit(f"bench: the crowd was refused: {head!r} {await reader.read(300)!r}")
             await reader.readexactly(2)
             times.append((time.perf_counter_ns() - begin) / 1000)
         writer.close()
