@@ -45,7 +45,7 @@ class Tree:
 
     @property
     def engine_socket(self) -> Path:
-        """dockerd's own socket, for root alone."""
+        """Dockerd's own socket, for root alone."""
         return self.run / "engine.sock"
 
     @property

@@ -188,7 +188,7 @@ class Proxy:
                 stop.set()
 
 
-def _on_error(exchange: Exchange, error: Exception) -> tuple[int, str]:
+def _on_error(_exchange: Exchange, error: Exception) -> tuple[int, str]:
     log(events.REQUEST_FAILED, request_id=None, uid=None, operation=None, problem=repr(error), exc_info=error)
     return 500, "ds01: an error of ds01 itself; tell the admin what you did and when"
 

@@ -18,7 +18,6 @@ import msgspec
 
 from http1.writer import forwardable
 from policy.dockerapi.model import Operation, Request
-from policy.model import Uid
 from socket_proxy.answers import ANSWER_BYTES, Answers
 from socket_proxy.engine import Engine
 from socket_proxy.facts import normal_tag

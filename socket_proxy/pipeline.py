@@ -22,9 +22,9 @@ from policy.dockerapi.bind import bind
 from policy.dockerapi.model import Answer, Incoming, Request
 from policy.dockerapi.read import read
 from policy.dockerapi.routes import ROUTE_OF
+from policy.dockerapi.sources import with_sources
 from policy.evaluate import evaluate
 from policy.grants import Role
-from policy.dockerapi.sources import with_sources
 from policy.model import (
     Actor,
     CheckBind,

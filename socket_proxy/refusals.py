@@ -16,7 +16,6 @@ from policy.dockerapi.responses import UnreadableAnswer
 from policy.model import Decision, RequestId
 from socket_proxy.records import RecordsUnavailable
 
-
 _PLUGIN_INSPECT = re.compile(r"/plugins/(.+)/json")
 
 

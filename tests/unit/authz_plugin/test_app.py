@@ -56,7 +56,9 @@ def gate(tree: Tree) -> Gate:
 
 
 def ask(gate: Gate, make_req: Any, **changes: Any) -> bool:
-    allowed: bool = json.loads(gate.answer(REQUEST, make_req(**changes)))["Allow"]
+    answer = gate.answer(REQUEST, make_req(**changes))
+    assert isinstance(answer, bytes)
+    allowed: bool = json.loads(answer)["Allow"]
     return allowed
 
 

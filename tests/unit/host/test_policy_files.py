@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+
 from host.policy_files import PolicyFiles, PolicyMissing
 
 if TYPE_CHECKING:
