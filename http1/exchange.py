@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from http1.errors import BadRequest, ClientGone
 from http1.flow import Inflow
+from http1.reader import REMEMBERED_CHARACTERS
 from http1.writer import response_head, write_chunk, write_last_chunk
 
 if TYPE_CHECKING:
@@ -239,7 +240,8 @@ class Exchange:
             head = response_head(
                 status, key[1], reason=reason, content_length=content_length, chunked=chunked, close=key[5]
             )
-            connection.last_answer = key, head
+            if len(head) <= REMEMBERED_CHARACTERS:
+                connection.last_answer = key, head
         self.responded = True
         return head
 

@@ -32,7 +32,7 @@ _TRAILERS: Final = re.compile(_FIELDS)
 _NEVER: Final = re.compile(rb"(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _CHUNK_SIZE: Final = re.compile(rb"[0-9a-fA-F]{1,15}")
-_REMEMBERED_CHARACTERS: Final = (
+REMEMBERED_CHARACTERS: Final = (
     2048  # of the last head; a longer one is parsed again, an idle connection stays small
 )
 _FRAMING_FIELDS: Final = frozenset(
@@ -354,12 +354,16 @@ class RequestReader(_Reader):
         head = self._parse(taken[0])
         return [head, *self._begin_body(self._body_of(head), taken[1])]
 
+    def remembers(self, head: RequestHead | None) -> bool:
+        """Whether the same bytes would give this very object again."""
+        return head is self._last
+
     def _parse(self, text: str) -> RequestHead:
         """SECURITY: remembered for one connection only, so that nobody can time what others have asked."""
         if self._last is not None and text == self._last_text:
             return self._last
         head = parse_request_head(text, self._limits)
-        if len(text) <= _REMEMBERED_CHARACTERS:
+        if len(text) <= REMEMBERED_CHARACTERS:
             self._last_text, self._last = text, head
         return head
 
@@ -487,7 +491,7 @@ class ResponseReader(_Reader):
         if self._last is not None and key == self._last_key:
             return self._last
         head = parse_response_head(text, self._limits, head_only=self._head_only)
-        if len(text) <= _REMEMBERED_CHARACTERS:
+        if len(text) <= REMEMBERED_CHARACTERS:
             self._last_key, self._last = key, head
         return head
 

@@ -203,6 +203,8 @@ class Connection(FlowProtocol):
     def _next(self) -> None:
         self._exchange = None
         self._handled = False
+        if not self._reader.remembers(self._last_head):  # too long to be kept while idle
+            self._last_head = self.derived = None
         try:
             events = self._reader.next_message()
         except BadRequest as error:
