@@ -19,6 +19,7 @@ from policy.dockerapi.routes import ROUTE_OF
 from socket_proxy.engine import Engine
 from socket_proxy.index import Index
 from socket_proxy.refusals import Refusal
+from socket_proxy.trail import READS
 from socket_proxy.transaction import Handler, Transaction
 from socket_proxy.visibility import ActorVisibility
 
@@ -60,6 +61,13 @@ class Answers:
         """
         exchange = transaction.exchange
         route = ROUTE_OF[transaction.request.operation]
+        reading = transaction.reading
+        if reading is not None and route.payload is Payload.NONE and exchange.head.method in READS:
+            if reading.written is None:
+                reading.written = self._engine.written(reading.request, uid=transaction.actor.uid)
+            return await self._engine.send_again(
+                reading.written, watch=None if outlives_client else exchange
+            )
         streams = route.payload is Payload.STREAM and (exchange.head.chunked or exchange.head.content_length)
         exchange.may_hijack = route.payload is Payload.HIJACK
         return await self._engine.send(
