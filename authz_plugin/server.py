@@ -23,6 +23,7 @@ BODY_LIMIT_BYTES = (
 )  # 4 MiB of RequestBody (the most any engine shows) as base64, and its headers
 _HEAD_LIMIT_BYTES = 64 * 1024
 _WAITING_LIMIT = 16  # dockerd does not pipeline
+_BACKLOG = 4096  # dockerd connects anew for most calls at once; a full backlog costs it a second (EAGAIN, then a retry)
 
 
 class _Refused(Exception):  # noqa: N818  internal: the answer is a 400
@@ -43,7 +44,7 @@ class AuthzServer:
         """Serve until `stop` is set, then finish the answers that are under way."""
         async with asyncio.TaskGroup() as self._tasks:
             server = await asyncio.get_running_loop().create_unix_server(
-                lambda: _Connection(self), sock=listener
+                lambda: _Connection(self), sock=listener, backlog=_BACKLOG
             )
             await stop.wait()
             server.close()

@@ -13,7 +13,7 @@ from http1.errors import BadResponse, ClientGone, UpstreamLost, UpstreamUnavaila
 from http1.flow import FlowProtocol, Inflow
 from http1.limits import Limits
 from http1.reader import End, Headers, ResponseHead, ResponseReader
-from http1.writer import request_head, write_chunk, write_last_chunk
+from http1.writer import field_line, request_head, write_chunk, write_last_chunk
 
 _COPY_BYTES: Final = 16 * 1024  # below this one write of a copy is faster than three writes
 _REPEATABLE: Final = frozenset({"GET", "HEAD"})
@@ -73,6 +73,9 @@ class Response:
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises: UpstreamLost; BadResponse over `limit` bytes (the connection is closed)."""
+        inflow = self._inflow
+        if inflow.ended and inflow.size <= limit:  # a small answer has come in one piece with its head
+            return inflow.take()
         pieces, size = [], 0
         while data := await self._inflow.read():
             pieces.append(data)
@@ -127,7 +130,7 @@ class _Upstream(FlowProtocol):
         self._used = False
         self.closed = False
 
-    async def exchange(self, call: _Call, watch: Watch | None) -> Response:
+    async def exchange(self, call: Call, watch: Watch | None) -> Response:
         """Send one request and wait for the head of its answer. Raises: as `Pool.request`, and _Stale."""
         loop = asyncio.get_running_loop()
         self._reader.expect(call.method, raw=call.hijack, upgrade=call.upgrade is not None)
@@ -291,8 +294,8 @@ class _Upstream(FlowProtocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Call:
-    """One request, ready to send."""
+class Call:
+    """One request, ready to send, any number of times if it has no stream."""
 
     method: str
     first_bytes: bytes
@@ -300,6 +303,19 @@ class _Call:
     content_length: int | None
     hijack: bool
     upgrade: str | None
+
+    def with_field(self, name: str, value: str) -> Call:
+        """The same request with one more header. Raises: ValueError: it has a body, or the field is none."""
+        if self.stream is not None or not self.first_bytes.endswith(b"\r\n\r\n"):
+            raise ValueError("a header goes in front of a body")
+        return Call(
+            method=self.method,
+            first_bytes=b"%b%b\r\n" % (self.first_bytes[:-2], field_line(name, value)),
+            stream=None,
+            content_length=self.content_length,
+            hijack=self.hijack,
+            upgrade=self.upgrade,
+        )
 
     @property
     def repeatable(self) -> bool:
@@ -337,7 +353,11 @@ class Pool:
         Raises: UpstreamUnavailable: nothing was sent. UpstreamLost: the request may have taken effect.
             ClientGone: `watch` left. ValueError: a head that must not be sent. Whatever `body` raises.
         """
-        call = _prepare(method, target, headers, body, content_length, hijack=hijack, upgrade=upgrade)
+        call = prepare(method, target, headers, body, content_length, hijack=hijack, upgrade=upgrade)
+        return await self.send(call, watch)
+
+    async def send(self, call: Call, watch: Watch | None = None) -> Response:
+        """Send a prepared request; otherwise as `request`."""
         connection = self._idle.pop() if self._idle else await self._connect()
         try:
             return await connection.exchange(call, watch)
@@ -388,17 +408,17 @@ class Pool:
             ) from error
 
 
-def _prepare(
+def prepare(
     method: str,
     target: str,
-    headers: Iterable[tuple[str, str]],
-    body: Body,
-    content_length: int | None,
+    headers: Iterable[tuple[str, str]] = (),
+    body: Body = None,
+    content_length: int | None = None,
     *,
-    hijack: bool,
-    upgrade: str | None,
-) -> _Call:
-    """Write the head; a body of bytes goes into the same write."""
+    hijack: bool = False,
+    upgrade: str | None = None,
+) -> Call:
+    """Write the head; a body of bytes goes into the same write. Arguments and ValueError as `Pool.request`."""
     stream = None if body is None or isinstance(body, bytes) else body
     whole = body if isinstance(body, bytes) else b""
     if stream is None:
@@ -411,7 +431,7 @@ def _prepare(
         chunked=stream is not None and content_length is None,
         upgrade=upgrade,
     )
-    return _Call(
+    return Call(
         method=method,
         first_bytes=head + whole,
         stream=stream,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from http1.errors import BadRequest, ClientGone
 from http1.flow import Inflow
+from http1.reader import REMEMBERED_CHARACTERS
 from http1.writer import response_head, write_chunk, write_last_chunk
 
 if TYPE_CHECKING:
@@ -81,6 +82,18 @@ class Exchange:
     @context.setter
     def context(self, value: object) -> None:
         self._connection.context = value
+
+    @property
+    def derived(self) -> object:
+        """Whatever the application derives from `head` alone; None at first.
+
+        It is kept while this connection repeats that head byte for byte, so that nothing need be derived twice.
+        """
+        return self._connection.derived
+
+    @derived.setter
+    def derived(self, value: object) -> None:
+        self._connection.derived = value
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call `callback` when nobody waits any more; replaces the former one.
@@ -220,14 +233,15 @@ class Exchange:
     ) -> bytes:
         if self.responded:
             raise ValueError("second response to one request")
-        head = response_head(
-            status,
-            headers,
-            reason=reason,
-            content_length=content_length,
-            chunked=chunked,
-            close=self._connection.must_close_after(self),
-        )
+        connection = self._connection
+        key = (status, tuple(headers), reason, content_length, chunked, connection.must_close_after(self))
+        last, head = connection.last_answer
+        if key != last:
+            head = response_head(
+                status, key[1], reason=reason, content_length=content_length, chunked=chunked, close=key[5]
+            )
+            if len(head) <= REMEMBERED_CHARACTERS:
+                connection.last_answer = key, head
         self.responded = True
         return head
 

@@ -72,12 +72,12 @@ class FlowProtocol(asyncio.Protocol):
 class Inflow:
     """One body on its way in: pauses its connection above high water. One reader."""
 
-    __slots__ = ("_error", "_pieces", "_protocol", "_size", "_waiter", "ended", "trailers")
+    __slots__ = ("_error", "_pieces", "_protocol", "_waiter", "ended", "size", "trailers")
 
     def __init__(self, protocol: FlowProtocol) -> None:
         self._protocol = protocol
         self._pieces: list[bytes] = []
-        self._size = 0
+        self.size = 0
         self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self.ended = False
@@ -85,8 +85,8 @@ class Inflow:
 
     def feed(self, data: bytes) -> None:
         self._pieces.append(data)
-        self._size += len(data)
-        if self._size > self._protocol._limits.high_water_bytes:  # noqa: SLF001  the two are one mechanism
+        self.size += len(data)
+        if self.size > self._protocol._limits.high_water_bytes:  # noqa: SLF001  the two are one mechanism
             self._protocol.pause_reading()
         if self._waiter is not None:
             self._wake()
@@ -104,7 +104,7 @@ class Inflow:
 
     def discard(self) -> int:
         """Throw away what waits. Returns: how many bytes that was."""
-        size, self._size = self._size, 0
+        size, self.size = self.size, 0
         self._pieces.clear()
         return size
 
@@ -113,7 +113,7 @@ class Inflow:
         pieces = self._pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
-        self._size = 0
+        self.size = 0
         self._protocol.resume_reading()
         return data
 

@@ -32,6 +32,9 @@ _TRAILERS: Final = re.compile(_FIELDS)
 _NEVER: Final = re.compile(rb"(?<!\r)\n|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _CHUNK_SIZE: Final = re.compile(rb"[0-9a-fA-F]{1,15}")
+REMEMBERED_CHARACTERS: Final = (
+    2048  # of the last head; a longer one is parsed again, an idle connection stays small
+)
 _FRAMING_FIELDS: Final = frozenset(
     {"content-length", "transfer-encoding", "host", "connection", "upgrade", "expect"}
 )
@@ -328,10 +331,18 @@ class RequestReader(_Reader):
     Raises: BadRequest from `feed` and `next_message`, and nothing else; the connection must then be closed.
     """
 
-    __slots__ = ()
+    __slots__ = ("_last", "_last_text")
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self._last_text = ""
+        self._last: RequestHead | None = None
 
     def feed(self, data: bytes) -> list[RequestEvent]:
-        """Take bytes of the current request. Bytes behind its end are held."""
+        """Take bytes of the current request. Bytes behind its end are held.
+
+        A head that repeats the one before it on this connection, byte for byte, is the same object again.
+        """
         if self._body is not None:
             return [*self._take_body(self._body, data)]
         if self._complete:
@@ -340,8 +351,21 @@ class RequestReader(_Reader):
         taken = self._take_head(data)
         if taken is None:
             return []
-        head = parse_request_head(taken[0], self._limits)
+        head = self._parse(taken[0])
         return [head, *self._begin_body(self._body_of(head), taken[1])]
+
+    def remembers(self, head: RequestHead | None) -> bool:
+        """Whether the same bytes would give this very object again."""
+        return head is self._last
+
+    def _parse(self, text: str) -> RequestHead:
+        """SECURITY: remembered for one connection only, so that nobody can time what others have asked."""
+        if self._last is not None and text == self._last_text:
+            return self._last
+        head = parse_request_head(text, self._limits)
+        if len(text) <= REMEMBERED_CHARACTERS:
+            self._last_text, self._last = text, head
+        return head
 
     def next_message(self) -> list[RequestEvent]:
         """Go on to the next request, after `End`: parse what was held."""
@@ -407,7 +431,7 @@ class ResponseReader(_Reader):
     Raises: BadResponse from every method, and nothing else; the connection must then be closed.
     """
 
-    __slots__ = ("_head_only", "_raw", "_upgrade", "raw")
+    __slots__ = ("_head_only", "_last", "_last_key", "_raw", "_upgrade", "raw")
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
@@ -416,6 +440,8 @@ class ResponseReader(_Reader):
             False  # the answer turned the connection into a raw stream; `release` gives its first bytes
         )
         self._head_only = self._raw = self._upgrade = False
+        self._last_key = ("", False)
+        self._last: ResponseHead | None = None
 
     def expect(self, method: str, *, raw: bool = False, upgrade: bool = False) -> None:
         """Begin with the response to a request.
@@ -453,11 +479,21 @@ class ResponseReader(_Reader):
             taken = self._take_head(data)
             if taken is None:
                 return []
-            head, data = parse_response_head(taken[0], self._limits, head_only=self._head_only), taken[1]
+            head, data = self._parse(taken[0]), taken[1]
             if head.status >= 200 or head.upgraded:
                 return self._begin(head, data)
         self._held += data
         return []
+
+    def _parse(self, text: str) -> ResponseHead:
+        """An answer's head often repeats the one before it: `Date` changes once a second."""
+        key = (text, self._head_only)
+        if self._last is not None and key == self._last_key:
+            return self._last
+        head = parse_response_head(text, self._limits, head_only=self._head_only)
+        if len(text) <= REMEMBERED_CHARACTERS:
+            self._last_key, self._last = key, head
+        return head
 
     def _begin(self, head: ResponseHead, rest: bytes) -> list[ResponseEvent]:
         if head.upgraded and not self._upgrade:

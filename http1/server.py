@@ -47,11 +47,14 @@ class Connection(FlowProtocol):
         "_exchange",
         "_handled",
         "_in_head",
+        "_last_head",
         "_listener",
         "_reader",
         "_task",
         "context",
+        "derived",
         "id",
+        "last_answer",
         "peer",
         "uid",
     )
@@ -72,6 +75,9 @@ class Connection(FlowProtocol):
         self._deadline: float | None = None  # loop time at which the coarse timer ends the connection
         self.id = next(_connection_ids)
         self.context: object = None
+        self.derived: object = None
+        self.last_answer: tuple[object, bytes] = (None, b"")  # what a head was written from, and its bytes
+        self._last_head: RequestHead | None = None
         self.uid = -1
 
     # --- what the transport calls ---
@@ -139,6 +145,8 @@ class Connection(FlowProtocol):
     def _begin(self, head: RequestHead) -> None:
         self._deadline = None
         self._in_head = self._handled = False
+        if head is not self._last_head:
+            self._last_head, self.derived = head, None
         exchange = self._exchange = Exchange(head, self)
         self._task = asyncio.get_running_loop().create_task(self._run(exchange))
 
@@ -195,6 +203,8 @@ class Connection(FlowProtocol):
     def _next(self) -> None:
         self._exchange = None
         self._handled = False
+        if not self._reader.remembers(self._last_head):  # too long to be kept while idle
+            self._last_head = self.derived = None
         try:
             events = self._reader.next_message()
         except BadRequest as error:

@@ -124,6 +124,14 @@ def _head(
     return f"{line}{block}\r\n".encode("latin-1")
 
 
+def field_line(name: str, value: str) -> bytes:
+    """Write one field with its CRLF, for a head that is written already."""
+    line = f"{_spelling(name)}: {value}\r\n"
+    if not _FIELDS.fullmatch(line) or line.count("\r\n") != 1:
+        raise ValueError("header name or value with forbidden characters")
+    return line.encode("latin-1")
+
+
 @lru_cache(maxsize=512)
 def _spelling(name: str) -> str:
     """Spell a field name as Go does, Content-Type: some clients compare by case."""

@@ -21,6 +21,9 @@ SCHEMA = 1
 LINE_LIMIT_BYTES = 64 * 1024
 _SEARCH_BYTES = 16 * 1024 * 1024
 _CHUNK_BYTES = 256 * 1024
+_encode = json.JSONEncoder(
+    separators=(",", ":"), allow_nan=False
+).encode  # made once: json.dumps makes one each time
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -146,7 +149,7 @@ def _line(record: Mapping[str, Any]) -> bytes:
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     stamped = {**record, "schema": SCHEMA, "time": now, "monotonic_ms": time.monotonic_ns() // 1_000_000}
     try:
-        line = json.dumps(stamped, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        line = _encode(stamped).encode() + b"\n"
     except (TypeError, ValueError) as error:
         raise AuditUnavailable("audit record cannot be written as JSON") from error
     if len(line) > LINE_LIMIT_BYTES:

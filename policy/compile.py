@@ -67,12 +67,17 @@ class Policy:
     def _role(self, actor: Actor, groups: Sequence[Entry], user: Entry) -> Role:
         if actor.uid == 0:
             return Role.ADMIN
-        if actor.uid < self.uid_min and actor.name not in self.document.system_accounts:
+        if _is_system(actor.uid, self.uid_min) and actor.name not in self.document.system_accounts:
             return Role.NONE
         if user.role is not None:
             return user.role
         stated = [entry.role for entry in groups if entry.role is not None]
         return max(stated, key=ROLE_ORDER.index) if stated else self.document.defaults.role or Role.NONE
+
+
+def _is_system(uid: int, uid_min: int) -> bool:
+    """A service's uid, not a person's: below UID_MIN, nobody, or one of the two that mean "no uid"."""
+    return uid < uid_min or uid in {65534, 65535, 4294967294, 4294967295}
 
 
 def compile_policy(

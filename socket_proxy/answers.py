@@ -22,6 +22,7 @@ from policy.model import Uid
 from socket_proxy.engine import Engine
 from socket_proxy.index import Index
 from socket_proxy.refusals import Refusal
+from socket_proxy.trail import READS
 from socket_proxy.transaction import Handler, Transaction
 from socket_proxy.visibility import ActorVisibility
 
@@ -63,10 +64,15 @@ class Answers:
         """
         exchange = transaction.exchange
         route = ROUTE_OF[transaction.request.operation]
+        reading = transaction.reading
+        if reading is not None and route.payload is Payload.NONE and exchange.head.method in READS:
+            if reading.written is None:
+                reading.written = self._engine.written(_sent(transaction), uid=transaction.actor.uid)
+            return await self._engine.send_again(reading.written, watch=None if outlives_client else exchange)
         streams = route.payload is Payload.STREAM and (exchange.head.chunked or exchange.head.content_length)
         exchange.may_hijack = route.payload is Payload.HIJACK
         return await self._engine.send(
-            transaction.request,
+            _sent(transaction),
             uid=transaction.actor.uid,
             leases=(transaction.fulfilled.lease,) if transaction.fulfilled.lease else (),
             upload=exchange.body() if streams else None,
@@ -195,6 +201,12 @@ class Answers:
         kept = shape(body, transaction, self.sees(transaction))
         await transaction.exchange.respond(response.head.status, forwardable(response.head.headers), kept)
         return None
+
+
+def _sent(transaction: Transaction) -> Request:
+    if transaction.request.operation is Operation.CONTAINER_LIST and not transaction.everything:
+        return narrowed(transaction.request, transaction.actor.uid)
+    return transaction.request
 
 
 def narrowed(request: Request, uid: Uid) -> Request:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -201,7 +202,10 @@ async def serve(settings: Settings, keys: Keys, policies: PolicyFiles[Policy]) -
     loop.add_signal_handler(signal.SIGHUP, policies.reload_if_changed)
     engine = Engine(Pool(str(settings.engine_socket)), Stamper(keys), version=(1, 41))
     facts = await wait_for_engine(engine, keys.engine_id, settings.daemon.gpu_path)
-    await Proxy(settings, keys, policies, engine, facts).run(stop)
+    proxy = Proxy(settings, keys, policies, engine, facts)
+    gc.collect()
+    gc.freeze()  # what was made for good is never looked at again: a full collection of it takes milliseconds
+    await proxy.run(stop)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

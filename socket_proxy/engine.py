@@ -15,6 +15,7 @@ from policy.dockerapi.model import Operation, Payload, Request
 from policy.dockerapi.write import write
 from policy.model import Json, LeaseId, Uid
 from socket_proxy.refusals import Unavailable
+from socket_proxy.repeat import Written
 from socket_proxy.stamp import Stamper
 
 ITSELF = Uid(0)  # ds01's own questions are root's; the plugin's audit tells them apart by the operation
@@ -73,6 +74,14 @@ class Engine:
             upgrade=request.upgrade,
             watch=watch,
         )
+
+    def written(self, request: Request, *, uid: Uid) -> Written:
+        """A bodyless request of one user in a form that is quick to send again."""
+        return Written(request, uid=uid, stamper=self._stamper)
+
+    async def send_again(self, written: Written, *, watch: Watch | None = None) -> Response:
+        """Forward a request that was written before. Raises: UpstreamUnavailable, UpstreamLost."""
+        return await self._pool.send(written.next(), watch)
 
     async def ask(
         self,

@@ -29,7 +29,8 @@ _SPOOL_BYTES = 64 * 1024 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
 _MANIFEST_BYTES = 16 * 1024 * 1024
 _NAMING_MEMBERS = ("manifest.json", "repositories", "index.json")
-_BUILT = re.compile(rb'"aux":\{"ID":"(sha256:[0-9a-f]{64})"\}|Successfully built ([0-9a-f]{12})')
+# The id as the classic builder says it: in an aux message, or with q=1 as its only words.
+_BUILT = re.compile(rb'"aux":\{"ID":"(sha256:[0-9a-f]{64})"\}|"stream":"(sha256:[0-9a-f]{64})\\n"')
 _TAIL_BYTES = 256
 
 
@@ -54,8 +55,12 @@ class Images:
         }
 
     def _claim(self, transaction: Transaction, *tags: str) -> None:
-        for tag in tags:
-            self._records.claim_tag(normal_tag(tag), transaction.actor.uid)
+        """Record tags that were written; what an admin tags belongs to nobody, for everybody to use."""
+        for tag in map(normal_tag, tags):
+            if transaction.everything:
+                self._records.drop_tag(tag)
+            else:
+                self._records.set_tag(tag, transaction.actor.uid)
 
     async def tag(self, transaction: Transaction) -> Refusal | None:
         response = await self._answers.send(transaction)
@@ -64,12 +69,14 @@ class Images:
         return await self._answers.relay_response(transaction, response)
 
     async def create(self, transaction: Transaction) -> Refusal | None:
-        """Pull or import. A pulled tag that nobody owned stays nobody's: it is everybody's to use and to pull again."""
+        """Pull or import. A pulled tag is nobody's: it is everybody's to use and to pull again."""
         response = await self._answers.send(transaction)
-        imported = "fromSrc" in transaction.asked.query
         refusal = await self._answers.relay_response(transaction, response)
-        repo = _first(transaction.asked, "repo")
-        if imported and repo and response.head.status == 200 and not transaction.everything:
+        if response.head.status != 200:
+            return refusal
+        if "fromSrc" not in transaction.asked.query:
+            self._records.drop_tag(normal_tag(_repo_tag(transaction.asked, "fromImage", "tag")))
+        elif _first(transaction.asked, "repo"):
             self._claim(transaction, _repo_tag(transaction.asked, "repo", "tag"))
         return refusal
 
@@ -91,14 +98,15 @@ class Images:
             return await self._answers.relay_response(transaction, response)
         exchange = transaction.exchange
         exchange.start_response(200, forwardable(response.head.headers))
-        built, tail = None, b""
+        built, failed, tail = None, False, b""
         async for chunk in response.body():
             tail += chunk
             for match in _BUILT.finditer(tail):
-                built = match[1].decode() if match[1] else built
+                built = (match[1] or match[2]).decode()
+            failed = failed or b'"errorDetail"' in tail
             tail = tail[-_TAIL_BYTES:]
             await exchange.write(chunk)
-        if built is not None:
+        if built is not None and not failed:
             self._records.claim_image(built, transaction.actor.uid)
             self._claim(transaction, *transaction.asked.query.get("t", ()))
         await exchange.end()
@@ -142,7 +150,7 @@ class Images:
             response = await self._engine.send(
                 transaction.request, uid=transaction.actor.uid, upload=_pieces(spool)
             )
-            if response.head.status == 200 and not transaction.everything:
+            if response.head.status == 200:
                 self._claim(transaction, *tags)
             return await self._answers.relay_response(transaction, response)
 

@@ -6,6 +6,7 @@ goes is written afresh from the canonical request.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,8 +19,9 @@ from observability.logging import log
 from policy import facts as policy_facts
 from policy.compile import Policy
 from policy.dockerapi.bind import bind
-from policy.dockerapi.model import Incoming, Operation, Request
+from policy.dockerapi.model import Answer, Incoming, Request
 from policy.dockerapi.read import read
+from policy.dockerapi.routes import ROUTE_OF
 from policy.dockerapi.sources import with_sources
 from policy.evaluate import evaluate
 from policy.grants import Role
@@ -36,16 +38,29 @@ from policy.model import (
     SetQuery,
 )
 from policy.obligations import apply
-from socket_proxy.answers import narrowed
 from socket_proxy.facts import FactSource
 from socket_proxy.fulfil import Fulfilled, Fulfiller
 from socket_proxy.handlers import Handlers
 from socket_proxy.refusals import Refusal, of_decision, of_error
-from socket_proxy.trail import Trail
+from socket_proxy.repeat import Reading
+from socket_proxy.trail import READS, Trail
 from socket_proxy.transaction import Transaction
 
 JSON = (("content-type", "application/json"),)
 _NOTHING = Fulfilled(labels={})
+# Answers whose handlers ask dockerd before they write a byte to the client.
+_ASKED_FIRST = frozenset(
+    {
+        Answer.PING,
+        Answer.VERSION,
+        Answer.CONTAINER_LIST,
+        Answer.CONTAINER_INSPECT,
+        Answer.IMAGE_LIST,
+        Answer.NETWORK_LIST,
+        Answer.NETWORK_INSPECT,
+        Answer.VOLUME_LIST,
+    }
+)
 
 
 class Pipeline:
@@ -100,11 +115,12 @@ class Pipeline:
         closed = self._gate_closed()
         if closed is not None:
             return closed
-        asked = way.request = await self._read(exchange)
+        reading = await self._read(exchange)
+        asked = way.request = reading.request
         policy = self._policy()
         everything = policy.for_actor(way.actor).role is Role.ADMIN
-        facts = await self._facts.gather(way.actor, policy_facts.needed(asked), everything=everything)
-        decision = way.decision = evaluate(policy, way.actor, asked, facts)
+        facts = await self._facts.gather(way.actor, reading.references, everything=everything)
+        decision = way.decision = _decide(reading, policy, way.actor, facts)
         if decision.effect is not Effect.ALLOW:
             return of_decision(decision, asked, way.request_id)
         fulfilled = _NOTHING
@@ -116,14 +132,15 @@ class Pipeline:
         try:
             if any(isinstance(item, EnsureVolume) for item in decision.obligations):
                 # The volumes exist now, and binding names them by what they are.
-                facts = await self._facts.gather(way.actor, policy_facts.needed(asked), everything=everything)
-            transaction = self._shape(exchange, way, decision, facts, fulfilled, everything=everything)
-            self._trail.allowed(transaction, decision)
+                facts = await self._facts.gather(way.actor, reading.references, everything=everything)
+            transaction = self._shape(
+                exchange, way, decision, facts, fulfilled, everything=everything, reading=reading
+            )
         except BaseException:
             # INVARIANT: a lease that no create will carry is given back, whatever went wrong.
             await self._handlers.give_back(fulfilled)
             raise
-        return await self._handlers.of(transaction.request.operation)(transaction)
+        return await self._forward(transaction, decision)
 
     async def _settle(
         self, way: _Way, policy: Policy, facts: Facts, decision: Decision
@@ -147,11 +164,19 @@ class Pipeline:
         fulfilled = await self._fulfiller.fulfil(way.actor, decision.obligations, way.request_id)
         return fulfilled if isinstance(fulfilled, Refusal) else (decision, replace(fulfilled, binds=binds))
 
-    async def _read(self, exchange: Exchange) -> Request:
+    async def _read(self, exchange: Exchange) -> Reading:
+        known = exchange.derived
+        if isinstance(known, Reading):
+            known.again = True
+            return known
         head = exchange.head
         body = await exchange.read_body(self._json_bytes) if _has_json(head.headers) else None
         incoming = Incoming(method=head.method, target=head.target, headers=head.headers, body=body)
-        return read(incoming, engine_max=self._engine_max)
+        request = read(incoming, engine_max=self._engine_max)
+        reading = Reading(request, policy_facts.needed(request))
+        if body is None:  # else there is more to it than the head
+            exchange.derived = reading
+        return reading
 
     def _shape(
         self,
@@ -162,6 +187,7 @@ class Pipeline:
         fulfilled: Fulfilled,
         *,
         everything: bool,
+        reading: Reading,
     ) -> Transaction:
         """The rewritten request: obligations applied, references bound to full ids."""
         asked = way.asked()
@@ -176,13 +202,7 @@ class Pipeline:
             )
         if facts.objects:
             shaped = bind(shaped, facts)
-        if shaped.operation is Operation.CONTAINER_LIST and not everything:
-            shaped = narrowed(shaped, way.actor.uid)
-        notes = tuple(
-            f"ds01: {item.note}"
-            for item in decision.obligations
-            if isinstance(item, SetField | SetQuery) and item.note
-        )
+        notes = _notes(decision) if decision.obligations else ()
         return Transaction(
             exchange=exchange,
             actor=way.actor,
@@ -193,7 +213,26 @@ class Pipeline:
             facts=facts,
             fulfilled=fulfilled,
             notes=notes,
+            user_socket=self._policy().for_actor(way.actor).user_socket,
+            reading=reading if reading.again and shaped is reading.request else None,
         )
+
+    async def _forward(self, transaction: Transaction, decision: Decision) -> Refusal | None:
+        """Record the decision, then act on it; a lease that no create will carry is given back.
+
+        INVARIANT: the line is written before the answer goes out. A plain read is sent first and recorded while dockerd
+        works on it: what `call_soon` queues now runs before whatever the engine's answer will queue.
+        """
+        operation = transaction.request.operation
+        if transaction.exchange.head.method in READS and ROUTE_OF[operation].answer in _ASKED_FIRST:
+            asyncio.get_running_loop().call_soon(self._trail.allowed, transaction, decision)
+            return await self._handlers.of(operation)(transaction)
+        try:
+            self._trail.allowed(transaction, decision)
+        except BaseException:
+            await self._handlers.give_back(transaction.fulfilled)
+            raise
+        return await self._handlers.of(transaction.request.operation)(transaction)
 
     async def _refuse(self, exchange: Exchange, way: _Way, refusal: Refusal) -> None:
         self._trail.refused(
@@ -223,6 +262,25 @@ class _Way:
         if self.request is None:
             raise RuntimeError("a request is shaped before it was read")
         return self.request
+
+
+def _decide(reading: Reading, policy: Policy, actor: Actor, facts: Facts) -> Decision:
+    """Ask the rules, unless the same was asked last and nothing but the request and the policy counts."""
+    if reading.references:
+        return evaluate(policy, actor, reading.request, facts)
+    decision = reading.decision(policy, actor, facts)
+    if decision is None:
+        decision = evaluate(policy, actor, reading.request, facts)
+        reading.decided(policy, actor, facts, decision)
+    return decision
+
+
+def _notes(decision: Decision) -> tuple[str, ...]:
+    return tuple(
+        f"ds01: {item.note}"
+        for item in decision.obligations
+        if isinstance(item, SetField | SetQuery) and item.note
+    )
 
 
 def _has_json(headers: tuple[tuple[str, str], ...]) -> bool:

@@ -46,11 +46,9 @@ class Records:
         rows = self._rows("SELECT owner FROM image_tags WHERE tag = ?", tag)
         return Uid(rows[0][0]) if rows else None
 
-    def claim_tag(self, tag: str, owner: Uid) -> Uid:
-        """The first to claim a tag owns it; returns the owner there is now."""
-        self._rows("INSERT INTO image_tags VALUES (?, ?) ON CONFLICT DO NOTHING", tag, owner)
-        now = self.tag_owner(tag)
-        return owner if now is None else now
+    def set_tag(self, tag: str, owner: Uid) -> None:
+        """Whoever the rules let write a tag owns it: it was theirs or nobody's."""
+        self._rows("INSERT OR REPLACE INTO image_tags VALUES (?, ?)", tag, owner)
 
     def drop_tag(self, tag: str) -> None:
         self._rows("DELETE FROM image_tags WHERE tag = ?", tag)

@@ -21,7 +21,7 @@ from socket_proxy.refusals import Refusal
 from socket_proxy.transaction import Transaction
 
 _REMEMBERED = 2048
-_READS = frozenset({"GET", "HEAD"})
+READS = frozenset({"GET", "HEAD"})
 
 
 class Trail:
@@ -132,7 +132,7 @@ class Trail:
             if not self._failing:
                 log(events.AUDIT_FAILED, path="audit.jsonl", problem=str(error))
             self._failing = True
-            if method not in _READS:
+            if method not in READS:
                 raise
         else:
             if self._failing:

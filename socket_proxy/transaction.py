@@ -10,6 +10,7 @@ from policy.dockerapi.model import Request
 from policy.model import Actor, Facts, RequestId
 from socket_proxy.fulfil import Fulfilled
 from socket_proxy.refusals import Refusal
+from socket_proxy.repeat import Reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class Transaction:
     facts: Facts
     fulfilled: Fulfilled
     notes: tuple[str, ...] = ()
+    reading: Reading | None = None  # set when the same head comes again and `request` is just what it says
     user_socket: str = ""  # the actor's own ds01 socket, shown as Docker's in answers
 
 

@@ -214,3 +214,20 @@ async def test_stopping_finishes_what_is_under_way(tmp_path: Path) -> None:
         await task
         idle_writer.close()
         writer.close()
+
+
+async def test_a_burst_of_connections_waits_its_turn(tmp_path: Path) -> None:
+    """dockerd connects for each of many calls at once; one that is turned away comes back after a second."""
+    async with serving(tmp_path, echo) as (path, _, _):
+        await asyncio.sleep(0)  # the server listens
+        clients = [
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) for _ in range(400)
+        ]
+        try:
+            for client in clients:
+                client.connect(
+                    str(path)
+                )  # nobody accepts meanwhile: BlockingIOError when the backlog is full
+        finally:
+            for client in clients:
+                client.close()

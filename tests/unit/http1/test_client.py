@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from http1.client import Pool
+from http1.client import Pool, prepare
 from http1.errors import BadResponse, ClientGone, UpstreamLost, UpstreamUnavailable
 
 if TYPE_CHECKING:
@@ -212,3 +212,36 @@ async def test_nothing_is_sent_for_a_client_that_has_left(hop: Hop) -> None:
         await pool.request("POST", "/create", watch=Left())
     await asyncio.sleep(0.05)
     assert got in ([], [b""])
+
+
+async def test_a_prepared_call_is_sent_again_with_another_header(hop: Hop) -> None:
+    """The added header stands inside the head, and the call itself stays as it was."""
+    heads: list[bytes] = []
+
+    async def script(talk: Talk) -> None:
+        for _ in range(2):
+            heads.append(await talk.head())
+            await talk.answer(b"one")
+
+    pool = await _pool(hop, script)
+    call = prepare("GET", "/x")
+    for value in ("1", "2"):
+        assert await (await pool.send(call.with_field("x-turn", value))).read(10) == b"one"
+    assert [head.count(b"X-Turn") for head in heads] == [1, 1]
+    assert heads[1].startswith(b"GET /x HTTP/1.1\r\n")
+    assert heads[1].endswith(b"\r\nX-Turn: 2\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("x", "a\r\nb: c"), ("x y", "a"), ("x", "\0"), ("content-length", "3"), ("", "a")]
+)
+def test_an_added_header_is_one_header(name: str, value: str) -> None:
+    """A value cannot become a header, and framing is http1's."""
+    with pytest.raises(ValueError, match=r"header|http1"):
+        prepare("GET", "/").with_field(name, value)
+
+
+def test_no_header_goes_behind_a_body() -> None:
+    """A call with body bytes is complete."""
+    with pytest.raises(ValueError, match="body"):
+        prepare("POST", "/", (), b"{}").with_field("x", "a")

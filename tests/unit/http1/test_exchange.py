@@ -77,3 +77,56 @@ async def test_client_gone_is_told(hop: Hop) -> None:
     await asyncio.wait_for(gone.wait(), 1)
     await asyncio.wait_for(failed.wait(), 1)
     assert hop.errors == []
+
+
+async def test_what_was_derived_lasts_as_long_as_the_head(hop: Hop) -> None:
+    """A repeated head finds what the handler left; another head, and another connection, find nothing."""
+    found: list[object] = []
+
+    async def handler(exchange: Exchange) -> None:
+        found.append(exchange.derived)
+        exchange.derived = exchange.head.target
+        await exchange.respond(200)
+
+    await hop.serve(handler)
+    client = await hop.connect()
+    for target in ("/a", "/a", "/b", "/a"):
+        await client.get(target)
+    await (await hop.connect()).get("/a")
+    assert found == [None, "/a", None, None, None]
+
+
+async def test_nothing_is_kept_of_a_long_head(hop: Hop) -> None:
+    """An idle connection does not hold what a client could make large."""
+    found: list[object] = []
+
+    async def handler(exchange: Exchange) -> None:
+        found.append(exchange.derived)
+        exchange.derived = exchange.head
+        await exchange.respond(200)
+
+    server = await hop.serve(handler)
+    client = await hop.connect()
+    for _ in range(2):
+        await client.get("/" + "a" * 4096)
+        ((connection,),) = (listener.connections for listener in server._listeners)
+        assert connection.derived is None
+    assert found == [None, None]
+
+
+async def test_each_answer_has_its_own_head(hop: Hop) -> None:
+    """A head written before is used again only for the very same answer."""
+    answers = [(200, "x", b"1"), (200, "x", b"1"), (200, "y", b"1"), (404, "y", b"1"), (404, "y", b"22")]
+    left = iter(answers)
+
+    async def handler(exchange: Exchange) -> None:
+        status, value, body = next(left)
+        await exchange.respond(status, (("x-value", value),), body)
+
+    await hop.serve(handler)
+    client = await hop.connect()
+    for status, value, body in answers:
+        head, got = await client.get("/")
+        assert f"HTTP/1.1 {status} ".encode() in head
+        assert f"X-Value: {value}\r\nContent-Length: {len(body)}\r\n".encode() in head
+        assert got == body

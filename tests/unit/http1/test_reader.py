@@ -201,3 +201,41 @@ def test_unasked_switch_is_refused() -> None:
     """101 without an upgrade asked for is a broken upstream."""
     with pytest.raises(BadResponse):
         _response(b"HTTP/1.1 101 UPGRADED\r\n\r\n")
+
+
+def test_a_repeated_head_is_the_same_object() -> None:
+    """The same bytes on one connection give the same head, other bytes or another connection do not."""
+    reader, other = RequestReader(LIMITS), RequestReader(LIMITS)
+    data, changed = OK + b"\r\n", OK.replace(b"_ping", b"_pong") + b"\r\n"
+
+    def head(one: RequestReader, sent: bytes) -> object:
+        first = one.feed(sent)[0]
+        assert one.next_message() == []
+        return first
+
+    first = head(reader, data)
+    assert head(reader, data) is first
+    assert head(other, data) == first
+    assert head(other, data) is not first
+    assert head(reader, changed) != first
+    assert head(reader, data) == first
+
+
+def test_a_long_head_is_not_remembered() -> None:
+    """What an idle connection keeps is small."""
+    reader = RequestReader(LIMITS)
+    data = OK + b"A: " + b"b" * 4096 + b"\r\n\r\n"
+    first = reader.feed(data)[0]
+    reader.next_message()
+    assert reader.feed(data)[0] is not first
+
+
+def test_a_repeated_answer_is_read_for_its_request() -> None:
+    """The same answer to HEAD and to GET ends at different places."""
+    reader = ResponseReader(LIMITS)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+    for _ in range(2):
+        reader.expect("HEAD")
+        assert reader.feed(head)[-1] is END
+        reader.expect("GET")
+        assert reader.feed(head + b"OK")[1:] == [b"OK", END]
