@@ -6,13 +6,17 @@ is refused by the rules before this module is asked. Here the record is kept.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import lzma
+import posixpath
 import re
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator
-from typing import IO
+import zlib
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import IO, Any
 
 import msgspec
 
@@ -27,6 +31,7 @@ from socket_proxy.transaction import Handler, Transaction
 
 _SPOOL_BYTES = 64 * 1024 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
+_MEMBERS = 100_000
 _MANIFEST_BYTES = 16 * 1024 * 1024
 _NAMING_MEMBERS = ("manifest.json", "repositories", "index.json")
 # The id as the classic builder says it: in an aux message, or with q=1 as its only words.
@@ -140,15 +145,14 @@ class Images:
                         rules=("image_tags",),
                     )
                 spool.write(piece)
-            tags = _tags_in(spool)
+            tags = await asyncio.to_thread(_tags_in, spool)
             if isinstance(tags, Refusal):
                 return tags
             refusal = self._foreign(tags, transaction)
             if refusal is not None:
                 return refusal
-            spool.seek(0)
             response = await self._engine.send(
-                transaction.request, uid=transaction.actor.uid, upload=_pieces(spool)
+                transaction.request, uid=transaction.actor.uid, upload=_rewritten(spool)
             )
             if response.head.status == 200:
                 self._claim(transaction, *tags)
@@ -176,37 +180,94 @@ def _repo_tag(request: Request, repo_key: str, tag_key: str) -> str:
     return f"{repo}:{tag}" if tag else repo
 
 
-async def _pieces(spool: IO[bytes]) -> AsyncIterator[bytes]:
-    while piece := spool.read(_PIECE_BYTES):
+def _next_piece(pieces: Iterator[bytes]) -> bytes:
+    return next(pieces, b"")
+
+
+async def _rewritten(spool: IO[bytes]) -> AsyncIterator[bytes]:
+    """The tar written afresh, off the loop."""
+    pieces = _written_afresh(spool)
+    while piece := await asyncio.to_thread(_next_piece, pieces):
         yield piece
 
 
+def _written_afresh(spool: IO[bytes]) -> Iterator[bytes]:
+    """Every member with a head of our own.
+
+    SECURITY: Go and Python read damaged or doubtful tar heads differently, so a member can be hidden from one of them.
+    What dockerd gets is only what was read here.
+    """
+    spool.seek(0)
+    with tarfile.open(fileobj=spool, mode="r:*") as archive:
+        for member in archive:
+            member.pax_headers = {}
+            yield member.tobuf(tarfile.PAX_FORMAT)
+            if member.isreg():
+                content = archive.extractfile(member) or io.BytesIO()
+                while piece := content.read(_PIECE_BYTES):
+                    yield piece
+                yield b"\0" * (-member.size % tarfile.BLOCKSIZE)
+    yield b"\0" * tarfile.RECORDSIZE
+
+
 def _tags_in(spool: IO[bytes]) -> tuple[str, ...] | Refusal:
-    """Every tag that `docker load` of this tar would write."""
+    """Every tag that `docker load` of this tar would write; a Refusal for a tar that can be read in two ways."""
     spool.seek(0)
     tags: list[str] = []
+    size = 0
     try:
         with tarfile.open(fileobj=spool, mode="r:*") as archive:
-            for member in archive:
-                if member.name.removeprefix("./") in _NAMING_MEMBERS:
-                    if not member.isreg() or member.size > _MANIFEST_BYTES:
-                        return _unreadable("a manifest that is no plain file, or is too large")
-                    content = archive.extractfile(member)
-                    tags += _named(member.name, (content or io.BytesIO()).read())
-    except (tarfile.TarError, OSError, EOFError, ValueError, TypeError, AttributeError, KeyError) as error:
+            for count, member in enumerate(archive):
+                size += member.size
+                if size > _SPOOL_BYTES or count > _MEMBERS:
+                    return _unreadable("it holds too much")
+                if (
+                    not (member.isreg() or member.isdir() or member.issym() or member.islnk())
+                    or member.issparse()
+                ):
+                    return _unreadable("a member that docker save does not write")
+                # SECURITY: by the last part of the path, since a symbolic link can stand for the directory before it.
+                name = posixpath.basename(posixpath.normpath(member.name))
+                if name.casefold() not in _NAMING_MEMBERS:
+                    continue
+                if not member.isreg() or member.size > _MANIFEST_BYTES:
+                    return _unreadable("a manifest that is no plain file, or is too large")
+                content = archive.extractfile(member)
+                tags += _named(name.casefold(), (content or io.BytesIO()).read())
+    except (
+        tarfile.TarError,
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        RecursionError,
+        zlib.error,
+        lzma.LZMAError,
+    ) as error:
         return _unreadable(type(error).__name__)
     return tuple(tags)
 
 
 def _named(member: str, content: bytes) -> list[str]:
-    document = json.loads(content)
-    if member.endswith("manifest.json"):
-        return [str(tag) for image in document for tag in image.get("RepoTags") or ()]
-    if member.endswith("repositories"):
-        return [f"{repo}:{tag}" for repo, tags in document.items() for tag in tags]
-    names = [(manifest.get("annotations") or {}) for manifest in document.get("manifests") or ()]
+    """The tags one naming member holds.
+
+    SECURITY: Go matches keys in any case and takes the last of two, so every spelling and every copy counts.
+    """
+    document = json.loads(content, object_pairs_hook=tuple)
+    if member == "manifest.json":
+        return [str(tag) for image in document for tags in _under(image, "repotags") for tag in tags]
+    if member == "repositories":
+        return [f"{repo}:{tag}" for repo, tags in document for tag, _ in tags]
+    manifests = [each for found in _under(document, "manifests") for each in found]
+    annotations = [pair for each in manifests for found in _under(each, "annotations") for pair in found]
     keys = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
-    return [str(each[key]) for each in names for key in keys if key in each]
+    return [str(value) for key, value in annotations if key in keys]
+
+
+def _under(pairs: Iterable[tuple[str, Any]], folded: str) -> list[Any]:
+    return [value for key, value in pairs if key.casefold() == folded and value is not None]
 
 
 def _unreadable(why: str) -> Refusal:
