@@ -1,0 +1,79 @@
+"""The index follows the engine, and gives up no lease of a container that exists."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from policy.model import Kind
+from socket_proxy.index import Entry
+from socket_proxy.watcher import Watcher
+from tests.fakes.proxy_world import ALICE, BOB, ProxyWorld, proxy_world
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OLD, NEW = "a" * 64, "b" * 64
+
+
+def watcher(world: ProxyWorld) -> Watcher:
+    world.answers |= {"GET /networks": (200, []), "GET /volumes": (200, {"Volumes": None})}
+    return Watcher(
+        engine=world.engine,
+        index=world.index,
+        facts=world.facts,
+        sealer=world.sealer,
+        records=world.records,
+        leaser=world.leaser,
+    )
+
+
+def listed(container: str, labels: dict[str, str], created: int = 1) -> dict[str, Any]:
+    return {"Id": container, "Names": [f"/n{created}"], "Labels": labels, "Created": created}
+
+
+async def test_a_container_made_during_the_list_keeps_its_lease(tmp_path: Path) -> None:
+    """A list that was asked for before a create ended does not end the create's container."""
+    async with proxy_world(tmp_path) as world:
+        follower, gone = watcher(world), []
+
+        def meanwhile() -> tuple[int, Any]:
+            world.index.put(Entry(kind=Kind.CONTAINER, id=NEW, name="new", owner=ALICE.uid))
+            return 200, []
+
+        async def note(container: str) -> None:
+            gone.append(container)
+
+        world.index.put(Entry(kind=Kind.CONTAINER, id=OLD, name="old", owner=ALICE.uid))
+        world.answers["GET /containers/json"] = meanwhile
+        follower.container_gone = note
+        await follower.rebuild()
+        assert gone == [OLD]
+        assert world.index.ids(Kind.CONTAINER) == {NEW}
+
+
+@pytest.mark.parametrize("change", [{"ds01.uid": "1002"}, {"ds01.seal": "v1.x"}, {"ds01.lease": "L9"}])
+async def test_a_changed_seal_proves_nothing(tmp_path: Path, change: dict[str, str]) -> None:
+    """A label set that was not sealed as it stands makes the container unmanaged."""
+    async with proxy_world(tmp_path) as world:
+        world.answers["GET /containers/json"] = (200, [listed(OLD, {**world.labels(), **change})])
+        await watcher(world).rebuild()
+        entry = world.index.get(Kind.CONTAINER, OLD)
+        assert entry is not None
+        assert (entry.owner, entry.lease) == (None, None)
+
+
+async def test_of_two_containers_with_one_seal_the_older_has_it(tmp_path: Path) -> None:
+    """dockerd lists the newest first; a copy made from a committed image is not the owner's, nor in the evidence."""
+    async with proxy_world(tmp_path) as world:
+        labels = world.labels(BOB, lease="L1")
+        world.answers["GET /containers/json"] = (200, [listed(NEW, labels, 2), listed(OLD, labels, 1)])
+        follower = watcher(world)
+        await follower.rebuild()
+        await follower.send_evidence()
+        old, new = world.index.get(Kind.CONTAINER, OLD), world.index.get(Kind.CONTAINER, NEW)
+        assert old is not None
+        assert new is not None
+        assert (old.owner, new.owner, new.lease) == (BOB.uid, None, None)
+        assert [held.container for held in world.leaser.held] == [OLD]
