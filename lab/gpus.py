@@ -1,0 +1,50 @@
+"""Which GPUs a lab has: the machine's own, or simulated ones."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab import simulate
+from lab.settings import REAL_GPUS
+from lab.tree import ALLOCATOR_UID
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lab.tree import LabTree
+
+_DRIVER = Path("/proc/driver/nvidia/gpus")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpus:
+    """What to tell the user, and what the allocator's environment needs."""
+
+    text: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def prepare(tree: LabTree, spec: str | None) -> Gpus:
+    """Set the GPUs up before dockerd starts: it looks for the hook only then.
+
+    Raises: simulate.SpecInvalid. subprocess.CalledProcessError: no library could be built.
+    """
+    (tree.hook / simulate.HOOK_NAME).unlink(missing_ok=True)
+    if spec == REAL_GPUS or (spec is None and _real_ones()):
+        return Gpus(text="the machine's own GPUs")
+    chosen = spec or simulate.DEFAULT_SPEC
+    simulate.write_state(tree.nvml, simulate.machine(chosen))
+    library = simulate.build(tree.nvml / "lib")
+    simulate.install_hook(tree.hook, state_dir=tree.nvml, library=library)
+    # The allocator takes the driver's lock and changes MIG devices; containers' claims are root's.
+    for path in (tree.nvml, tree.nvml / "lock", tree.nvml / "state.json"):
+        os.chown(path, ALLOCATOR_UID, ALLOCATOR_UID)
+    environment = {"LD_LIBRARY_PATH": str(library.parent), "DS01_SIM_NVML": str(tree.nvml)}
+    return Gpus(text=f"simulated GPUs: {chosen}", environment=environment)
+
+
+def _real_ones() -> bool:
+    return _DRIVER.is_dir() and any(_DRIVER.iterdir())
