@@ -119,8 +119,9 @@ async def serve(settings: Settings) -> None:
     )
     await runner.setup()
     path = settings.tree.allocator_socket
-    await web.SockSite(runner, listener.listen(path, mode=0o666)).start()
-    log(events.DAEMON_STARTED, version="0.1.0", sockets=[str(path)])
+    handed = listener.inherited()
+    await web.SockSite(runner, handed[0] if handed else listener.listen(path, mode=0o666)).start()
+    log(events.DAEMON_STARTED, version="0.1.0", sockets=["inherited" if handed else str(path)])
     notify.notify("READY=1")
     async with asyncio.TaskGroup() as tasks:
         sweeping = tasks.create_task(service.run())
