@@ -102,10 +102,10 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    settings.tree.lib.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings.tree.ledger.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     worker = NvmlWorker(deadline_seconds=settings.nvml_deadline_seconds)
     service = Allocator(
-        ledger=Ledger(settings.tree.lib / "ledger.sqlite"),
+        ledger=Ledger(settings.tree.ledger),
         inventory=worker,
         now=clock(),
         new_id=new_id,

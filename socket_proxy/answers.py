@@ -65,9 +65,7 @@ class Answers:
         if reading is not None and route.payload is Payload.NONE and exchange.head.method in READS:
             if reading.written is None:
                 reading.written = self._engine.written(reading.request, uid=transaction.actor.uid)
-            return await self._engine.send_again(
-                reading.written, watch=None if outlives_client else exchange
-            )
+            return await self._engine.send_again(reading.written, watch=None if outlives_client else exchange)
         streams = route.payload is Payload.STREAM and (exchange.head.chunked or exchange.head.content_length)
         exchange.may_hijack = route.payload is Payload.HIJACK
         return await self._engine.send(

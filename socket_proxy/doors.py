@@ -76,7 +76,13 @@ class Doors:
         await self._listen(path, entrance, handed=f"user-{name}", owner=(account.uid, account.gid))
 
     async def _listen(
-        self, path: Path, entrance: DoorTo, *, mode: int, owner: tuple[int, int] | None
+        self,
+        path: Path,
+        entrance: DoorTo,
+        *,
+        handed: str,
+        mode: int = 0o600,
+        owner: tuple[int, int] | None = None,
     ) -> None:
         async def handle(exchange: Exchange) -> None:
             await self._handle(exchange, entrance)
