@@ -102,10 +102,10 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    settings.tree.lib.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings.tree.ledger.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     worker = NvmlWorker(deadline_seconds=settings.nvml_deadline_seconds)
     service = Allocator(
-        ledger=Ledger(settings.tree.lib / "ledger.sqlite"),
+        ledger=Ledger(settings.tree.ledger),
         inventory=worker,
         now=clock(),
         new_id=new_id,
@@ -119,8 +119,9 @@ async def serve(settings: Settings) -> None:
     )
     await runner.setup()
     path = settings.tree.allocator_socket
-    await web.SockSite(runner, listener.listen(path, mode=0o666)).start()
-    log(events.DAEMON_STARTED, version="0.1.0", sockets=[str(path)])
+    handed = listener.inherited()
+    await web.SockSite(runner, handed[0] if handed else listener.listen(path, mode=0o666)).start()
+    log(events.DAEMON_STARTED, version="0.1.0", sockets=["inherited" if handed else str(path)])
     notify.notify("READY=1")
     async with asyncio.TaskGroup() as tasks:
         sweeping = tasks.create_task(service.run())

@@ -106,6 +106,19 @@ def inherited(environment: Mapping[str, str] | None = None) -> tuple[socket.sock
     return tuple(_adopt(number) for number in range(_FIRST_INHERITED, _FIRST_INHERITED + count))
 
 
+def inherited_by_name(environment: Mapping[str, str] | None = None) -> dict[str, socket.socket]:
+    """The same, by the names they were given (`FileDescriptorName=` in a socket unit, LISTEN_FDNAMES).
+
+    Raises: OSError, ValueError: as `inherited`; or the names are not as many as the sockets, or one comes twice.
+    """
+    variables = os.environ if environment is None else environment
+    sockets = inherited(variables)
+    names = variables.get("LISTEN_FDNAMES", "").split(":") if sockets else []
+    if len(names) != len(sockets) or len(set(names)) != len(names):
+        raise ValueError(f"LISTEN_FDNAMES names {names}, there are {len(sockets)} sockets")
+    return dict(zip(names, sockets, strict=True))
+
+
 def _adopt(descriptor: int) -> socket.socket:
     os.set_inheritable(descriptor, False)
     return socket.socket(fileno=descriptor)

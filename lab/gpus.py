@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab import simulate
 from lab.settings import REAL_GPUS
+from lab.tree import ALLOCATOR_UID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +39,9 @@ def prepare(tree: LabTree, spec: str | None) -> Gpus:
     simulate.write_state(tree.nvml, simulate.machine(chosen))
     library = simulate.build(tree.nvml / "lib")
     simulate.install_hook(tree.hook, state_dir=tree.nvml, library=library)
+    # The allocator takes the driver's lock and changes MIG devices; containers' claims are root's.
+    for path in (tree.nvml, tree.nvml / "lock", tree.nvml / "state.json"):
+        os.chown(path, ALLOCATOR_UID, ALLOCATOR_UID)
     environment = {"LD_LIBRARY_PATH": str(library.parent), "DS01_SIM_NVML": str(tree.nvml)}
     return Gpus(text=f"simulated GPUs: {chosen}", environment=environment)
 

@@ -6,6 +6,7 @@ are made here and handed over as systemd would (LISTEN_FDS), so that they stay o
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sys
@@ -33,7 +34,8 @@ class Daemon:
     """One program to keep running.
 
     uid: run without capabilities as this uid and gid, which need no account; None: as root.
-    listener: handed over as descriptor 3; its lifetime is the supervisor's.
+    listeners: by the name the daemon knows each by; handed over from descriptor 3 on, in this order. Their lifetime
+        is the supervisor's.
     """
 
     name: str
@@ -41,7 +43,7 @@ class Daemon:
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     uid: int | None = None
-    listener: socket.socket | None = None
+    listeners: Mapping[str, socket.socket] = field(default_factory=dict)
 
 
 def arguments(daemon: Daemon) -> tuple[str, ...]:
@@ -50,14 +52,15 @@ def arguments(daemon: Daemon) -> tuple[str, ...]:
     if daemon.uid is not None:
         ids = (f"--reuid={daemon.uid}", f"--regid={daemon.uid}", "--clear-groups")
         dropped = ("setpriv", *ids, "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs")
-    if daemon.listener is None:
+    if not daemon.listeners:
         return (*dropped, *daemon.command)
     return ("/bin/sh", "-c", 'export LISTEN_PID=$$; exec "$@"', "sh", *dropped, *daemon.command)
 
 
 def environment(daemon: Daemon, lab_id: str) -> dict[str, str]:
     """A clean environment: nothing of the caller's reaches a daemon, except which debugging it asked for."""
-    handed = {} if daemon.listener is None else {"LISTEN_FDS": "1"}
+    names = ":".join(daemon.listeners)
+    handed = {"LISTEN_FDS": str(len(daemon.listeners)), "LISTEN_FDNAMES": names} if names else {}
     return {
         "PATH": _PATH,
         "LANG": "C.UTF-8",
@@ -77,8 +80,10 @@ def spawn(daemon: Daemon, lab_id: str) -> int:
         (os.POSIX_SPAWN_DUP2, log, 1),
         (os.POSIX_SPAWN_DUP2, log, 2),
     ]
-    if daemon.listener is not None:
-        actions.append((os.POSIX_SPAWN_DUP2, daemon.listener.fileno(), _FIRST_HANDED))
+    # Copies out of the way first: a number below may be the source of one that comes later.
+    first_copy = _FIRST_HANDED + len(daemon.listeners)
+    copies = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, first_copy) for each in daemon.listeners.values()]
+    actions += [(os.POSIX_SPAWN_DUP2, copy, _FIRST_HANDED + place) for place, copy in enumerate(copies)]
     try:
         return os.posix_spawnp(
             command[0],
@@ -90,7 +95,8 @@ def spawn(daemon: Daemon, lab_id: str) -> int:
             setsigdef=_SIGNALS,
         )
     finally:
-        os.close(log)
+        for descriptor in (log, *copies):
+            os.close(descriptor)
 
 
 class Supervisor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
+import socket
 import subprocess
 import sys
 import time
@@ -104,14 +106,15 @@ class Session:
         write_atomic(tree.bin / "ds01", _wrapper(tree, program).encode(), mode=0o755)
 
     def _start_allocator(self, program: Program, machine: gpus.Gpus) -> None:
-        socket = listener.listen(self._tree.base.allocator_socket, mode=0o666)
+        listening = listener.listen(self._tree.base.allocator_socket, mode=0o666)
         daemon = _python(self._tree, program, "allocator", uid=ALLOCATOR_UID, environment=machine.environment)
-        self._supervisor.start(replace(daemon, listener=socket))
+        self._supervisor.start(replace(daemon, listeners={"allocator": listening}))
 
     def _start_plugin(self, program: Program) -> None:
         """Before dockerd: a dockerd that finds no plugin starts its containers and then ends (authz.md 4)."""
-        socket = listener.listen(self._tree.base.authz_socket, mode=0o600)
-        self._supervisor.start(replace(_python(self._tree, program, "authz", uid=AUTHZ_UID), listener=socket))
+        listening = listener.listen(self._tree.base.authz_socket, mode=0o600)
+        daemon = _python(self._tree, program, "authz", uid=AUTHZ_UID)
+        self._supervisor.start(replace(daemon, listeners={"authz": listening}))
 
     def _start_engine(self) -> None:
         tree = self._tree
@@ -124,7 +127,8 @@ class Session:
         tree.base.engine_socket.chmod(0o600)
 
     def _start_proxy(self, program: Program) -> None:
-        self._supervisor.start(_python(self._tree, program, "proxy", uid=None))
+        daemon = _python(self._tree, program, "proxy", uid=None)
+        self._supervisor.start(replace(daemon, listeners=doors(self._tree, self.users)))
 
     def _wait(self, name: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _READY_SECONDS
@@ -196,6 +200,21 @@ def _mount(*arguments: str) -> None:
     done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise NotReady(f"mount {' '.join(arguments)}: {done.stderr.strip()}")
+
+
+def doors(tree: LabTree, users: tuple[str, ...]) -> dict[str, socket.socket]:
+    """The proxy's sockets, held here so that one a container has mounted outlives the proxy's restart."""
+    base = tree.base
+    opened = {
+        "front": listener.listen(base.front_door, mode=0o666),
+        "admin": listener.listen(base.admin_socket),
+    }
+    for name in users:
+        account, path = pwd.getpwnam(name), base.user_socket(name)
+        path.parent.mkdir(mode=0o711, exist_ok=True)
+        path.parent.chmod(0o711)
+        opened[f"user-{name}"] = listener.listen(path, owner=(account.pw_uid, account.pw_gid))
+    return opened
 
 
 def _python(

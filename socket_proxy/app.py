@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import uvloop
 
-from host import notify
+from host import listener, notify
 from host.policy_files import PolicyFiles, PolicyMissing
 from host.users import Users
 from http1.client import Pool
@@ -111,6 +111,7 @@ class Proxy:
         self.doors = Doors(
             server=self.server,
             tree=tree,
+            handed=listener.inherited_by_name(),
             identities=Identities(index=index, users=users),
             pipeline=Pipeline(
                 policy=lambda: policies.current,

@@ -5,6 +5,8 @@ A connection's actor is found once, at its first request, and stays: credentials
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from host import listener
@@ -26,21 +28,34 @@ class Doors:
     """Opens and serves the sockets."""
 
     def __init__(
-        self, *, server: Server, tree: Tree, identities: Identities, pipeline: Pipeline, local: Local
+        self,
+        *,
+        server: Server,
+        tree: Tree,
+        identities: Identities,
+        pipeline: Pipeline,
+        local: Local,
+        handed: Mapping[str, socket.socket],
     ) -> None:
+        """Serve through `server`. handed: sockets that listen already: `front`, `admin`, `user-<name>`.
+
+        A handed socket stays open, under the same name in the file system, while the proxy restarts: containers that
+        have it mounted keep it.
+        """
         self._server = server
         self._tree = tree
         self._identities = identities
         self._pipeline = pipeline
         self._local = local
+        self._handed = handed
         self._open: dict[Path, Listener] = {}
 
     async def open_front(self) -> None:
         """Everybody may connect; the peer's credentials decide who it is."""
-        await self._listen(self._tree.front_door, DoorTo(door=Door.FRONT), mode=0o666, owner=None)
+        await self._listen(self._tree.front_door, DoorTo(door=Door.FRONT), handed="front", mode=0o666)
 
     async def open_admin(self) -> None:
-        await self._listen(self._tree.admin_socket, DoorTo(door=Door.ADMIN), mode=0o600, owner=None)
+        await self._listen(self._tree.admin_socket, DoorTo(door=Door.ADMIN), handed="admin")
 
     async def open_user(self, name: str) -> None:
         """The user's own socket. A name without an account is logged and left out."""
@@ -58,15 +73,21 @@ class Doors:
         path.parent.parent.mkdir(mode=_SOCKET_DIRECTORY_MODE, exist_ok=True)
         path.parent.mkdir(mode=_SOCKET_DIRECTORY_MODE, exist_ok=True)
         entrance = DoorTo(door=Door.USER, owner=Uid(account.uid))
-        await self._listen(path, entrance, mode=0o600, owner=(account.uid, account.gid))
+        await self._listen(path, entrance, handed=f"user-{name}", owner=(account.uid, account.gid))
 
     async def _listen(
-        self, path: Path, entrance: DoorTo, *, mode: int, owner: tuple[int, int] | None
+        self,
+        path: Path,
+        entrance: DoorTo,
+        *,
+        handed: str,
+        mode: int = 0o600,
+        owner: tuple[int, int] | None = None,
     ) -> None:
         async def handle(exchange: Exchange) -> None:
             await self._handle(exchange, entrance)
 
-        listening = listener.listen(path, mode=mode, owner=owner)
+        listening = self._handed.get(handed) or listener.listen(path, mode=mode, owner=owner)
         self._open[path] = await self._server.listen(listening, handle)
 
     async def _handle(self, exchange: Exchange, entrance: DoorTo) -> None:

@@ -1,0 +1,153 @@
+"""A real lab for the tests: one for the whole session, brought up and down by `script/server` like anybody would."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SERVER = REPOSITORY / "script" / "server"
+ALICE, BOB = "ds01t-alice", "ds01t-bob"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a client printed, and how it ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lab:
+    """A running lab and its clients."""
+
+    root: Path
+    address: str  # where published ports answer
+    alice: str = ALICE
+    bob: str = BOB
+
+    def socket(self, user: str) -> str:
+        return f"unix://{self.root}/run/users/{user}/docker.sock"
+
+    @property
+    def front_door(self) -> str:
+        return f"unix://{self.root}/run/docker.sock"
+
+    def environment(self, user: str, host: str | None = None) -> dict[str, str]:
+        """A plain login environment plus DOCKER_HOST: nothing that tells a client of ds01."""
+        return {
+            "PATH": f"{self.root}/bin:{os.environ['PATH']}",
+            "HOME": f"/home/{user}",
+            "USER": user,
+            "LANG": "C.UTF-8",
+            "DOCKER_HOST": host or self.socket(user),
+            "DS01_ROOT": str(self.root),
+            "DOCKER_BUILDKIT": "0",
+            "COMPOSE_DOCKER_CLI_BUILD": "0",
+        }
+
+    def command(self, user: str, *words: str) -> list[str]:
+        """`words` with the rights of `user`, or of root."""
+        if user == "root":
+            return list(words)
+        return ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--", *words]
+
+    def run(
+        self,
+        user: str,
+        *words: str,
+        host: str | None = None,
+        stdin: str | None = None,
+        seconds: float = 60,
+        cwd: Path | str = "/",
+    ) -> Result:
+        """Run a client to its end. A client that does not end is killed, and the test fails."""
+        done = subprocess.run(
+            self.command(user, *words),
+            env=self.environment(user, host),
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            cwd=cwd,
+            check=False,
+        )
+        return Result(status=done.returncode, out=done.stdout, err=done.stderr)
+
+    def docker(self, user: str, *words: str, host: str | None = None, stdin: str | None = None) -> Result:
+        """The docker CLI as `user`, on the user's own socket unless `host` says otherwise."""
+        return self.run(user, "docker", *words, host=host, stdin=stdin)
+
+    def ok(self, user: str, *words: str, stdin: str | None = None) -> str:
+        """The docker CLI, which must succeed; gives its standard output without the last line end."""
+        result = self.docker(user, *words, stdin=stdin)
+        assert result.status == 0, f"docker {' '.join(words)}: {result.err or result.out}"
+        return result.out.rstrip("\n")
+
+    def clean(self) -> None:
+        """Remove what tests left with either user."""
+        for user in (self.alice, self.bob):
+            ids = self.docker(user, "ps", "-aq").out.split()
+            if ids:
+                self.docker(user, "rm", "-f", *ids)
+            self.docker(user, "volume", "prune", "-af")
+            self.docker(user, "network", "prune", "-f")
+
+
+def _missing() -> str | None:
+    if os.geteuid() != 0:
+        return "needs root"
+    return None if shutil.which("dockerd") else "needs dockerd"
+
+
+def require_dockerd() -> None:
+    """Skip where there is no dockerd; fail where one was promised (DS01_REQUIRE_DOCKERD)."""
+    missing = _missing()
+    if missing and os.environ.get("DS01_REQUIRE_DOCKERD"):
+        pytest.fail(missing)
+    if missing:
+        pytest.skip(missing)
+
+
+def server(*words: str, seconds: float = 170) -> subprocess.CompletedProcess[str]:
+    """`script/server` as an admin runs it."""
+    return subprocess.run(
+        [str(SERVER), *words], capture_output=True, text=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL
+    )
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A lab with two users, shared by all tests of the session."""
+    require_dockerd()
+    root = Path(tempfile.mkdtemp(prefix="ds01-"))
+    root.chmod(0o755)
+    up = server("--detach", "--root", str(root), "--users", f"{ALICE},{BOB}")
+    try:
+        assert up.returncode == 0, up.stdout + up.stderr
+        address = next(
+            line.rpartition(" ")[2] for line in up.stdout.splitlines() if line.startswith("Published ports")
+        )
+        yield Lab(root=root, address=address)
+    finally:
+        down = server("--stop", "--root", str(root))
+        shutil.rmtree(root, ignore_errors=True)
+        assert down.returncode == 0, down.stdout + down.stderr
+
+
+@pytest.fixture
+def clean_lab(lab: Lab) -> Iterator[Lab]:
+    """The lab with nothing of an earlier test in it."""
+    lab.clean()
+    yield lab
+    lab.clean()
