@@ -13,10 +13,10 @@ from policy.dockerapi.model import Operation
 from policy.model import ContainerId, Kind, LeaseId
 from socket_proxy.answers import ANSWER_BYTES, Answers
 from socket_proxy.binds import Binds
-from socket_proxy.engine import Engine, EngineError
+from socket_proxy.engine import Engine
 from socket_proxy.index import Entry, Index
 from socket_proxy.ports import Leaser, LeaseRefused
-from socket_proxy.refusals import Refusal, Unavailable
+from socket_proxy.refusals import EngineError, Refusal, Unavailable
 from socket_proxy.settle import Settlements
 from socket_proxy.transaction import Handler, Transaction
 

@@ -11,7 +11,8 @@ from observability import events
 from observability.logging import log
 from policy.dockerapi.model import Operation
 from policy.model import EngineFacts
-from socket_proxy.engine import Engine, EngineError
+from socket_proxy.engine import Engine
+from socket_proxy.refusals import EngineError
 
 _FIRST_TRIES = ((1, 41), (1, 44), (1, 24))  # one of them is between every engine's minimum and maximum
 _RETRY_SECONDS = 0.5

@@ -14,21 +14,12 @@ from policy.dockerapi import routes
 from policy.dockerapi.model import Operation, Payload, Request
 from policy.dockerapi.write import write
 from policy.model import Json, LeaseId, Uid
-from socket_proxy.refusals import Unavailable
+from socket_proxy.refusals import EngineError, Unavailable
 from socket_proxy.repeat import Written
 from socket_proxy.stamp import Stamper
 
 ITSELF = Uid(0)  # ds01's own questions are root's; the plugin's audit tells them apart by the operation
 _ANSWER_BYTES = 256 * 1024 * 1024  # a list of 100,000 containers; a bound against a runaway engine
-
-
-class EngineError(Exception):
-    """dockerd answered one of ds01's own calls with an error status."""
-
-    def __init__(self, status: int, body: bytes) -> None:
-        super().__init__(f"HTTP {status}: {body[:300]!r}")
-        self.status = status
-        self.body = body
 
 
 class Engine:

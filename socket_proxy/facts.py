@@ -13,10 +13,10 @@ import msgspec
 
 from policy.dockerapi.model import Operation
 from policy.model import Actor, ContainerId, EngineFacts, Facts, Kind, ObjectFact, Reference, Uid, Usage
-from socket_proxy.engine import Engine, EngineError
+from socket_proxy.engine import Engine
 from socket_proxy.index import Index
 from socket_proxy.records import Records
-from socket_proxy.refusals import Unavailable
+from socket_proxy.refusals import EngineError, Unavailable
 
 _READY_SECONDS = 5
 

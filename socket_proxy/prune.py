@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 import msgspec
 
 from policy.dockerapi import responses
 from policy.dockerapi.model import Operation
+from policy.dockerapi.selection import Candidate, moment, select
 from policy.model import Kind
 from socket_proxy.answers import Answers
 from socket_proxy.containers import Containers
-from socket_proxy.engine import Engine, EngineError
+from socket_proxy.engine import Engine
 from socket_proxy.index import Index
 from socket_proxy.records import Records
-from socket_proxy.refusals import Refusal
+from socket_proxy.refusals import EngineError, Refusal
 from socket_proxy.transaction import Handler, Transaction
 
 _STOPPED = ("created", "exited", "dead")
@@ -24,16 +26,29 @@ _NAMED_VOLUMES_SINCE = (
 )  # before, prune took named volumes too (engine-api.md section 2, version shims)
 
 
+_TRUE = {"1", "t", "true", "True", "TRUE"}
+
+
 class _Container(msgspec.Struct):
     Id: str
     SizeRw: int = 0
+    Created: int = 0
+    Labels: dict[str, str] | None = None
+
+
+class _Network(msgspec.Struct):
+    Id: str
+    Name: str
+    Created: str
+    Labels: dict[str, str] | None = None
 
 
 class _Image(msgspec.Struct):
     Id: str
     Size: int = 0
     RepoTags: list[str] | None = None
-    Containers: int = -1
+    Created: int = 0
+    Labels: dict[str, str] | None = None
 
 
 class _UsageData(msgspec.Struct):
@@ -42,6 +57,7 @@ class _UsageData(msgspec.Struct):
 
 class _Volume(msgspec.Struct):
     Name: str
+    Labels: dict[str, str] | None = None
     UsageData: _UsageData | None = None
 
 
@@ -69,15 +85,21 @@ class Prunes:
         }
 
     async def prune_containers(self, transaction: Transaction) -> Refusal | None:
-        filters = _filters(transaction) | {"status": dict.fromkeys(_STOPPED, True)}
-        filters.setdefault("label", {})
+        """Own containers that do not run."""
+        chosen = _Chosen(transaction)
         listed = await self._engine.ask(
-            Operation.CONTAINER_LIST, query={"all": ("1",), "size": ("1",), "filters": _encode(filters)}
+            Operation.CONTAINER_LIST,
+            query={
+                "all": ("1",),
+                "size": ("1",),
+                "filters": _encode({"status": dict.fromkeys(_STOPPED, True)}),
+            },
         )
         removed, reclaimed = [], 0
         for item in msgspec.json.decode(listed, type=list[_Container]):
-            entry = self._index.get(Kind.CONTAINER, item.Id)
-            if entry is None or entry.owner != transaction.actor.uid:
+            if not self._owns(Kind.CONTAINER, item.Id, transaction) or not chosen.has(
+                item.Labels, item.Created
+            ):
                 continue
             if await self._remove(transaction, Operation.CONTAINER_DELETE, {"container": item.Id}):
                 await self._containers.forget(item.Id)
@@ -86,40 +108,35 @@ class Prunes:
         return await _report(transaction, responses.container_prune(removed, reclaimed_bytes=reclaimed))
 
     async def prune_networks(self, transaction: Transaction) -> Refusal | None:
-        wanted = await self._matching(transaction, Operation.NETWORK_LIST, Kind.NETWORK)
+        """Own networks; dockerd refuses to remove one that is in use."""
+        chosen = _Chosen(transaction)
         removed = []
-        for entry in self._index.owned(Kind.NETWORK, transaction.actor.uid):
-            # dockerd refuses to remove a network that is in use
-            if entry.id in wanted and await self._remove(
-                transaction, Operation.NETWORK_DELETE, {"network": entry.id}
+        for item in msgspec.json.decode(await self._engine.ask(Operation.NETWORK_LIST), type=list[_Network]):
+            if not self._owns(Kind.NETWORK, item.Id, transaction) or not chosen.has(
+                item.Labels, moment(item.Created)
             ):
-                self._index.drop(Kind.NETWORK, entry.id)
-                removed.append(entry.name)
+                continue
+            if await self._remove(transaction, Operation.NETWORK_DELETE, {"network": item.Id}):
+                self._index.drop(Kind.NETWORK, item.Id)
+                removed.append(item.Name)
         return await _report(transaction, responses.network_prune(removed))
 
-    async def _matching(self, transaction: Transaction, operation: Operation, kind: Kind) -> frozenset[str]:
-        """Ids that the client's label filters select, and for networks an age (`until`) that only prune knows."""
-        del kind
-        filters = {
-            key: value for key, value in _filters(transaction).items() if key in {"label", "name", "id"}
-        }
-        listed = await self._engine.ask(operation, query={"filters": _encode(filters)} if filters else {})
-        return frozenset(item.Id for item in msgspec.json.decode(listed, type=list[_Container]))
-
     async def prune_volumes(self, transaction: Transaction) -> Refusal | None:
-        filters = _filters(transaction)
-        every = transaction.asked.version < _NAMED_VOLUMES_SINCE or "true" in filters.pop("all", {})
+        """Own volumes that no container uses: anonymous ones, and named ones where the API version or `all` says so."""
+        chosen = _Chosen(transaction)
+        every = transaction.asked.version < _NAMED_VOLUMES_SINCE or bool(
+            _TRUE & set(chosen.filters.get("all", {}))
+        )
         listed = await self._engine.ask(
-            Operation.VOLUME_LIST, query={"filters": _encode({**filters, "dangling": {"true": True}})}
+            Operation.VOLUME_LIST, query={"filters": _encode({"dangling": {"true": True}})}
         )
         sizes = await self._volume_sizes()
         removed, reclaimed = [], 0
         for item in msgspec.json.decode(listed, type=_Volumes).Volumes or ():
-            entry = self._index.get(Kind.VOLUME, item.Name)
-            if entry is None or entry.owner != transaction.actor.uid:
-                continue
             anonymous = self._records.volume_owner(item.Name) is not None
-            if not (every or anonymous):
+            if not self._owns(Kind.VOLUME, item.Name, transaction) or not (every or anonymous):
+                continue
+            if not chosen.has(item.Labels, None):
                 continue
             if await self._remove(transaction, Operation.VOLUME_DELETE, {"volume": item.Name}):
                 self._index.drop(Kind.VOLUME, item.Name)
@@ -128,6 +145,10 @@ class Prunes:
                 reclaimed += max(0, sizes.get(item.Name, 0))
         return await _report(transaction, responses.volume_prune(removed, reclaimed_bytes=reclaimed))
 
+    def _owns(self, kind: Kind, object_id: str, transaction: Transaction) -> bool:
+        entry = self._index.get(kind, object_id)
+        return entry is not None and entry.owner == transaction.actor.uid
+
     async def _volume_sizes(self) -> Mapping[str, int]:
         usage = await self._engine.ask(Operation.SYSTEM_DATA_USAGE)
         volumes = msgspec.json.decode(usage, type=_Volumes).Volumes or ()
@@ -135,17 +156,16 @@ class Prunes:
 
     async def prune_images(self, transaction: Transaction) -> Refusal | None:
         """Own images that no container uses: untagged ones, or with dangling=false all."""
-        filters = _filters(transaction)
-        dangling = not ({"false", "0"} & set(filters.pop("dangling", {})))
+        chosen = _Chosen(transaction)
+        dangling = not ({"false", "0"} & set(chosen.filters.get("dangling", {})))
         listed = await self._engine.ask(
-            Operation.IMAGE_LIST,
-            query={"filters": _encode({**filters, "dangling": {str(dangling).lower(): True}})},
+            Operation.IMAGE_LIST, query={"filters": _encode({"dangling": {str(dangling).lower(): True}})}
         )
         report: list[dict[str, str]] = []
         reclaimed = 0
         for item in msgspec.json.decode(listed, type=list[_Image]):
             tags = [tag for tag in item.RepoTags or () if tag != "<none>:<none>"]
-            if not self._own_image(transaction, item.Id, tags):
+            if not self._own_image(transaction, item.Id, tags) or not chosen.has(item.Labels, item.Created):
                 continue
             answer = await self._removed_image(transaction, item.Id)
             if answer:
@@ -188,9 +208,18 @@ class Prunes:
         return True
 
 
-def _filters(transaction: Transaction) -> dict[str, dict[str, bool]]:
-    text = next(iter(transaction.asked.query.get("filters", ())), "{}")
-    return msgspec.json.decode(text, type=dict[str, dict[str, bool]])
+class _Chosen:
+    """What the client's filters select, at the moment of the request."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        text = next(iter(transaction.asked.query.get("filters", ())), "{}")
+        self.filters = msgspec.json.decode(text, type=dict[str, dict[str, bool]])
+        self._now_seconds = time.time()
+
+    def has(self, labels: Mapping[str, str] | None, created_seconds: float | None) -> bool:
+        """Raises: MalformedRequest: an `until` that is no time."""
+        candidate = Candidate(labels=labels or {}, created_seconds=created_seconds)
+        return select(self.filters, candidate, now_seconds=self._now_seconds)
 
 
 def _encode(filters: Mapping[str, Mapping[str, bool]]) -> tuple[str, ...]:

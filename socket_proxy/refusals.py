@@ -32,6 +32,15 @@ class Refusal:
         return msgspec.json.encode({"message": self.message}) + b"\n"
 
 
+class EngineError(Exception):
+    """dockerd answered one of ds01's own calls with an error status."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(f"HTTP {status}: {body[:300]!r}")
+        self.status = status
+        self.body = body
+
+
 class Unavailable(Exception):  # noqa: N818  the project's word for "an operator must act" (503)
     """Something ds01 needs is not there now: the engine's index, the allocator, the audit file."""
 
@@ -83,6 +92,13 @@ def of_error(error: Exception, request_id: RequestId) -> Refusal:
             return Refusal(
                 status=502,
                 message=f"ds01: the Docker engine gave an answer that ds01 cannot filter ({error}); "
+                f"tell the admin the request id {request_id}",
+                rules=("engine",),
+            )
+        case EngineError():
+            return Refusal(
+                status=503,
+                message=f"ds01: the Docker engine refused one of ds01's own questions (HTTP {error.status}); "
                 f"tell the admin the request id {request_id}",
                 rules=("engine",),
             )

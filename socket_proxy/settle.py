@@ -17,9 +17,9 @@ from observability.logging import log
 from policy import ownership
 from policy.dockerapi.model import Operation
 from policy.model import ContainerId, LeaseId
-from socket_proxy.engine import Engine, EngineError
+from socket_proxy.engine import Engine
 from socket_proxy.ports import Leaser
-from socket_proxy.refusals import Unavailable
+from socket_proxy.refusals import EngineError, Unavailable
 from socket_proxy.seal import Sealer
 from socket_proxy.stamp import LIFETIME_MS, boottime_ms
 

@@ -15,12 +15,12 @@ from policy import ownership
 from policy.dockerapi.model import Operation, Request
 from policy.dockerapi.responses import JsonStream
 from policy.model import ContainerId, Kind, LeaseId
-from socket_proxy.engine import ITSELF, Engine, EngineError
+from socket_proxy.engine import ITSELF, Engine
 from socket_proxy.facts import FactSource
 from socket_proxy.index import Entry, Index
 from socket_proxy.ports import Held, Leaser
 from socket_proxy.records import Records
-from socket_proxy.refusals import Unavailable
+from socket_proxy.refusals import EngineError, Unavailable
 from socket_proxy.seal import Sealer
 
 _RETRY_SECONDS = 0.5

@@ -87,7 +87,7 @@ def test_the_daemon_serves_and_ends_cleanly(tmp_path: Path) -> None:
             client.sendall(b"GET /v1/health HTTP/1.0\r\n\r\n")
             answer = b"".join(iter(lambda: client.recv(65536), b""))
         assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["state"] == "unavailable"
-        assert stat.S_IMODE((tmp_path / "lib/ledger.sqlite").stat().st_mode) == 0o600
+        assert stat.S_IMODE((tmp_path / "lib/allocator/ledger.sqlite").stat().st_mode) == 0o600
     finally:
         daemon.send_signal(signal.SIGTERM)
         _, log = daemon.communicate(timeout=10)
