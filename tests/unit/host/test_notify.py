@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_states_reach_the_socket(tmp_path: Path, abstract: bool) -> None:  # noqa: FBT001  a table column
+def test_states_reach_the_socket(tmp_path: Path, abstract: bool) -> None:
     """One datagram, one state a line; abstract addresses begin with @."""
     name = f"@ds01-test-{os.getpid()}" if abstract else str(tmp_path / "n")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:

@@ -97,7 +97,7 @@ async def test_finding_does_not_block() -> None:
 @pytest.mark.parametrize(
     ("uid", "system"), [(0, True), (999, True), (1000, False), (60000, False), (65534, True)]
 )
-def test_services_are_no_people(uid: int, system: bool) -> None:  # noqa: FBT001  a table column
+def test_services_are_no_people(uid: int, system: bool) -> None:
     """Below UID_MIN, and nobody."""
     assert Nss().users().is_system(uid) is system
 
