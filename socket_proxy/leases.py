@@ -17,10 +17,15 @@ _ANSWER_SECONDS = 10
 
 
 class AllocatorClient:
-    """One session with the allocator; its id tells the allocator which pending leases are still ours."""
+    """One session with the allocator; its id tells the allocator which pending leases are still ours.
+
+    INVARIANT: `_working` holds each lease from its grant until it is confirmed or released. A pending lease of this session
+    that is not among them was granted to an answer that never came, and evidence has the allocator take it back.
+    """
 
     def __init__(self, socket: Path) -> None:
         self.session = secrets.token_hex(8)
+        self._working: set[LeaseId] = set()
         self._http = aiohttp.ClientSession(
             base_url="http://allocator",
             connector=aiohttp.UnixConnector(path=str(socket)),
@@ -52,7 +57,11 @@ class AllocatorClient:
             )
         except Unavailable as error:
             return LeaseRefused(status=503, message=f"ds01: no GPU can be leased: {error}")
-        return _lease(answer) if status == 201 else _refused(status, answer)
+        if status != 201:
+            return _refused(status, answer)
+        lease = _lease(answer)
+        self._working.add(lease.id)
+        return lease
 
     async def confirm(self, lease: LeaseId, container: ContainerId) -> None:
         """Raises: Unavailable: not confirmed; reconciliation does it from the container's label."""
@@ -76,18 +85,18 @@ class AllocatorClient:
         containers: list[Json] = [
             {"id": item.container, "lease": item.lease, "owner_uid": item.owner_uid} for item in held
         ]
+        pending: list[Json] = [*sorted(self._working)]
         status, answer = await self._call(
-            "POST", "/v1/evidence", {"session": self.session, "containers": containers}
+            "POST", "/v1/evidence", {"session": self.session, "containers": containers, "pending": pending}
         )
         if status != 200:
             raise Unavailable(_refused(status, answer).message)
 
     async def leases(self, uid: Uid) -> tuple[Lease, ...]:
         """What one user holds or held. Raises: Unavailable."""
-        status, answer = await self._call("GET", f"/v1/leases?owner_uid={uid}")
-        listed = answer.get("leases")
+        status, listed = await self._ask("GET", f"/v1/leases?owner_uid={uid}")
         if status != 200 or not isinstance(listed, list):
-            raise Unavailable(_refused(status, answer).message)
+            raise Unavailable("the GPU allocator cannot list leases; tell the admin")
         return tuple(_lease(item) for item in listed if isinstance(item, dict))
 
     async def health(self) -> Mapping[str, Json]:
@@ -105,21 +114,27 @@ class AllocatorClient:
         status, answer = await self._call("POST", f"/v1/leases/{lease}/{verb}", body)
         if status >= 300:
             raise Unavailable(_refused(status, answer).message)
+        self._working.discard(lease)
 
     async def _call(
         self, method: str, path: str, body: Json = None, *, seconds: float = _ANSWER_SECONDS
     ) -> tuple[int, Mapping[str, Json]]:
+        status, answer = await self._ask(method, path, body, seconds=seconds)
+        if not isinstance(answer, dict):
+            raise Unavailable("the GPU allocator gave an unreadable answer; tell the admin")
+        return status, answer
+
+    async def _ask(
+        self, method: str, path: str, body: Json = None, *, seconds: float = _ANSWER_SECONDS
+    ) -> tuple[int, Json]:
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_SECONDS)
         try:
             async with self._http.request(method, path, json=body, timeout=timeout) as response:
-                answer = await response.json()
+                return response.status, await response.json()
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise Unavailable(
                 "the GPU allocator does not answer; try again in a moment or tell the admin"
             ) from error
-        if not isinstance(answer, dict):
-            raise Unavailable("the GPU allocator gave an unreadable answer; tell the admin")
-        return response.status, answer
 
 
 def _lease(answer: Mapping[str, Json]) -> Lease:

@@ -1,0 +1,100 @@
+"""The allocator's client against the allocator itself: what it says of leases whose answer was lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from allocator.api import Api
+from allocator.model import Lease as Granted
+from allocator.model import LeaseState
+from allocator.service import Allocator
+from policy.model import ContainerId, LeaseGpus, RequestId, Uid
+from socket_proxy.leases import AllocatorClient
+from socket_proxy.ports import Held, Lease
+from tests.fakes.fake_nvml import FakeNvml, gpu
+from tests.fakes.leasing import Clock, service, want
+
+CONTAINER = ContainerId("c" * 64)
+GRACE_SECONDS = 60
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def allocator(tmp_path: Path, clock: Clock) -> AsyncIterator[Allocator]:
+    running = service(tmp_path / "ledger.sqlite", FakeNvml(gpu(0), gpu(1)), clock)
+    yield running
+    await running.close()
+
+
+@pytest.fixture
+async def client(tmp_path: Path, allocator: Allocator) -> AsyncIterator[AllocatorClient]:
+    path = tmp_path / "allocator.sock"
+    runner = web.AppRunner(Api(allocator, trusted_uids=frozenset({0})).application(), access_log=None)
+    await runner.setup()
+    await web.UnixSite(runner, str(path)).start()
+    speaking = AllocatorClient(path)
+    yield speaking
+    await speaking.close()
+    await runner.cleanup()
+
+
+async def _reserve(client: AllocatorClient) -> Lease:
+    wish = LeaseGpus(count=1, device_ids=(), limit=8, wait_seconds=0)
+    lease = await client.reserve(uid=Uid(1000), name="alice", want=wish, request_id=RequestId("r" * 12))
+    assert isinstance(lease, Lease)
+    return lease
+
+
+async def test_a_user_is_told_of_the_leases_held(client: AllocatorClient) -> None:
+    """What a user holds is read back as it was granted."""
+    lease = await _reserve(client)
+    assert await client.leases(Uid(1000)) == (lease,)
+    assert await client.leases(Uid(1001)) == ()
+
+
+async def _state(allocator: Allocator, lease: Lease) -> LeaseState:
+    found = await allocator.find(lease.id)
+    assert found is not None
+    return found.state
+
+
+async def test_a_lease_whose_answer_was_lost_is_taken_back(
+    client: AllocatorClient, allocator: Allocator, clock: Clock
+) -> None:
+    """A grant this session never learned of (the allocator died while answering) is not held for ever."""
+    lost = await allocator.lease(want(session=client.session))
+    assert isinstance(lost, Granted)
+    clock.seconds += GRACE_SECONDS
+    await client.report(())
+    after = await allocator.find(lost.id)
+    assert after is not None
+    assert after.state is LeaseState.RELEASED
+
+
+async def test_a_lease_at_work_is_kept(client: AllocatorClient, allocator: Allocator, clock: Clock) -> None:
+    """However long its create takes, a lease this session still works on is not taken back."""
+    lease = await _reserve(client)
+    clock.seconds += GRACE_SECONDS
+    await client.report(())
+    assert await _state(allocator, lease) is LeaseState.PENDING
+
+
+async def test_a_confirmed_lease_is_its_containers(
+    client: AllocatorClient, allocator: Allocator, clock: Clock
+) -> None:
+    """Once confirmed, the container decides: carried it stays, gone it ends."""
+    lease = await _reserve(client)
+    await client.confirm(lease.id, CONTAINER)
+    clock.seconds += GRACE_SECONDS
+    await client.report((Held(container=CONTAINER, lease=lease.id, owner_uid=Uid(1000)),))
+    assert await _state(allocator, lease) is LeaseState.ACTIVE
+    await client.report(())
+    assert await _state(allocator, lease) is LeaseState.RELEASED
