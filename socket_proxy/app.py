@@ -14,6 +14,7 @@ from host import listener, notify
 from host.policy_files import PolicyFiles, PolicyMissing
 from host.users import Users
 from http1.client import Pool
+from http1.errors import UpstreamUnavailable
 from http1.limits import Limits
 from http1.server import Exchange, Server
 from observability import events
@@ -21,7 +22,7 @@ from observability.audit import AuditLog
 from observability.logging import configure, log
 from policy.build import build_policy
 from policy.compile import Policy
-from policy.model import EngineFacts
+from policy.model import EngineFacts, RequestId
 from socket_proxy.answers import Answers
 from socket_proxy.binds import Binds
 from socket_proxy.canary import Canary
@@ -41,7 +42,7 @@ from socket_proxy.local import Local
 from socket_proxy.pipeline import Pipeline
 from socket_proxy.prune import Prunes
 from socket_proxy.records import Records
-from socket_proxy.refusals import Refusal
+from socket_proxy.refusals import Refusal, of_error
 from socket_proxy.seal import Sealer
 from socket_proxy.settings import Settings, SettingsInvalid, parse
 from socket_proxy.settle import Settlements
@@ -73,7 +74,6 @@ class Proxy:
         index, records, sealer = Index(), Records(tree.records), Sealer(keys)
         self.allocator = AllocatorClient(tree.allocator_socket)
         self.trail = Trail(AuditLog(tree.audit), policy_digest=lambda: policies.current.digest)
-        self.canary = Canary(str(settings.engine_socket)) if settings.daemon.plugin_required else None
         source = FactSource(engine=engine, engine_facts=facts, index=index, records=records)
         self.settlements = Settlements(engine=engine, leaser=self.allocator, sealer=sealer)
         self.watcher = Watcher(
@@ -83,6 +83,11 @@ class Proxy:
             sealer=sealer,
             records=records,
             leaser=self.allocator,
+        )
+        self.canary = (
+            Canary(str(settings.engine_socket), wake=self.watcher.reloaded)
+            if settings.daemon.plugin_required
+            else None
         )
         answers = Answers(engine=engine, index=index, learn=self.watcher.learn)
         containers = Containers(
@@ -137,6 +142,8 @@ class Proxy:
     def _gate_closed(self) -> Refusal | None:
         if self.canary is None or self.canary.singing:
             return None
+        if self.canary.singing is None:
+            return of_error(UpstreamUnavailable(), RequestId(""))
         return Refusal(
             status=503,
             message="ds01: the AuthZ plugin is not guarding the Docker engine, so ds01 serves nobody (rule canary); "

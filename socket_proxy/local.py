@@ -136,4 +136,6 @@ _COUNTED = (Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME)
 def _plugin_state(canary: Canary | None) -> str:
     if canary is None:
         return "not required"
+    if canary.singing is None:
+        return "unknown"
     return "guarding" if canary.singing else "missing"

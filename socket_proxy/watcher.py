@@ -26,7 +26,7 @@ from socket_proxy.seal import Sealer
 _RETRY_SECONDS = 0.5
 _EVIDENCE_SECONDS = 30
 _ANONYMOUS = re.compile("[0-9a-f]{64}")
-_WATCHED = {"type": {"container": True, "network": True, "volume": True}}
+_WATCHED = {"type": {"container": True, "network": True, "volume": True, "daemon": True}}
 
 
 class _Container(msgspec.Struct):
@@ -85,6 +85,7 @@ class Watcher:
             self._drop
         )  # told of each container that is gone
         self.reconnected = asyncio.Event()
+        self.reloaded = asyncio.Event()  # the engine took its settings anew: its plugins may be others now
 
     async def run(self) -> None:
         """Follow the engine until cancelled; while it cannot be followed, nothing is decided by the index."""
@@ -116,6 +117,7 @@ class Watcher:
         await self.rebuild()
         self._facts.ready.set()
         self.reconnected.set()
+        self.reloaded.set()
         log(events.INDEX_READY, objects=sum(1 for _ in self._index.all(Kind.CONTAINER)), duration_ms=None)
         stream = JsonStream()
         async for chunk in response.body():
@@ -240,6 +242,8 @@ class Watcher:
             case "volume", "destroy":
                 self._index.drop(Kind.VOLUME, event.Actor.ID)
                 self._records.drop_volume(event.Actor.ID)
+            case "daemon", "reload":
+                self.reloaded.set()
             case _:
                 pass
 

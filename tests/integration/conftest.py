@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +97,19 @@ class Lab:
         assert result.status == 0, f"docker {' '.join(words)}: {result.err or result.out}"
         return result.out.rstrip("\n")
 
+    def pid(self, daemon: str) -> int:
+        """The process of `proxy`, `authz`, `allocator` or `dockerd`."""
+        return int((self.root / "run" / "pids" / f"{daemon}.pid").read_text())
+
+    def kill(self, daemon: str) -> None:
+        """End a daemon as a crash does; the supervisor starts it again."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid(daemon), signal.SIGKILL)
+
+    def log(self, daemon: str) -> str:
+        """What a daemon has logged so far."""
+        return (self.root / "log" / f"{daemon}.log").read_text(errors="replace")
+
     def clean(self) -> None:
         """Remove what tests left with either user."""
         for user in (self.alice, self.bob):
@@ -131,23 +147,40 @@ def server(*words: str, seconds: float = 170) -> subprocess.CompletedProcess[str
     )
 
 
-@pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    """A lab with two users, shared by all tests of the session."""
+def eventually(check: Callable[[], bool], *, seconds: float, pause_seconds: float = 0.1) -> bool:
+    """Whether `check` becomes true within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause_seconds)
+    return True
+
+
+@contextlib.contextmanager
+def running_lab(first: str, second: str, *flags: str, root: Path | None = None) -> Iterator[Lab]:
+    """A lab of its own, for tests that break things; gone afterwards."""
     require_dockerd()
-    root = Path(tempfile.mkdtemp(prefix="ds01-"))
+    root = root or Path(tempfile.mkdtemp(prefix="ds01-"))
     root.chmod(0o755)
-    up = server("--detach", "--root", str(root), "--users", f"{ALICE},{BOB}")
+    up = server("--detach", "--root", str(root), "--users", f"{first},{second}", *flags)
     try:
         assert up.returncode == 0, up.stdout + up.stderr
         address = next(
             line.rpartition(" ")[2] for line in up.stdout.splitlines() if line.startswith("Published ports")
         )
-        yield Lab(root=root, address=address)
+        yield Lab(root=root, address=address, alice=first, bob=second)
     finally:
         down = server("--stop", "--root", str(root))
         shutil.rmtree(root, ignore_errors=True)
         assert down.returncode == 0, down.stdout + down.stderr
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A lab with two users, shared by all tests of the session."""
+    with running_lab(ALICE, BOB) as running:
+        yield running
 
 
 @pytest.fixture
