@@ -117,6 +117,8 @@ class AllocatorClient:
             raise Unavailable(
                 "the GPU allocator does not answer; try again in a moment or tell the admin"
             ) from error
+        if isinstance(answer, list):  # GET /v1/leases answers with the list alone
+            answer = {"leases": answer}
         if not isinstance(answer, dict):
             raise Unavailable("the GPU allocator gave an unreadable answer; tell the admin")
         return response.status, answer
