@@ -79,4 +79,6 @@ def test_a_project_goes_up_and_down_unchanged(clean_lab: Lab, project: Path) -> 
 
     assert compose(lab, project, "down", "-v").status == 0
     assert eventually(lambda: lab.docker(lab.alice, "ps", "-aq").out == "", seconds=10)
-    assert "shop" not in lab.docker(lab.alice, "network", "ls").out + lab.docker(lab.alice, "volume", "ls").out
+    assert (
+        "shop" not in lab.docker(lab.alice, "network", "ls").out + lab.docker(lab.alice, "volume", "ls").out
+    )

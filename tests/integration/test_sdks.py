@@ -41,7 +41,10 @@ def test_run_gives_output_and_exit_code(client: docker.DockerClient) -> None:
 def test_exec_logs_stats_and_top(client: docker.DockerClient) -> None:
     """Calls on a running container, the raw-stream exec without Upgrade included."""
     container = client.containers.run("busybox", "sh -c 'echo started; sleep 300'", detach=True, name="sdk")
-    assert container.exec_run("sh -c 'echo out; echo err >&2; exit 4'", demux=True) == (4, (b"out\n", b"err\n"))
+    assert container.exec_run("sh -c 'echo out; echo err >&2; exit 4'", demux=True) == (
+        4,
+        (b"out\n", b"err\n"),
+    )
     assert next(container.logs(stream=True, follow=True)) == b"started\n"
     assert container.stats(stream=False)["name"] == "/sdk"
     assert "sleep 300" in container.top()["Processes"][0][-1]
@@ -87,7 +90,9 @@ def test_archive_goes_in_and_out(client: docker.DockerClient) -> None:
 
 def test_build_tag_and_remove(client: docker.DockerClient, clean_lab: Lab) -> None:
     """An image built by the classic builder is its maker's to tag and to remove, and nobody else's."""
-    image, _ = client.images.build(fileobj=io.BytesIO(b"FROM busybox\nRUN echo 1 > /one\n"), tag="sdkimage", rm=True)
+    image, _ = client.images.build(
+        fileobj=io.BytesIO(b"FROM busybox\nRUN echo 1 > /one\n"), tag="sdkimage", rm=True
+    )
     assert image.tag("sdkimage", "two")
     assert client.containers.run("sdkimage:two", "cat /one", remove=True) == b"1\n"
     bob = docker.DockerClient(base_url=clean_lab.socket(clean_lab.bob))
@@ -123,7 +128,11 @@ def test_testcontainers_work(clean_lab: Lab, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("DOCKER_HOST", clean_lab.socket(clean_lab.alice))
     # Its reaper image cannot be pulled here.
     monkeypatch.setattr("testcontainers.core.config.testcontainers_config.ryuk_disabled", True)
-    with DockerContainer("busybox").with_command("sh -c 'echo ready; sleep 60'").with_exposed_ports(80) as container:
+    with (
+        DockerContainer("busybox")
+        .with_command("sh -c 'echo ready; sleep 60'")
+        .with_exposed_ports(80) as container
+    ):
         container.waiting_for(LogMessageWaitStrategy("ready"))
         assert int(container.get_exposed_port(80)) > 0
         code, output = container.exec("echo inside")
