@@ -5,7 +5,7 @@ dockerd has no path of that prefix. The `ds01` command is the client.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -132,7 +132,7 @@ class Local:
             return None
         devices = [device for device in listed if isinstance(device, dict)]
         split = {device.get("parent") for device in devices}
-        own = {uuid for lease in leases if lease.state != "released" for uuid in lease.devices}
+        own = frozenset(uuid for lease in leases if lease.state != "released" for uuid in lease.devices)
         return [
             _device(device, own, admin=grants.role is Role.ADMIN)
             for device in devices
@@ -153,7 +153,7 @@ class Local:
 _COUNTED = (Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME)
 
 
-def _device(device: Mapping[str, Json], own: Set[str], *, admin: bool) -> Mapping[str, Json]:
+def _device(device: Mapping[str, Json], own: frozenset[str], *, admin: bool) -> Mapping[str, Json]:
     """One device as an actor may see it: who holds it is for the holder and admins alone (I4)."""
     shown = {key: device.get(key) for key in ("index", "uuid", "profile", "memory_mib")}
     shown["state"] = _device_state(device, own)
@@ -162,7 +162,7 @@ def _device(device: Mapping[str, Json], own: Set[str], *, admin: bool) -> Mappin
     return shown
 
 
-def _device_state(device: Mapping[str, Json], own: Set[str]) -> str:
+def _device_state(device: Mapping[str, Json], own: frozenset[str]) -> str:
     """yours, busy (leased, or used without a lease), unusable, unknown or free: unknown is never free (I10)."""
     if device.get("held"):
         return "yours" if device.get("uuid") in own else "busy"
