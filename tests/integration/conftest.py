@@ -123,7 +123,12 @@ def require_dockerd() -> None:
 def server(*words: str, seconds: float = 170) -> subprocess.CompletedProcess[str]:
     """`script/server` as an admin runs it."""
     return subprocess.run(
-        [str(SERVER), *words], capture_output=True, text=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL
+        [str(SERVER), *words],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        stdin=subprocess.DEVNULL,
     )
 
 
