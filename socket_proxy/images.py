@@ -6,10 +6,8 @@ is refused by the rules before this module is asked. Here the record is kept.
 
 from __future__ import annotations
 
-import io
-import json
+import asyncio
 import re
-import tarfile
 import tempfile
 from collections.abc import AsyncIterator
 from typing import IO
@@ -21,14 +19,12 @@ from policy.dockerapi.model import Operation, Request
 from socket_proxy.answers import ANSWER_BYTES, Answers
 from socket_proxy.engine import Engine
 from socket_proxy.facts import normal_tag
+from socket_proxy.image_tar import SPOOL_BYTES, rewrite
 from socket_proxy.records import Records
 from socket_proxy.refusals import Refusal
 from socket_proxy.transaction import Handler, Transaction
 
-_SPOOL_BYTES = 64 * 1024 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
-_MANIFEST_BYTES = 16 * 1024 * 1024
-_NAMING_MEMBERS = ("manifest.json", "repositories", "index.json")
 # The id as the classic builder says it: in an aux message, or with q=1 as its only words.
 _BUILT = re.compile(rb'"aux":\{"ID":"(sha256:[0-9a-f]{64})"\}|"stream":"(sha256:[0-9a-f]{64})\\n"')
 _TAIL_BYTES = 256
@@ -131,24 +127,24 @@ class Images:
         SECURITY: dockerd moves any tag a tar names; the names often stand in the last member, so nothing can be
         forwarded before all of it was seen (engine-api.md section 4).
         """
-        with tempfile.TemporaryFile() as spool:
+        with tempfile.TemporaryFile() as spool, tempfile.TemporaryFile() as written:
             async for piece in transaction.exchange.body():
-                if spool.tell() + len(piece) > _SPOOL_BYTES:
+                if spool.tell() + len(piece) > SPOOL_BYTES:
                     return Refusal(
                         status=413,
                         message="ds01: the image tar is over 64 GiB (rule image_tags); load fewer images at once",
                         rules=("image_tags",),
                     )
                 spool.write(piece)
-            tags = _tags_in(spool)
+            # In a thread: unpacking and copying take as long as the tar is large, and everybody waits for the loop.
+            tags = await asyncio.to_thread(rewrite, spool, written)
             if isinstance(tags, Refusal):
                 return tags
             refusal = self._foreign(tags, transaction)
             if refusal is not None:
                 return refusal
-            spool.seek(0)
             response = await self._engine.send(
-                transaction.request, uid=transaction.actor.uid, upload=_pieces(spool)
+                transaction.request, uid=transaction.actor.uid, upload=_pieces(written)
             )
             if response.head.status == 200:
                 self._claim(transaction, *tags)
@@ -179,39 +175,3 @@ def _repo_tag(request: Request, repo_key: str, tag_key: str) -> str:
 async def _pieces(spool: IO[bytes]) -> AsyncIterator[bytes]:
     while piece := spool.read(_PIECE_BYTES):
         yield piece
-
-
-def _tags_in(spool: IO[bytes]) -> tuple[str, ...] | Refusal:
-    """Every tag that `docker load` of this tar would write."""
-    spool.seek(0)
-    tags: list[str] = []
-    try:
-        with tarfile.open(fileobj=spool, mode="r:*") as archive:
-            for member in archive:
-                if member.name.removeprefix("./") in _NAMING_MEMBERS:
-                    if not member.isreg() or member.size > _MANIFEST_BYTES:
-                        return _unreadable("a manifest that is no plain file, or is too large")
-                    content = archive.extractfile(member)
-                    tags += _named(member.name, (content or io.BytesIO()).read())
-    except (tarfile.TarError, OSError, EOFError, ValueError, TypeError, AttributeError, KeyError) as error:
-        return _unreadable(type(error).__name__)
-    return tuple(tags)
-
-
-def _named(member: str, content: bytes) -> list[str]:
-    document = json.loads(content)
-    if member.endswith("manifest.json"):
-        return [str(tag) for image in document for tag in image.get("RepoTags") or ()]
-    if member.endswith("repositories"):
-        return [f"{repo}:{tag}" for repo, tags in document.items() for tag in tags]
-    names = [(manifest.get("annotations") or {}) for manifest in document.get("manifests") or ()]
-    keys = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
-    return [str(each[key]) for each in names for key in keys if key in each]
-
-
-def _unreadable(why: str) -> Refusal:
-    return Refusal(
-        status=400,
-        message=f"ds01: the image tar cannot be read ({why}; rule image_tags); make it with docker save",
-        rules=("image_tags",),
-    )

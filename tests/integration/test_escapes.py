@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pwd
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -479,6 +481,33 @@ def test_no_list_shows_anything_of_bobs(world: World, target: str) -> None:
     assert answer.status == 200, answer.body
     for word in (SECRET, world.words["bobc"], world.words["short"], world.words["bobn"], "bobv", '"/bobc"'):
         assert word not in answer.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("manifest.json", "bobimg:latest"),
+        ("manifest.json", "library/bobimg:latest"),
+        ("manifest.json", "docker.io/library/bobimg:latest"),
+        ("x/../manifest.json", "bobimg:latest"),
+    ],
+)
+def test_a_loaded_tar_does_not_move_bobs_tag(world: World, name: str, tag: str) -> None:
+    """However the tar spells its manifest and the tag, bob's tag stays where it is."""
+    before = world.state()
+    spool = io.BytesIO()
+    with tarfile.open(fileobj=spool, mode="w") as archive:
+        content = json.dumps([{"Config": "c.json", "RepoTags": [tag], "Layers": []}]).encode()
+        for each, bytes_ in (("c.json", b'{"rootfs":{"type":"layers"}}'), (name, content)):
+            info = tarfile.TarInfo(each)
+            info.size = len(bytes_)
+            archive.addfile(info, io.BytesIO(bytes_))
+    sent = request(
+        "POST", "/v1.41/images/load", spool.getvalue(), headers={"Content-Type": "application/x-tar"}
+    )
+    answer = exchange(world.socket(world.alice), world.alice, sent)
+    assert (answer.status, "image_tags" in answer.message) == (403, True)
+    assert world.state() == before
 
 
 def test_history_does_not_bring_back_what_is_gone(world: World) -> None:
