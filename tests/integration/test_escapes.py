@@ -10,13 +10,14 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from tests.fakes.raw_socket import Answer, ask, exchange, request
+from tests.fakes.raw_socket import Answer, ask, connected, exchange, read_answer, request
 
 SECRET = "bobs-secret-9d1c"  # in bob's environment, label and home: alice must never read it
 
@@ -508,6 +509,23 @@ def test_a_loaded_tar_does_not_move_bobs_tag(world: World, name: str, tag: str) 
     answer = exchange(world.socket(world.alice), world.alice, sent)
     assert (answer.status, "image_tags" in answer.message) == (403, True)
     assert world.state() == before
+
+
+def test_creates_at_once_do_not_pass_the_limit(world: World) -> None:
+    """Forty creates sent together leave no more containers than the policy's twenty."""
+    sent = request("POST", "/v1.41/containers/create", {"Image": "busybox", "Cmd": ["true"]})
+    with ExitStack() as open_ones:
+        clients = [
+            open_ones.enter_context(connected(world.socket(world.alice), world.alice)) for _ in range(40)
+        ]
+        for client in clients:
+            client.sendall(sent)
+        made = [answer.json["Id"] for client in clients if (answer := read_answer(client)).status == 201]
+    listed = world.ask("GET", "/v1.41/containers/json?all=1").json
+    for container in made:
+        assert world.ask("DELETE", f"/v1.41/containers/{container}").status == 204
+    assert len(made) == 19  # beside `mine`
+    assert len(listed) == 20
 
 
 def test_history_does_not_bring_back_what_is_gone(world: World) -> None:
