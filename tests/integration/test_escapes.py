@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pwd
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from tests.fakes.raw_socket import Answer, ask, exchange, request
+from tests.fakes.raw_socket import Answer, ask, connected, exchange, read_answer, request
 
 SECRET = "bobs-secret-9d1c"  # in bob's environment, label and home: alice must never read it
 
@@ -479,6 +482,50 @@ def test_no_list_shows_anything_of_bobs(world: World, target: str) -> None:
     assert answer.status == 200, answer.body
     for word in (SECRET, world.words["bobc"], world.words["short"], world.words["bobn"], "bobv", '"/bobc"'):
         assert word not in answer.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("manifest.json", "bobimg:latest"),
+        ("manifest.json", "library/bobimg:latest"),
+        ("manifest.json", "docker.io/library/bobimg:latest"),
+        ("x/../manifest.json", "bobimg:latest"),
+    ],
+)
+def test_a_loaded_tar_does_not_move_bobs_tag(world: World, name: str, tag: str) -> None:
+    """However the tar spells its manifest and the tag, bob's tag stays where it is."""
+    before = world.state()
+    spool = io.BytesIO()
+    with tarfile.open(fileobj=spool, mode="w") as archive:
+        content = json.dumps([{"Config": "c.json", "RepoTags": [tag], "Layers": []}]).encode()
+        for each, bytes_ in (("c.json", b'{"rootfs":{"type":"layers"}}'), (name, content)):
+            info = tarfile.TarInfo(each)
+            info.size = len(bytes_)
+            archive.addfile(info, io.BytesIO(bytes_))
+    sent = request(
+        "POST", "/v1.41/images/load", spool.getvalue(), headers={"Content-Type": "application/x-tar"}
+    )
+    answer = exchange(world.socket(world.alice), world.alice, sent)
+    assert (answer.status, "image_tags" in answer.message) == (403, True)
+    assert world.state() == before
+
+
+def test_creates_at_once_do_not_pass_the_limit(world: World) -> None:
+    """Forty creates sent together leave no more containers than the policy's twenty."""
+    sent = request("POST", "/v1.41/containers/create", {"Image": "busybox", "Cmd": ["true"]})
+    with ExitStack() as open_ones:
+        clients = [
+            open_ones.enter_context(connected(world.socket(world.alice), world.alice)) for _ in range(40)
+        ]
+        for client in clients:
+            client.sendall(sent)
+        made = [answer.json["Id"] for client in clients if (answer := read_answer(client)).status == 201]
+    listed = world.ask("GET", "/v1.41/containers/json?all=1").json
+    for container in made:
+        assert world.ask("DELETE", f"/v1.41/containers/{container}").status == 204
+    assert len(made) == 19  # beside `mine`
+    assert len(listed) == 20
 
 
 def test_history_does_not_bring_back_what_is_gone(world: World) -> None:
