@@ -43,8 +43,9 @@ def whole(own: Lab) -> Iterator[Lab]:
     """The lab, serving, with nothing in it; made so again afterwards."""
     yield own
     simulate.heal(_nvml(own))
-    assert eventually(lambda: _serves(own), seconds=_BACK_SECONDS)
+    assert eventually(lambda: own.docker(own.alice, "ps").status == 0, seconds=_BACK_SECONDS)
     own.clean()
+    assert eventually(lambda: _serves(own), seconds=_BACK_SECONDS)
 
 
 def _policy(lab: Lab, user: str) -> None:
@@ -167,10 +168,11 @@ class _Killer(threading.Thread):
         self.killed: Counter[str] = Counter()
 
     def run(self) -> None:
-        while not self.done.wait(self._random.uniform(0.2, 1.2)):
-            daemon = self._random.choice(self._daemons)
-            self._lab.kill(daemon)
-            self.killed[daemon] += 1
+        while not self.done.is_set():
+            for daemon in self._random.sample(self._daemons, len(self._daemons)):
+                self._lab.kill(daemon)
+                self.killed[daemon] += 1
+                self.done.wait(self._random.uniform(0.1, 0.8))
 
 
 def test_kill_anything_during_two_hundred_creates(whole: Lab) -> None:
@@ -196,8 +198,10 @@ def test_kill_anything_during_two_hundred_creates(whole: Lab) -> None:
     finally:
         killer.done.set()
         killer.join()
-    assert len(killer.killed) == 3, killer.killed
-    assert eventually(lambda: _serves(whole), seconds=_BACK_SECONDS)
+    assert min(killer.killed[daemon] for daemon in ("proxy", "authz", "allocator")) > 0, killer.killed
+    assert eventually(
+        lambda: whole.docker(whole.alice, "run", "--rm", "busybox").status == 0, seconds=_BACK_SECONDS
+    )
     _assert_answers(answers)
     _assert_one_holder_each(whole)
     assert _starts(whole, kept[0]) == kept
