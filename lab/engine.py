@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from host.files import write_atomic
 from lab import network
-from lab.processes import MARK, Daemon
+from lab.processes import Daemon
 
 if TYPE_CHECKING:
     from lab.tree import LabTree
@@ -26,13 +25,9 @@ _ENTER = """
 mount -t tmpfs -o mode=0755 ds01-lab /run/docker
 mount -t tmpfs -o mode=0711 ds01-lab /run/containerd
 mount --bind "$1" /etc/docker
-echo ready
-read -r _ || :
+shift
+exec "$@"
 """
-
-
-class EngineUnavailable(Exception):  # noqa: N818  names the state
-    """dockerd or its namespaces cannot be started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,15 +81,27 @@ def configure(tree: LabTree, parts: EngineParts) -> None:
         spec.unlink(missing_ok=True)
 
 
-def daemon(tree: LabTree, parts: EngineParts, mount_namespace: int) -> Daemon:
-    """The engine as a supervised process. `mount_namespace`: a descriptor this process keeps open."""
+def daemon(tree: LabTree, parts: EngineParts) -> Daemon:
+    """The engine as a supervised process.
+
+    Its mount namespace is made anew at each start, by unshare and not by setns, which would leave a chroot. Mounts made
+    later on the host (homes) come in; what dockerd mounts does not go out.
+    """
     program = str(parts.program or "dockerd")
     beside = [str(parts.program.parent)] if parts.program else []
     path = ":".join([str(tree.hook), *beside, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"])
-    namespaces = (f"--mount=/proc/{os.getpid()}/fd/{mount_namespace}", f"--net={network.NAMES / tree.netns}")
+    network_of_its_own = ("nsenter", f"--net={network.NAMES / tree.netns}")
+    mounts_of_its_own = ("unshare", "--mount", "--propagation", "slave", "/bin/sh", "-euc", _ENTER, "sh")
     return Daemon(
         name="dockerd",
-        command=("nsenter", *namespaces, program, "--config-file", str(tree.engine_settings)),
+        command=(
+            *network_of_its_own,
+            *mounts_of_its_own,
+            str(tree.engine_etc),
+            program,
+            "--config-file",
+            str(tree.engine_settings),
+        ),
         log=tree.log("dockerd"),
         environment={"PATH": path},
     )
@@ -109,36 +116,6 @@ def choose_iptables(tree: LabTree) -> None:
         found = shutil.which(name.replace("iptables", family, 1))
         if name != "iptables" and found:
             link.symlink_to(found)
-
-
-def open_mounts(tree: LabTree) -> int:
-    """Make the mount namespace. Returns: a descriptor that holds it. Raises: EngineUnavailable."""
-    # Mounts made later on the host (homes) come in; what dockerd mounts does not go out.
-    command = [
-        "unshare",
-        "--mount",
-        "--propagation",
-        "slave",
-        "/bin/sh",
-        "-euc",
-        _ENTER,
-        "sh",
-        str(tree.engine_etc),
-    ]
-    holder = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, MARK: tree.id},
-    )
-    assert holder.stdout is not None
-    if holder.stdout.readline() != b"ready\n":
-        _, problem = holder.communicate()
-        raise EngineUnavailable(f"no mount namespace for dockerd: {problem.decode().strip()}")
-    namespace = os.open(f"/proc/{holder.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    holder.communicate()
-    return namespace
 
 
 def _storage_driver(data_root: Path) -> str:

@@ -58,7 +58,7 @@ def arguments(daemon: Daemon) -> tuple[str, ...]:
 
 
 def environment(daemon: Daemon, lab_id: str) -> dict[str, str]:
-    """A clean environment: nothing of the caller's reaches a daemon, except which debugging it asked for."""
+    """A clean environment: nothing of the caller's reaches a daemon."""
     names = ":".join(daemon.listeners)
     handed = {"LISTEN_FDS": str(len(daemon.listeners)), "LISTEN_FDNAMES": names} if names else {}
     return {

@@ -121,7 +121,7 @@ class Session:
         parts = engine.EngineParts(plugin=self._settings.parts is Parts.ALL, program=self._settings.engine)
         engine.configure(tree, parts)
         engine.choose_iptables(tree)
-        daemon = engine.daemon(tree, parts, engine.open_mounts(tree))
+        daemon = engine.daemon(tree, parts)
         self._supervisor.start(daemon, before_restart=lambda: sweep.clear_engine(tree))
         self._wait("dockerd", lambda: unix_http.answers(tree.base.engine_socket, "/_ping") is not None)
         tree.base.engine_socket.chmod(0o600)

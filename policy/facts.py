@@ -11,7 +11,8 @@ def needed(request: Request) -> tuple[Reference, ...]:
     """Every object the request names, in path, query and body: each once, in the order they stand.
 
     Names that the call would make or move (tags of a build, the name of a new volume) are among them, since
-    they may be somebody's already. Filters are not references: their answers are filtered.
+    they may be somebody's already. Filters are not references, since their answers are filtered; but for
+    `before` and `since`, which dockerd looks up.
     """
     found: dict[Reference, None] = {}
 

@@ -97,7 +97,8 @@ class Answers:
         return None
 
     async def give_error(self, transaction: Transaction, response: Response, body: bytes) -> None:
-        kept = frozenset(transaction.request.params.values())
+        found = (fact.id.removeprefix("sha256:") for fact in transaction.facts.objects.values() if fact)
+        kept = frozenset(transaction.request.params.values()) | frozenset(found)
         shown = responses.error(body, self.sees(transaction), kept=kept)
         await transaction.exchange.respond(response.head.status, forwardable(response.head.headers), shown)
 

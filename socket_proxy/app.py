@@ -118,6 +118,7 @@ class Proxy:
         self.doors = Doors(
             server=self.server,
             tree=tree,
+            policy=lambda: policies.current,
             handed=listener.inherited_by_name(),
             identities=Identities(index=index, users=users),
             pipeline=Pipeline(

@@ -53,6 +53,9 @@ class Containers:
             Operation.CONTAINER_CREATE: self.create,
             Operation.CONTAINER_START: self.start,
             Operation.CONTAINER_RESTART: self.start,
+            Operation.CONTAINER_ARCHIVE_INFO: self.archive,
+            Operation.CONTAINER_ARCHIVE: self.archive,
+            Operation.PUT_CONTAINER_ARCHIVE: self.archive,
             Operation.CONTAINER_RENAME: self.rename,
             Operation.CONTAINER_DELETE: self.delete,
             Operation.CONTAINER_EXEC: self.exec_create,
@@ -90,7 +93,7 @@ class Containers:
 
     def _created(self, transaction: Transaction, container: ContainerId) -> None:
         actor = transaction.actor
-        name = next(iter(transaction.request.query.get("name", ())), "")
+        name = next(iter(transaction.request.query.get("name", ())), "").removeprefix("/")
         self._index.put(
             Entry(
                 kind=Kind.CONTAINER,
@@ -149,6 +152,12 @@ class Containers:
                 rules=("gpu_lease",),
             )
         return None
+
+    async def archive(self, transaction: Transaction) -> Refusal | None:
+        """Before `docker cp`: dockerd mounts the binds anew for it, as root, so their sources are looked at again."""
+        container = ContainerId(transaction.request.params["container"])
+        refusal = await self._binds.recheck(transaction, container)
+        return await self._answers.relay(transaction) if refusal is None else refusal
 
     async def rename(self, transaction: Transaction) -> Refusal | None:
         response = await self._answers.send(transaction)

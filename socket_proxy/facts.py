@@ -125,10 +125,11 @@ class FactSource:
 
 
 def normal_tag(text: str) -> str:
-    """A reference as the engine lists it: `busybox` and `docker.io/library/busybox` are both `busybox:latest`."""
-    for prefix in ("docker.io/library/", "index.docker.io/library/", "docker.io/", "index.docker.io/"):
-        if text.startswith(prefix):
-            text = text.removeprefix(prefix)
+    """A reference as the engine lists it: `busybox`, `library/busybox` and `docker.io/library/busybox` are all `busybox:latest`."""
+    for domain in ("docker.io/", "index.docker.io/"):
+        if text.startswith(domain):
+            text = text.removeprefix(domain)
             break
+    text = text.removeprefix("library/")
     name = text.rpartition("/")[2]
     return text if ":" in name or "@" in name else f"{text}:latest"

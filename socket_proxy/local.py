@@ -14,7 +14,7 @@ import msgspec
 from http1.server import Exchange
 from policy.compile import Policy
 from policy.grants import Grants, Role
-from policy.model import Actor, EngineFacts, Kind
+from policy.model import Actor, EngineFacts, Json, Kind
 from socket_proxy.canary import Canary
 from socket_proxy.facts import FactSource
 from socket_proxy.index import Index
@@ -68,7 +68,7 @@ class Local:
             case ["whoami"]:
                 return await self._whoami(actor, grants)
             case ["status"]:
-                return await self._status(grants)
+                return await self._status(actor, grants)
             case ["explain", request_id]:
                 return self._explain(request_id, actor, grants)
         return Refusal(status=404, message="ds01: there are whoami, status and explain/<request id> here")
@@ -80,6 +80,7 @@ class Local:
             "role": grants.role,
             "groups": sorted(actor.groups),
             "policy_groups": list(grants.groups),
+            "socket": grants.user_socket,
             "door": actor.door,
             "container": actor.peer_container,
             "limits": asdict(grants.limits),
@@ -99,7 +100,7 @@ class Local:
             return None
         return sum(len(lease.devices) for lease in leases if lease.state in ("pending", "active"))
 
-    async def _status(self, grants: Grants) -> Mapping[str, Any]:
+    async def _status(self, actor: Actor, grants: Grants) -> Mapping[str, Any]:
         try:
             allocator: Mapping[str, Any] = await self._allocator.health()
         except Unavailable as error:
@@ -113,11 +114,30 @@ class Local:
             },
             "authz_plugin": _plugin_state(self._canary),
             "allocator": allocator,
+            "gpus": await self._devices(actor, grants),
             "policy": {"digest": self._policy().digest},
         }
         if grants.role is Role.ADMIN:
             status["objects"] = {str(kind): sum(1 for _ in self._index.all(kind)) for kind in _COUNTED}
         return status
+
+    async def _devices(self, actor: Actor, grants: Grants) -> list[Mapping[str, Json]] | None:
+        """Every device that can be leased, free or not; None when the allocator cannot say."""
+        try:
+            listed = (await self._allocator.inventory()).get("devices")
+            leases = await self._allocator.leases(actor.uid)
+        except Unavailable:
+            return None
+        if not isinstance(listed, list):
+            return None
+        devices = [device for device in listed if isinstance(device, dict)]
+        split = {device.get("parent") for device in devices}
+        own = frozenset(uuid for lease in leases if lease.state != "released" for uuid in lease.devices)
+        return [
+            _device(device, own, admin=grants.role is Role.ADMIN)
+            for device in devices
+            if device.get("uuid") not in split
+        ]
 
     def _explain(self, request_id: str, actor: Actor, grants: Grants) -> Mapping[str, Any] | Refusal:
         uid = None if grants.role is Role.ADMIN else actor.uid
@@ -131,6 +151,29 @@ class Local:
 
 
 _COUNTED = (Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME)
+
+
+def _device(device: Mapping[str, Json], own: frozenset[str], *, admin: bool) -> Mapping[str, Json]:
+    """One device as an actor may see it: who holds it is for the holder and admins alone (I4)."""
+    shown = {key: device.get(key) for key in ("index", "uuid", "profile", "memory_mib")}
+    shown["state"] = _device_state(device, own)
+    if admin:
+        shown["holder"] = device.get("holder")
+    return shown
+
+
+def _device_state(device: Mapping[str, Json], own: frozenset[str]) -> str:
+    """yours, busy (leased, or used without a lease), unusable, unknown or free: unknown is never free (I10)."""
+    if device.get("held"):
+        return "yours" if device.get("uuid") in own else "busy"
+    if device.get("state") != "ok":
+        return "unusable"
+    match device.get("in_use"):
+        case True:
+            return "busy"
+        case False:
+            return "free"
+    return "unknown"
 
 
 def _plugin_state(canary: Canary | None) -> str:

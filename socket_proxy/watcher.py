@@ -36,6 +36,15 @@ class _Container(msgspec.Struct):
     Labels: dict[str, str] | None = None
 
 
+class _Config(msgspec.Struct):
+    Labels: dict[str, str] | None = None
+
+
+class _Inspected(msgspec.Struct):
+    Name: str
+    Config: _Config
+
+
 class _Network(msgspec.Struct):
     Id: str
     Name: str
@@ -131,10 +140,22 @@ class Watcher:
         """Take from an event that a user's stream brought what the own stream has not brought yet.
 
         Only what begins is learned here: an end is applied once, by `run`, after the streams had their chance to show it.
+
+        SECURITY: a stream with `since` replays the beginnings of what is long gone, so the engine is asked whether the
+        object is there: else anybody could fill the index with the dead, and make others' names ambiguous.
         """
         event = msgspec.json.decode(document, type=_Event)
-        if event.Action == "create":
-            await self._apply(event)
+        if event.Action != "create":
+            return
+        match event.Type:
+            case "container" if self._index.seen(Kind.CONTAINER, event.Actor.ID) is None:
+                await self._learn_container(event.Actor.ID)
+            case "network" if self._index.seen(Kind.NETWORK, event.Actor.ID) is None:
+                await self._learn_network(event.Actor.ID)
+            case "volume" if self._index.get(Kind.VOLUME, event.Actor.ID) is None:
+                await self._learn_volume(event.Actor.ID)
+            case _:
+                pass
 
     async def rebuild(self) -> None:
         """Read every container, network and volume, and give up the leases of what vanished meanwhile."""
@@ -246,6 +267,16 @@ class Watcher:
                 self.reloaded.set()
             case _:
                 pass
+
+    async def _learn_container(self, container_id: str) -> None:
+        try:
+            answer = await self._engine.ask(Operation.CONTAINER_INSPECT, params={"container": container_id})
+        except EngineError:
+            return  # gone again
+        if self._index.seen(Kind.CONTAINER, container_id) is None:
+            found = msgspec.json.decode(answer, type=_Inspected)
+            name = found.Name.removeprefix("/")
+            self._index.put(self.container_entry(container_id, name, found.Config.Labels or {}))
 
     async def _learn_network(self, network_id: str) -> None:
         try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from policy.dockerapi import strict_json
 from policy.dockerapi.model import MalformedRequest, Operation, Request
+from policy.dockerapi.query import filters
 from policy.model import Json, Kind, Reference
 
 Body = dict[str, Json]
@@ -27,7 +28,7 @@ class Place:
 Naming = Callable[[Place], str]  # what to write at a place; the reference's own text changes nothing
 
 # Words that stand for no object of anybody's: dockerd lets nobody make a network with such a name.
-_NETWORK_WORDS = frozenset({"default", "bridge", "none", "host"})
+NETWORK_WORDS = frozenset({"default", "bridge", "none", "host"})
 _PATH_KINDS = {
     "container": Kind.CONTAINER,
     "exec": Kind.EXEC,
@@ -99,6 +100,8 @@ def _walk_query(request: Request, name: Naming) -> Request:
                 _existing(name, Kind.IMAGE, text)
         case Operation.IMAGE_BUILD:
             return _walk_build(request, name)
+        case Operation.CONTAINER_LIST:
+            return _walk_filters(request, name)
         case _:
             pass
     if request.operation is Operation.IMAGE_COMMIT and _one(request, "container"):
@@ -119,6 +122,20 @@ def _walk_build(request: Request, name: Naming) -> Request:
             _existing(name, Kind.IMAGE, str(source))
     mode = _one(request, "networkmode")
     return _with_query(request, "networkmode", _network_mode(name, mode)) if mode else request
+
+
+def _walk_filters(request: Request, name: Naming) -> Request:
+    """SECURITY: for `before` and `since` dockerd looks a container up, and an error would tell that others have none."""
+    given = filters(request)
+    named = {
+        key: [_container(name, text) for text in given[key]] for key in ("before", "since") if given.get(key)
+    }
+    if not named:
+        return request
+    written: Body = {
+        key: dict.fromkeys(sorted(named.get(key, [*values])), True) for key, values in given.items()
+    }
+    return _with_query(request, "filters", strict_json.write(written))
 
 
 # --- body ------------------------------------------------------------------------------------------------
@@ -187,7 +204,7 @@ def _namespace(name: Naming, text: str) -> str:
 
 
 def _network_mode(name: Naming, text: str) -> str:
-    if text in _NETWORK_WORDS:
+    if text in NETWORK_WORDS:
         return text
     if text.startswith("container:"):
         return _namespace(name, text)
@@ -228,7 +245,7 @@ def _mount(given: Body, name: Naming) -> Body:
 def _endpoints(given: Body, name: Naming) -> Body:
     walked: Body = {}
     for network, endpoint in given.items():
-        key = network if network in _NETWORK_WORDS else _existing(name, Kind.NETWORK, network)
+        key = network if network in NETWORK_WORDS else _existing(name, Kind.NETWORK, network)
         if key in walked:
             raise MalformedRequest("NetworkingConfig.EndpointsConfig names one network twice")
         walked[key] = _endpoint(endpoint, name) if isinstance(endpoint, dict) else endpoint

@@ -34,7 +34,6 @@ _NAMING = frozenset(
     {
         Operation.VOLUME_CREATE,
         Operation.NETWORK_CREATE,
-        Operation.CONTAINER_LIST,
         Operation.IMAGE_LIST,
         Operation.NETWORK_LIST,
         Operation.VOLUME_LIST,
@@ -88,11 +87,11 @@ def _may_be_absent(operation: Operation, reference: Reference) -> bool:
 
 
 def _judge_new_tag(ask: Ask, reference: Reference, fact: ObjectFact | None) -> Iterable[Finding]:
-    """A tag may be made where none is, or moved by its owner; pulling what is shared again moves it for all alike."""
+    """A tag may be made where none is, or moved by its owner; pulling what is nobody's again moves it for all alike."""
     if fact is None or ask.grants.admin or fact.owner == ask.actor.uid:
         return
     pulling = ask.request.operation is Operation.IMAGE_CREATE and not ask.request.query.get("fromSrc")
-    if not (pulling and _is_readable(fact)):
+    if not (pulling and fact.owner is None):
         yield _refused(reference, "free names and tags of your own", "choose another name for the image")
 
 

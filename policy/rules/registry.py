@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from policy.ask import Ask, Finding
@@ -14,12 +15,16 @@ OPERATIONS = frozenset(
     {
         Operation.IMAGE_CREATE,
         Operation.IMAGE_PUSH,
+        Operation.IMAGE_SEARCH,
         Operation.DISTRIBUTION_INSPECT,
         Operation.SYSTEM_AUTH,
     }
 )
 NEEDS_FACTS = False
 
+_HOST = re.compile(r"([a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)(?::[0-9]{1,5})?", re.ASCII)
+_IPV4 = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})", re.ASCII)
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 HUB = "docker.io"
 HUB_NAMES = frozenset({"", HUB, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 
@@ -32,6 +37,8 @@ def decide(ask: Ask) -> Iterable[Finding]:
             address = as_text(ask.body.get("serveraddress")).partition("://")
             host = (address[2] or address[0]).partition("/")[0]
             yield from _listed(ask, "serveraddress", host)
+        case Operation.IMAGE_SEARCH:
+            yield from _listed(ask, "term", registry_of((query.get("term") or ("",))[0]))
         case Operation.IMAGE_CREATE if source := (query.get("fromSrc") or ("",))[0]:
             if source != "-":
                 # SECURITY: the daemon itself would fetch the address, from inside the host's network.
@@ -52,15 +59,24 @@ def registry_of(image: str) -> str:
 def _listed(ask: Ask, field: str, host: str) -> Iterable[Finding]:
     name = HUB if host in HUB_NAMES else host.lower()
     listed = ask.grants.registries
-    if name not in listed and not ("*" in listed and not _is_here(name)):
+    if name not in listed and not ("*" in listed and _is_elsewhere(name)):
         permitted = ", ".join(sorted(listed)) or "none"
         yield _refused(field, name, permitted, "ask the admin to list the registry")
 
 
-def _is_here(name: str) -> bool:
-    """Whether a name is this machine itself, which "*" does not cover: dockerd trusts it without TLS."""
-    host = name.rpartition(":")[0] or name
-    return host in {"localhost", "[::1]", "::1"} or host.startswith("127.") or host.endswith(".localhost")
+def _is_elsewhere(name: str) -> bool:
+    """Whether a name is a registry and not this machine itself, which "*" does not cover: dockerd trusts it without TLS.
+
+    SECURITY: a plain host and port, or refused: `user@127.0.0.1`, `[::]` and `0x7f.1` say "here" in other words.
+    """
+    found = _HOST.fullmatch(name)
+    if found is None:
+        return False
+    host = found[1]
+    local = host == "localhost" or host.endswith((".localhost", ".localdomain")) or host.startswith("127.")
+    dotted = _IPV4.fullmatch(host) is not None and not host.startswith("0.")
+    numeric = _NUMBER.fullmatch(host.rpartition(".")[2]) is not None
+    return not local and (dotted or not numeric)
 
 
 def _refused(field: str, asked: str, limit: str, next_step: str) -> Reason:

@@ -17,7 +17,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVER = REPOSITORY / "script" / "server"
-ALICE, BOB = "ds01t-alice", "ds01t-bob"
+PREFIX = os.environ.get("DS01_TEST_PREFIX", "ds01t")  # several checkouts can test at once
+ALICE, BOB = f"{PREFIX}-alice", f"{PREFIX}-bob"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,194 +1,198 @@
-"""`script/server` itself: up with one command, down without a trace, whatever happened in between."""
+"""The lab as an admin and two users meet it: up, used, crashed, gone."""
 
 from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from lab.processes import MARK
 from lab.tree import LabTree
-from tests.integration.conftest import Lab, eventually, require_dockerd, running_lab, server
+from tests.integration.conftest import ALICE, BOB, Lab, require_dockerd, server
 
-pytestmark = pytest.mark.dockerd
+pytestmark = [pytest.mark.dockerd, pytest.mark.timeout(180)]
 
-_USER = "chaos-lab-u"
-_FLAGS = ("--users", _USER, "--gpus", "none")
+
+def test_a_user_runs_a_container(lab: Lab) -> None:
+    """Plain `docker run` on the user's own socket works."""
+    done = lab.docker(ALICE, "run", "--rm", "busybox", "echo", "hi")
+    assert (done.status, done.out) == (0, "hi\n"), done.err
+
+
+def test_another_user_sees_nothing_of_it(lab: Lab) -> None:
+    """A container is in its owner's list and in nobody else's."""
+    made = lab.docker(ALICE, "run", "-d", "busybox", "sleep", "60")
+    assert made.status == 0, made.err
+    container = made.out.strip()
+    try:
+        assert container in lab.docker(ALICE, "ps", "-q", "--no-trunc").out
+        assert lab.docker(BOB, "ps", "-aq").out == ""
+        assert "No such" in lab.docker(BOB, "inspect", container).err
+    finally:
+        lab.docker(ALICE, "rm", "-f", container)
+
+
+def test_another_users_socket_is_closed(lab: Lab) -> None:
+    """File permissions keep one user off another's socket."""
+    done = lab.docker(BOB, "ps", host=lab.socket(ALICE))
+    assert done.status != 0
+    assert "permission denied" in done.err.lower()
+
+
+def test_the_front_door_knows_who_comes(lab: Lab) -> None:
+    """With the lab's `env` alone, `docker` reaches the front door and is the user who called it."""
+    sourced = ("env", "-u", "DOCKER_HOST", "sh", "-c", '. "$0"; exec docker "$@"', str(lab.root / "env"))
+    made = lab.run(ALICE, *sourced, "create", "--name", "front", "busybox")
+    assert made.status == 0, made.err
+    try:
+        listing = ("ps", "-a", "--format", "{{.Names}}")
+        assert "front" in lab.docker(ALICE, *listing).out
+        assert "front" not in lab.run(BOB, *sourced, *listing).out
+    finally:
+        lab.docker(ALICE, "rm", "front")
+
+
+def test_the_engine_refuses_even_root(lab: Lab) -> None:
+    """What did not come through ds01 is refused by the plugin, and the socket is root's alone."""
+    path = lab.root / "run" / "engine.sock"
+    done = lab.docker("root", "ps", host=f"unix://{path}")
+    assert done.status != 0
+    assert "authorization denied" in done.err
+    assert (path.stat().st_uid, path.stat().st_gid) == (0, 0)
+    assert "permission denied" in lab.docker(ALICE, "ps", host=f"unix://{path}").err.lower()
+
+
+def test_users_read_none_of_the_labs_secrets(lab: Lab) -> None:
+    """Keys, ledger, logs and dockerd's files are closed to users."""
+    for path in ("lib/proxy", "lib/allocator", "lib/docker", "log", "log/audit.jsonl"):
+        assert lab.run(ALICE, "test", "-r", str(lab.root / path)).status == 1, path
+
+
+def test_a_container_gets_a_gpu(lab: Lab) -> None:
+    """`--gpus 1` gives exactly one simulated device."""
+    done = lab.docker(ALICE, "run", "--rm", "--gpus", "1", "busybox", "env")
+    assert done.status == 0, done.err
+    assert re.search(r"^NVIDIA_VISIBLE_DEVICES=(GPU|MIG)-[0-9a-f-]{36}$", done.out, re.MULTILINE)
+
+
+def test_a_container_without_a_gpu_gets_none(lab: Lab) -> None:
+    """What was not asked for is void, whatever the user's environment says."""
+    done = lab.docker(ALICE, "run", "--rm", "-e", "NVIDIA_VISIBLE_DEVICES=all", "busybox", "env")
+    assert "NVIDIA_VISIBLE_DEVICES=all" not in done.out
+    assert not re.search(r"(GPU|MIG)-[0-9a-f-]{36}", done.out)
+
+
+def test_a_home_of_the_lab_can_be_mounted(lab: Lab) -> None:
+    """Homes made by the lab lie on a nosuid,nodev mount, so policy lets containers have them."""
+    home = pwd.getpwnam(ALICE).pw_dir
+    done = lab.docker(ALICE, "run", "--rm", "-v", f"{home}:/h", "busybox", "touch", "/h/made")
+    assert done.status == 0, done.err
+    assert Path(home, "made").exists()
+
+
+def test_a_published_port_answers(lab: Lab) -> None:
+    """A port published by a user answers at the address that script/server prints."""
+    page = "echo it works > /tmp/index.html; httpd -f -p 80 -h /tmp"
+    made = lab.docker(ALICE, "run", "-d", "--name", "web", "-p", "18080:80", "busybox", "sh", "-c", page)
+    try:
+        assert made.status == 0, made.err
+        assert _fetch(f"http://{lab.address}:18080/index.html") == "it works\n"
+    finally:
+        lab.docker(ALICE, "rm", "-f", "web")
+
+
+def test_up_twice_says_so(lab: Lab) -> None:
+    """A second call changes nothing and is no error."""
+    done = server("--root", str(lab.root), "--detach")
+    assert done.returncode == 0
+    assert "already up" in done.stdout
+
+
+@pytest.mark.parametrize("daemon", ["proxy", "authz", "allocator"])
+def test_a_killed_daemon_comes_back(lab: Lab, daemon: str) -> None:
+    """SIGKILL of a daemon costs a moment; the user's socket stays the same file."""
+    sock = lab.root / "run" / "users" / ALICE / "docker.sock"
+    pid_file, inode = lab.root / "run" / "pids" / f"{daemon}.pid", sock.stat().st_ino
+    old = int(pid_file.read_text())
+    os.kill(old, signal.SIGKILL)
+    assert _until(lambda: int(pid_file.read_text()) != old)
+    assert _until(lambda: lab.docker(ALICE, "run", "--rm", "--gpus", "1", "busybox", "true").status == 0)
+    assert sock.stat().st_ino == inode
 
 
 @pytest.fixture
-def root() -> Iterator[Path]:
-    """A place for a lab, cleared even when a test fails."""
+def fresh_root() -> Iterator[Path]:
+    """A directory for a lab of the test's own; the lab is ended whatever happens."""
     require_dockerd()
-    place = Path(tempfile.mkdtemp(prefix="ds01-"))
-    place.chmod(0o755)
-    yield place
-    server("--stop", "--root", str(place))
-    shutil.rmtree(place)
+    root = Path(tempfile.mkdtemp(prefix="ds01s-", dir="/tmp"))
+    root.chmod(0o755)
+    yield root
+    server("--root", str(root), "--stop")
+    shutil.rmtree(root)
 
 
-def _up(root: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    done = server("--detach", "--root", str(root), *(flags or _FLAGS))
-    assert done.returncode == 0, done.stderr
-    return done
+@pytest.mark.parametrize("crash", [False, True], ids=["asked", "after-kill-9"])
+def test_stop_leaves_nothing(fresh_root: Path, *, crash: bool) -> None:
+    """No process, mount, network, link, control group or account is left, beside the other lab, even after a crash."""
+    user = "ds01t-carol"
+    done = server("--root", str(fresh_root), "--detach", "--users", user)
+    assert done.returncode == 0, done.stdout
+    tree, running = LabTree.at(fresh_root), Lab(root=fresh_root, address="")
+    container = running.docker(user, "run", "-d", "busybox", "sleep", "300").out.strip()
+    assert len(container) == 64
+    if crash:
+        os.kill(int(tree.lock.read_text()), signal.SIGKILL)
+    done = server("--root", str(fresh_root), "--stop")
+    assert done.returncode == 0, done.stdout
+    assert _left(tree, container, user) == []
 
 
-def _stop(root: Path) -> None:
-    done = server("--stop", "--root", str(root))
-    assert (done.returncode, done.stderr) == (0, "")
+def test_stop_without_a_lab_is_fine(fresh_root: Path) -> None:
+    """There is nothing to end, and that is said by exit code 0."""
+    assert server("--root", str(fresh_root), "--stop").returncode == 0
 
 
-def _traces(root: Path) -> list[str]:
-    """Whatever of this lab is left on the machine outside its own directory."""
-    tree = LabTree.at(root)
-    mark = f"{MARK}={tree.id}".encode()
-    found = [f"process {pid}" for pid in _pids() if mark in _environment(pid)]
-    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    found += [line for line in mounts if tree.id in line or str(root) in line or _USER in line]
-    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
-    names = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
-    found += [line for line in (links + names).splitlines() if tree.id in line]
-    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/*{tree.id}*")]
-    found += [str(path) for path in (tree.short, Path("/home", _USER)) if path.exists()]
-    return found + ["account"] * (_account(_USER) is not None)
+def _left(tree: LabTree, container: str, user: str) -> list[str]:
+    mounts = Path("/proc/self/mountinfo").read_text()
+    left = [f"mount of {name}" for name in (str(tree.root), tree.short.name, user) if name in mounts]
+    for path in (tree.short, Path("/run/netns", tree.netns), Path("/sys/class/net", tree.link)):
+        left += [str(path)] if path.exists() else []
+    for directory, _, _ in os.walk("/sys/fs/cgroup"):
+        left += [directory] if container in directory or tree.cgroup in directory else []
+    left += [line for line in _processes() if str(tree.root) in line or tree.short.name in line]
+    names = [entry.pw_name for entry in pwd.getpwall()]
+    left += [user] if user in names or Path("/home", user).exists() else []
+    return left
 
 
-def _pids() -> list[str]:
-    return [path.name for path in Path("/proc").iterdir() if path.name.isdecimal()]
+def _processes() -> list[str]:
+    listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
+    return [line for line in listing.stdout.splitlines() if "pytest" not in line]
 
 
-def _environment(pid: str) -> list[bytes]:
-    try:
-        return Path("/proc", pid, "environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
+def _fetch(url: str) -> str:
+    for _ in range(50):
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return str(answer.read().decode())
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.1)
+    return "nothing answered"
 
 
-def _account(name: str) -> pwd.struct_passwd | None:
-    try:
-        return pwd.getpwnam(name)
-    except KeyError:
-        return None
-
-
-def _docker(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    host = f"unix://{root}/run/users/{_USER}/docker.sock"
-    return subprocess.run(
-        ["docker", *words],
-        env={**os.environ, "DOCKER_HOST": host},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-
-
-def test_up_again_and_down(root: Path) -> None:
-    """Up; a second call says that it is up; down leaves nothing, a running container included; down again is fine."""
-    told = _up(root).stdout
-    assert str(root) in told
-    assert f"{_USER}: {root}/run/users/{_USER}/docker.sock" in told
-    again = _up(root).stdout
-    assert "already up" in again
-    assert _docker(root, "run", "-d", "--restart", "always", "busybox", "sleep", "600").returncode == 0
-    assert _traces(root)
-    _stop(root)
-    assert _traces(root) == []
-    _stop(root)
-
-
-def test_the_directory_is_what_the_page_says(root: Path) -> None:
-    """Sockets, settings, keys and logs are where they belong, each closed to whom it must be."""
-    _up(root)
-    modes = {
-        "run/docker.sock": 0o666,
-        "run/admin.sock": 0o600,
-        "run/engine.sock": 0o600,
-        "run/authz.sock": 0o600,
-        f"run/users/{_USER}/docker.sock": 0o600,
-        "lib/proxy": 0o700,
-        "lib/allocator": 0o700,
-        "lib/proxy/stamp.key": 0o600,
-        "lib/stamp.pub": 0o644,
-        "log": 0o700,
-        "log/audit.jsonl": 0o600,
-        "etc/policy.yaml": 0o644,
-        "env": 0o644,
-    }
-    assert {name: (root / name).stat().st_mode & 0o777 for name in modes} == modes
-    account = _account(_USER)
-    assert account is not None
-    assert (root / "run" / "users" / _USER / "docker.sock").stat().st_uid == account.pw_uid
-    said = subprocess.run(
-        ["sh", "-c", f". {root}/env; echo $DOCKER_HOST $DS01_ROOT"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert said.stdout.split() == [f"unix://{root}/run/docker.sock", str(root)]
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [("--users", "root"), ("--users", "../x"), ("--engine", "/nonexistent"), ("--nonsense",), ("half",)],
-    ids=" ".join,
-)
-def test_wrong_flags_start_nothing(root: Path, flags: tuple[str, ...]) -> None:
-    """A call that cannot be meant ends with 2 and a reason, before anything is made."""
-    done = server("--detach", "--root", str(root), *flags)
-    assert done.returncode == 2
-    assert done.stderr
-    assert list(root.iterdir()) == []
-
-
-def test_stop_after_the_supervisor_was_killed(root: Path) -> None:
-    """kill -9 of the supervisor leaves daemons and containers behind; stop finds them all."""
-    _up(root)
-    assert _docker(root, "run", "-d", "busybox", "sleep", "600").returncode == 0
-    supervisor = int(LabTree.at(root).lock.read_text())
-    os.kill(supervisor, signal.SIGKILL)
-    assert eventually(lambda: not Path("/proc", str(supervisor)).exists(), seconds=5)
-    assert _traces(root)
-    _stop(root)
-    assert _traces(root) == []
-
-
-def test_up_after_a_crash_is_a_fresh_start(root: Path) -> None:
-    """A new lab clears what a killed one left, keeps its files, and serves."""
-    _up(root)
-    made = _docker(root, "create", "busybox").stdout.strip()
-    os.kill(int(LabTree.at(root).lock.read_text()), signal.SIGKILL)
-    _up(root)
-    assert _docker(root, "ps", "-aq", "--no-trunc").stdout.strip() == made
-
-
-def test_a_second_lab_stands_beside_the_first(lab: Lab) -> None:
-    """Two labs do not see each other's containers, and ending one leaves the other as it was."""
-    first = lab.ok(lab.alice, "run", "-d", "busybox", "sleep", "60")
-    with running_lab(_USER, "chaos-lab-v", "--gpus", "none") as second:
-        made = second.ok(_USER, "run", "-d", "busybox", "sleep", "60")
-        assert lab.docker("root", "inspect", made, host=f"unix://{lab.root}/run/admin.sock").status != 0
-        assert lab.ok(lab.alice, "ps", "-q", "--no-trunc") == first
-    assert lab.ok(lab.alice, "inspect", "-f", "{{.State.Running}}", first) == "true"
-    lab.ok(lab.alice, "rm", "-f", first)
-
-
-def test_an_account_that_was_there_is_kept(root: Path) -> None:
-    """The lab takes away only accounts that it made."""
-    subprocess.run(["useradd", "--create-home", _USER], check=True)
-    try:
-        _up(root)
-        assert _docker(root, "ps").returncode == 0
-        _stop(root)
-        assert _account(_USER) is not None
-        assert Path("/home", _USER).is_dir()
-    finally:
-        subprocess.run(["userdel", "--remove", _USER], check=False, capture_output=True)
+def _until(holds: Callable[[], bool]) -> bool:
+    for _ in range(100):
+        if holds():
+            return True
+        time.sleep(0.1)
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
@@ -102,3 +103,33 @@ def test_sockets_from_systemd_are_taken(tmp_path: Path) -> None:
             check=True,
         )
     assert done.stdout == "1 s False\n"
+
+
+def _told(tmp_path: Path, names: str) -> subprocess.CompletedProcess[str]:
+    """What a process that inherits two sockets under `names` knows of them."""
+    script = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4);"
+        "from host.listener import inherited_by_name;"
+        "e = {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '2', 'LISTEN_FDNAMES': sys.argv[3]};"
+        "print({name: each.fileno() for name, each in inherited_by_name(e).items()})"
+    )
+    with listen(tmp_path / "f") as front, listen(tmp_path / "a") as admin:
+        copies = [fcntl.fcntl(each.fileno(), fcntl.F_DUPFD, 50) for each in (front, admin)]
+        command = [sys.executable, "-c", script, *map(str, copies), names]
+        try:
+            return subprocess.run(command, pass_fds=copies, capture_output=True, text=True, check=False)
+        finally:
+            for number in copies:
+                os.close(number)
+
+
+def test_sockets_are_known_by_their_names(tmp_path: Path) -> None:
+    """LISTEN_FDNAMES tells a daemon with many sockets which is which."""
+    done = _told(tmp_path, "front:admin")
+    assert done.stdout == "{'front': 3, 'admin': 4}\n", done.stderr
+
+
+@pytest.mark.parametrize("names", ["", "front", "front:front", "front:admin:more"])
+def test_names_that_do_not_fit_are_an_error(tmp_path: Path, names: str) -> None:
+    """Sockets that cannot be told apart are not guessed at."""
+    assert "LISTEN_FDNAMES" in _told(tmp_path, names).stderr

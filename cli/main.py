@@ -1,0 +1,118 @@
+"""The `ds01` command: parse, call, print. Exit codes are in `cli.outcome`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from cli import account, break_glass, explain, policy_check
+from cli.outcome import Exit, Failed
+from cli.screen import paint, plain
+from cli.server import ask, tree_of
+from policy.document import PolicyInvalid
+
+Shown = tuple[Exit, Any, str]  # exit code, the answer as JSON, the answer in words
+Call = Callable[[argparse.Namespace], Shown]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one call. Returns: the exit code."""
+    options = _parser().parse_args(arguments)
+    call: Call = options.call
+    try:
+        code, answer, text = call(options)
+    except Failed as error:
+        return _end(options, error.code, str(error))
+    except Exception as error:  # noqa: BLE001  the edge: whatever it is, it is ours, and no traceback for the user
+        return _end(options, Exit.BUG, f"this is a bug in ds01: {type(error).__name__}; tell the admin")
+    try:
+        print(json.dumps(answer, indent=2) if options.json else text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough (| head)
+    return int(code)
+
+
+def _end(options: argparse.Namespace, code: Exit, message: str) -> int:
+    if options.json:
+        print(json.dumps({"message": f"ds01: {message}", "exit": int(code)}))
+    else:
+        print(paint(f"ds01: {plain(message)}", "bad", out=sys.stderr), file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ds01", description="Your share of this GPU server.")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def verb(where: Any, name: str, call: Call, about: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = where.add_parser(
+            name, help=about, description=about, parents=[common]
+        )
+        made.set_defaults(call=call)
+        return made
+
+    verb(verbs, "status", _status, "how ds01 is, and which GPUs are free")
+    verb(verbs, "whoami", _whoami, "who you are to ds01, your limits and what you use")
+    one = verb(verbs, "explain", _explain, "why a request was refused")
+    one.add_argument("request_id", metavar="REQUEST-ID", help="stands at the end of a denial")
+    policies = verbs.add_parser("policy", help="the policy files").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    check = verb(policies, "check", _policy_check, "find every mistake in policy files")
+    check.add_argument("files", nargs="*", metavar="FILE", help="default: the files in force")
+    glass = verb(verbs, "break-glass", _break_glass, "root only: use dockerd directly for a while, on record")
+    glass.add_argument("--minutes", type=int, help=f"how long, at most {break_glass.MOST_MINUTES}")
+    glass.add_argument("--reason", help="what for; goes into the audit log")
+    glass.add_argument("--close", action="store_true", help="end it now")
+    return parser
+
+
+def _status(_options: argparse.Namespace) -> Shown:
+    answer = ask("status")
+    return account.status_code(answer), answer, account.status(answer)
+
+
+def _whoami(_options: argparse.Namespace) -> Shown:
+    answer = ask("whoami")
+    return Exit.OK, answer, account.whoami(answer)
+
+
+def _explain(options: argparse.Namespace) -> Shown:
+    record = ask(f"explain/{explain.request_id(options.request_id)}")
+    return Exit.OK, record, explain.explain(record)
+
+
+def _policy_check(options: argparse.Namespace) -> Shown:
+    try:
+        found = policy_check.summary(policy_check.check(options.files, tree_of()))
+    except PolicyInvalid as error:
+        lines = "\n".join(plain(mistake) for mistake in error.mistakes)
+        return Exit.REFUSED, policy_check.mistakes_as_json(error), lines
+    return Exit.OK, found, policy_check.shown(found)
+
+
+def _break_glass(options: argparse.Namespace) -> Shown:
+    if options.close == (options.minutes is not None or options.reason is not None):
+        raise Failed(Exit.USAGE, "break-glass takes --minutes N and --reason TEXT, or --close alone")
+    if not options.close and (options.minutes is None or options.reason is None):
+        raise Failed(Exit.USAGE, "break-glass needs both --minutes N and --reason TEXT")
+    if os.geteuid() != 0:
+        raise Failed(Exit.REFUSED, "break-glass is for root; try: sudo ds01 break-glass ...")
+    tree, by = tree_of(), break_glass.who()
+    if options.close:
+        closed = break_glass.close_glass(tree, by=by)
+        return Exit.OK, {"closed": closed}, "closed" if closed else "it was not open"
+    opened = break_glass.open_glass(tree, minutes=options.minutes, reason=options.reason, by=by)
+    return Exit.OK, asdict(opened), break_glass.shown(opened)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

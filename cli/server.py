@@ -1,0 +1,90 @@
+"""One question to ds01 over a Unix socket: which socket, and what it answered."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cli.outcome import Exit, Failed
+from host.tree import Tree
+
+_PREFIX = "/ds01/v1/"
+_TIMEOUT_SECONDS = 15
+_ANSWER_BYTES = 8 * 1024 * 1024
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("ds01", timeout=_TIMEOUT_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def tree_of(environment: Mapping[str, str] = os.environ) -> Tree:
+    """The lab's tree if DS01_ROOT names one, else the installed one."""
+    root = environment.get("DS01_ROOT")
+    return Tree.under(Path(root)) if root else Tree.production()
+
+
+def socket_of(environment: Mapping[str, str] = os.environ) -> Path:
+    """DOCKER_HOST if it is a Unix socket, for it is where docker goes as well; else the front door."""
+    host = environment.get("DOCKER_HOST", "")
+    if host.startswith("unix://"):
+        return Path(host.removeprefix("unix://"))
+    return tree_of(environment).front_door
+
+
+def ask(path: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """GET /ds01/v1/`path`.
+
+    Raises: Failed: REFUSED with the server's message, UNAVAILABLE when nobody or something else answers.
+    """
+    where = socket_of(environment)
+    status, body = _get(where, _PREFIX + path)
+    answer = _object(body)
+    message = answer.get("message") if answer else None
+    if status == 200 and answer is not None:
+        return answer
+    if status in (400, 403, 404, 405) and isinstance(message, str) and message.startswith("ds01: "):
+        raise Failed(Exit.REFUSED, message.removeprefix("ds01: "))
+    if isinstance(message, str) and message.startswith("ds01: "):
+        raise Failed(Exit.UNAVAILABLE, message.removeprefix("ds01: "))
+    raise Failed(
+        Exit.UNAVAILABLE, f"{where} answers, but is no socket of ds01; unset DOCKER_HOST or tell the admin"
+    )
+
+
+def _get(where: Path, target: str) -> tuple[int, bytes]:
+    connection = _Connection(where)
+    try:
+        connection.request("GET", target)
+        response = connection.getresponse()
+        return response.status, response.read(_ANSWER_BYTES)
+    except PermissionError as error:
+        raise Failed(
+            Exit.REFUSED, f"{where} is not yours to open; unset DOCKER_HOST or use your own socket"
+        ) from error
+    except (OSError, http.client.HTTPException) as error:
+        problem = getattr(error, "strerror", None) or "no whole answer"
+        raise Failed(
+            Exit.UNAVAILABLE, f"{where}: {problem}; try again in a moment or tell the admin"
+        ) from error
+    finally:
+        connection.close()
+
+
+def _object(body: bytes) -> dict[str, Any] | None:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None

@@ -1,0 +1,36 @@
+"""What ds01 says of devices: free only when known to be, and the holder's name for the holder and admins alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from policy.model import Json
+from socket_proxy.local import _device
+
+OWN = frozenset({"GPU-2"})
+FREE: dict[str, Json] = {"uuid": "GPU-1", "state": "ok", "held": False, "in_use": False, "holder": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({}, "free"),
+        ({"held": True, "uuid": "GPU-2"}, "yours"),
+        ({"held": True, "holder": "an account of the same name, removed"}, "busy"),
+        ({"in_use": True}, "busy"),
+        ({"in_use": None}, "unknown"),
+        ({"state": "quarantined"}, "unusable"),
+        ({"state": None}, "unusable"),
+    ],
+)
+def test_unknown_is_never_free(changes: dict[str, Json], state: str) -> None:
+    """A device is free only if it works, nobody holds it and no process uses it."""
+    assert _device(FREE | changes, OWN, admin=False)["state"] == state
+
+
+def test_only_admins_read_the_holder() -> None:
+    """Whose a busy GPU is, is not a user's business."""
+    held = FREE | {"held": True, "holder": "bob", "lease": "l", "pids": [7]}
+    assert "bob" not in _device(held, OWN, admin=False).values()
+    assert not {"lease", "pids"} & _device(held, OWN, admin=True).keys()
+    assert _device(held, OWN, admin=True)["holder"] == "bob"
