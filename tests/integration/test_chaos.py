@@ -28,6 +28,7 @@ from tests.integration.conftest import Lab, eventually, running_lab
 pytestmark = [pytest.mark.dockerd, pytest.mark.timeout(150)]
 
 _BACK_SECONDS = 30
+_ROUNDS = 4
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +44,9 @@ def whole(own: Lab) -> Iterator[Lab]:
     """The lab, serving, with nothing in it; made so again afterwards."""
     yield own
     simulate.heal(_nvml(own))
-    assert eventually(lambda: _serves(own), seconds=_BACK_SECONDS)
+    assert eventually(lambda: own.docker(own.alice, "ps").status == 0, seconds=_BACK_SECONDS)
     own.clean()
+    assert eventually(lambda: _serves(own), seconds=_BACK_SECONDS)
 
 
 def _policy(lab: Lab, user: str) -> None:
@@ -156,7 +158,7 @@ def _starts(lab: Lab, container: str) -> tuple[str, str]:
 
 
 class _Killer(threading.Thread):
-    """Kills daemons at random, by a seed, until told to stop."""
+    """Kills each daemon some times, in an order and at moments given by a seed, until told to stop."""
 
     def __init__(self, lab: Lab, daemons: Sequence[str], *, seed: int) -> None:
         super().__init__(daemon=True)
@@ -167,16 +169,18 @@ class _Killer(threading.Thread):
         self.killed: Counter[str] = Counter()
 
     def run(self) -> None:
-        while not self.done.wait(self._random.uniform(0.2, 1.2)):
-            daemon = self._random.choice(self._daemons)
-            self._lab.kill(daemon)
-            self.killed[daemon] += 1
+        for _ in range(_ROUNDS):
+            for daemon in self._random.sample(self._daemons, len(self._daemons)):
+                if self.done.wait(self._random.uniform(0.3, 1.5)):
+                    return
+                self._lab.kill(daemon)
+                self.killed[daemon] += 1
 
 
 def test_kill_anything_during_two_hundred_creates(whole: Lab) -> None:
     """Proxy, plugin and allocator die at random under load: no device twice, no lease lost or leaked, no line missing."""
     kept = _starts(whole, _running(whole, whole.alice))
-    answers: list[tuple[str, int, Reply]] = []
+    answers: list[Reply] = []
     mark = len(_audited(whole))
     killer = _Killer(whole, ("proxy", "authz", "allocator"), seed=20)
     killer.start()
@@ -184,9 +188,13 @@ def test_kill_anything_during_two_hundred_creates(whole: Lab) -> None:
     def work(number: int) -> None:
         user = whole.alice if number % 2 else whole.bob
         gpus = 1 if number % 3 == 0 else 0
-        made = _create(whole, user, gpus=gpus)
-        if made is not None:
-            answers.append((user, gpus, made))
+        for _ in range(8):  # as a person would: when the server is at fault, again
+            made = _create(whole, user, gpus=gpus)
+            if made is not None:
+                answers.append(made)
+            if made is not None and made.status < 500:
+                break
+            time.sleep(0.25)
         if made is not None and made.status == 201 and number % 4:
             _remove(whole, user, _id(made))
 
@@ -196,8 +204,10 @@ def test_kill_anything_during_two_hundred_creates(whole: Lab) -> None:
     finally:
         killer.done.set()
         killer.join()
-    assert len(killer.killed) == 3, killer.killed
-    assert eventually(lambda: _serves(whole), seconds=_BACK_SECONDS)
+    assert min(killer.killed[daemon] for daemon in ("proxy", "authz", "allocator")) > 0, killer.killed
+    assert eventually(
+        lambda: whole.docker(whole.alice, "run", "--rm", "busybox").status == 0, seconds=_BACK_SECONDS
+    )
     _assert_answers(answers)
     _assert_one_holder_each(whole)
     assert _starts(whole, kept[0]) == kept
@@ -206,7 +216,7 @@ def test_kill_anything_during_two_hundred_creates(whole: Lab) -> None:
         for line in _audited(whole)[mark:]
         if line.get("operation") == "ContainerCreate" and line["decision"] == "allow"
     )
-    assert recorded >= sum(1 for _, _, reply in answers if reply.status == 201)
+    assert recorded >= sum(1 for reply in answers if reply.status == 201)
     for container in _containers(whole):
         _remove(whole, whole.alice, container["Id"])
         _remove(whole, whole.bob, container["Id"])
@@ -214,12 +224,12 @@ def test_kill_anything_during_two_hundred_creates(whole: Lab) -> None:
     assert eventually(lambda: _leases(whole) == [], seconds=60, pause_seconds=1), _leases(whole)
 
 
-def _assert_answers(answers: list[tuple[str, int, Reply]]) -> None:
+def _assert_answers(answers: list[Reply]) -> None:
     """Whoever got an answer got a container, or a reason of Docker's form: never a broken or an unknown one."""
-    counted = Counter(reply.status for _, _, reply in answers)
+    counted = Counter(reply.status for reply in answers)
     assert counted[201] >= 50, counted
     assert set(counted) <= {201, 403, 409, 500, 503}, counted
-    for _, _, reply in answers:
+    for reply in answers:
         if reply.status != 201:
             message = _message(reply)
             assert "ds01: " in message or "plugin ds01-authz" in message, message
