@@ -66,13 +66,20 @@ class Stores:
         if name and known is None:
             # In the index before dockerd's event reaches anybody.
             self._index.put(Entry(kind=Kind.VOLUME, id=name, name=name, owner=transaction.actor.uid))
-        response = await self._answers.send(transaction)
-        if response.head.status >= 300:
+        try:
+            response = await self._answers.send(transaction)
+            failed = response.head.status >= 300
+            body = b"" if failed else await response.read(ANSWER_BYTES)
+            created = _VolumeCreated(Name="") if failed else msgspec.json.decode(body, type=_VolumeCreated)
+        except BaseException:
+            # SECURITY: without an answer nobody knows whose this volume is; it may have been there already.
+            if known is None:
+                self._index.drop(Kind.VOLUME, name)
+            raise
+        if failed:
             if name and known is None:
                 self._index.drop(Kind.VOLUME, name)
             return await self._answers.error(transaction, response)
-        body = await response.read(ANSWER_BYTES)
-        created = msgspec.json.decode(body, type=_VolumeCreated)
         made, owner = created.Name, self._sealer.owner(created.Labels)
         if known is None and owner != transaction.actor.uid:
             self._index.put(Entry(kind=Kind.VOLUME, id=made, name=made, owner=owner))

@@ -1,0 +1,252 @@
+"""The whole way of a request: user's socket, real policy, rewriting, record, dockerd and back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from policy.dockerapi.model import Operation, Outcome, Payload
+from policy.dockerapi.routes import ROUTES, Route
+from tests.fakes.proxy_world import MemoryLeaser
+from tests.fakes.whole_proxy import UIDS, WholeProxy, document_of, status_of, whole_proxy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.fakes.scripted_dockerd import Talk
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give each user a socket")
+
+_ALICE, _BOB = "a" * 64, "b" * 64
+_NAMES_NOTHING = {Operation.BUILD_CANCEL, Operation.SESSION, Operation.GRPC}  # OWN, but no object in the path
+_ON_ONE = [
+    route
+    for route in ROUTES
+    if (route.outcome is Outcome.OWN and route.operation not in _NAMES_NOTHING)
+    or route.operation in (Operation.CONTAINER_UPDATE, Operation.CONTAINER_EXEC)
+]
+_BODIES: dict[Operation, dict[str, Any]] = {
+    Operation.EXEC_START: {"Detach": False, "Tty": False},
+    Operation.CONTAINER_EXEC: {"Cmd": ["id"]},
+    Operation.CONTAINER_UPDATE: {"Memory": 1},
+    Operation.NETWORK_CONNECT: {"Container": "mine"},
+    Operation.NETWORK_DISCONNECT: {"Container": "mine"},
+}
+_QUERIES = {
+    Operation.CONTAINER_ARCHIVE_INFO: "?path=/",
+    Operation.CONTAINER_ARCHIVE: "?path=/",
+    Operation.PUT_CONTAINER_ARCHIVE: "?path=/",
+    Operation.CONTAINER_RENAME: "?name=new",
+}
+
+
+def both(world: WholeProxy) -> None:
+    """Alice has "mine", bob "theirs" and an exec in it; dockerd would tell all of it to whoever came through."""
+    world.own("alice", "mine", "a")
+    world.own("bob", "theirs", "b")
+    world.answers["GET /exec/theirs/json"] = (200, {"ContainerID": _BOB})
+
+
+def alices(world: WholeProxy) -> None:
+    world.own("alice", "mine", "a")
+
+
+def line_for(route: Route, name: str) -> str:
+    path = route.template
+    for place in ("{container}", "{exec}", "{network...}", "{volume}"):
+        path = path.replace(place, name)
+    assert "{" not in path
+    return f"{route.method} /v1.41{path}{_QUERIES.get(route.operation, '')}"
+
+
+def headers_for(route: Route) -> str:
+    if route.payload is Payload.HIJACK and route.upgrades:
+        return f"Connection: Upgrade\r\nUpgrade: {next(iter(route.upgrades))}\r\n"
+    return ""
+
+
+@pytest.mark.parametrize("name", ["theirs", _BOB, "bbbbbbb"], ids=["name", "id", "prefix"])
+@pytest.mark.parametrize("route", _ON_ONE, ids=lambda route: f"{route.operation}")
+async def test_anothers_object_is_as_absent_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: Route, name: str
+) -> None:
+    """I4: every byte of the answer is the one that a missing object gives, and dockerd hears nothing of it."""
+    answers = []
+    for number, prepare in enumerate((both, alices)):
+        async with whole_proxy(tmp_path / str(number), monkeypatch, prepare=prepare) as world:
+            body = _BODIES.get(route.operation)
+            answers.append(await world.ask("alice", line_for(route, name), body, headers_for(route)))
+            assert [line for line in world.asked if not line.startswith("GET /exec/")] == []
+    theirs, missing = answers
+    assert status_of(theirs) == 404
+    assert theirs == missing
+
+
+async def test_a_denial_says_rule_and_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """403 in Docker's form, on record, explained to whom it concerns and to nobody else, and dockerd hears nothing."""
+    async with whole_proxy(tmp_path, monkeypatch) as world:
+        world.answers["GET /images/busybox/json"] = (200, {"Id": "sha256:1", "RepoTags": ["busybox:latest"]})
+        create = {"Image": "busybox", "HostConfig": {"Privileged": True}}
+        denied = await world.ask("alice", "POST /v1.41/containers/create", create)
+        assert status_of(denied) == 403
+        message = document_of(denied)["message"]
+        assert message.startswith("ds01: HostConfig.Privileged")
+        assert "(rule privileged)" in message
+        request_id = message.rpartition("ds01 explain ")[2]
+        assert not [line for line in world.asked if line.startswith("POST")]
+        explain = f"GET /ds01/v1/explain/{request_id}"
+        assert document_of(await world.ask("alice", explain))["rules"] == ["privileged"]
+        assert document_of(await world.ask("carol", explain))["uid"] == UIDS["alice"]
+        assert status_of(await world.ask("bob", explain)) == 404
+
+
+async def test_a_change_is_on_record_before_dockerd_hears_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line is on file when the request arrives at the engine, which it does by its full id."""
+    async with whole_proxy(tmp_path, monkeypatch, prepare=alices) as world:
+        seen: list[dict[str, Any]] = []
+
+        async def removed(talk: Talk) -> None:
+            seen.extend(world.audit())
+            await talk.say(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+        world.answers[f"DELETE /containers/{_ALICE}"] = removed
+        assert status_of(await world.ask("alice", "DELETE /v1.41/containers/mine")) == 204
+        assert [(each["operation"], each["decision"], each["uid"]) for each in seen] == [
+            ("ContainerDelete", "allow", UIDS["alice"])
+        ]
+
+
+async def test_without_a_record_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the audit file cannot be written a change is a 503 that dockerd never sees, and a read goes on."""
+    async with whole_proxy(tmp_path, monkeypatch, prepare=alices) as world:
+        world.tree.audit.unlink()
+        world.tree.audit.mkdir()
+        assert status_of(await world.ask("alice", "DELETE /v1.41/containers/mine")) == 503
+        assert world.asked == []
+        answer = await world.ask("alice", "GET /v1.41/containers/json")
+        assert status_of(answer) == 200
+
+
+async def test_a_users_list_holds_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of dockerd's whole list a user gets the own part, an admin all of it."""
+    async with whole_proxy(tmp_path, monkeypatch, prepare=both) as world:
+        own = document_of(await world.ask("alice", "GET /v1.41/containers/json"))
+        every = document_of(await world.ask("carol", "GET /v1.41/containers/json"))
+        assert [each["Id"] for each in own] == [_ALICE]
+        assert [each["Id"] for each in every] == [_ALICE, _BOB]
+
+
+async def test_events_of_others_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a stream with everybody's events a user gets the own ones, as they come."""
+    async with whole_proxy(tmp_path, monkeypatch, prepare=both) as world:
+
+        async def events(talk: Talk) -> None:
+            await talk.say(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
+            for container_id in (_BOB, _ALICE, _BOB):
+                actor = {"ID": container_id, "Attributes": {"name": "x"}}
+                event = json.dumps({"Type": "container", "Action": "start", "Actor": actor}).encode()
+                await talk.say(f"{len(event):x}\r\n".encode() + event + b"\r\n")
+            await talk.say(b"0\r\n\r\n")
+
+        world.answers["GET /events"] = events
+        answer = await world.ask("alice", "GET /v1.41/events")
+        assert answer.count(_ALICE.encode()) == 1
+        assert _BOB.encode() not in answer
+
+
+async def test_after_a_hijack_only_bytes_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attach goes both ways, half-close included, and what looks like a request in it is none."""
+    async with whole_proxy(tmp_path, monkeypatch, prepare=alices) as world:
+
+        async def attached(talk: Talk) -> None:
+            await talk.say(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nhello ")
+            await talk.say(await talk.reader.read())
+
+        world.answers[f"POST /containers/{_ALICE}/attach"] = attached
+        reader, writer = await world.connect("alice")
+        writer.write(
+            b"POST /v1.41/containers/mine/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: d\r\n"
+            b"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        )
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert status_of(head) == 101
+        writer.write(b"DELETE /v1.41/containers/theirs HTTP/1.1\r\n\r\n")
+        writer.write_eof()
+        assert (
+            await asyncio.wait_for(reader.read(), 5)
+            == b"hello DELETE /v1.41/containers/theirs HTTP/1.1\r\n\r\n"
+        )
+        writer.close()
+        await writer.wait_closed()
+        assert len(world.asked) == 1
+
+
+async def test_a_create_cut_off_leaves_its_lease_to_be_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine goes away in mid-create: 503, and the lease is neither given back nor forgotten."""
+    async with whole_proxy(tmp_path, monkeypatch) as world:
+        proxy, leaser = world.running(), MemoryLeaser()
+        for verb in ("reserve", "confirm", "release", "fetch"):
+            monkeypatch.setattr(proxy.allocator, verb, getattr(leaser, verb))
+
+        async def lost(talk: Talk) -> None:
+            talk.close()
+
+        settled: list[Any] = []
+        monkeypatch.setattr(proxy.settlements, "later", lambda *each: settled.append(each))
+        world.answers["GET /images/busybox/json"] = (200, {"Id": "sha256:1", "RepoTags": ["busybox:latest"]})
+        world.answers["POST /containers/create"] = lost
+        gpus = {"DeviceRequests": [{"Count": 1, "Capabilities": [["gpu"]]}]}
+        answer = await world.ask(
+            "alice", "POST /v1.41/containers/create", {"Image": "busybox", "HostConfig": gpus}
+        )
+        assert status_of(answer) == 503
+        assert "docker ps -a" in document_of(answer)["message"]
+        assert leaser.state("new") == "pending"
+        assert len(settled) == 1
+
+
+async def test_nobody_is_served_while_the_plugin_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unstamped request that dockerd answers closes every door: 503 with the rule, and nothing is forwarded."""
+
+    def unguarded(world: WholeProxy) -> None:
+        world.answers["GET /version"] = (200, {"Version": "20.10.24"})
+
+    async with whole_proxy(tmp_path, monkeypatch, prepare=unguarded, plugin_required=True) as world:
+        for _ in range(100):
+            canary = world.running().canary
+            assert canary is not None
+            if canary.singing is False:
+                break
+            await asyncio.sleep(0.01)
+        answer = await world.ask("alice", "GET /v1.41/containers/json")
+        assert status_of(answer) == 503
+        assert "(rule canary)" in document_of(answer)["message"]
+        assert "GET /containers/json" not in world.asked
+        status = document_of(await world.ask("alice", "GET /ds01/v1/status"))
+        assert status["authz_plugin"] == "missing"
+
+
+async def test_ds01_says_who_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """whoami by the socket alone; a usage that the allocator cannot tell is unknown, not 0."""
+    async with whole_proxy(tmp_path, monkeypatch, prepare=both) as world:
+        told = document_of(await world.ask("bob", "GET /ds01/v1/whoami"))
+        assert (told["name"], told["uid"], told["role"]) == ("bob", UIDS["bob"], "user")
+        assert told["usage"] == {"containers": 1, "gpus": None}
+        status = document_of(await world.ask("bob", "GET /ds01/v1/status"))
+        assert "objects" not in status
+        assert status["allocator"]["state"] == "unavailable"
+        every = document_of(await world.ask("carol", "GET /ds01/v1/status"))
+        assert every["objects"] == {"container": 2, "network": 2, "volume": 2}
+        assert status_of(await world.ask("bob", "POST /ds01/v1/whoami")) == 405
