@@ -177,6 +177,7 @@ async def whole_proxy(
     *,
     prepare: Callable[[WholeProxy], None] = lambda _: None,
     plugin_required: bool = False,
+    policy: str = POLICY,
 ) -> AsyncIterator[WholeProxy]:
     """A proxy below `root` that serves its three users' sockets. Needs root: sockets are given to their users."""
     patch.setattr(doors, "look_up_name", lambda name: account(UIDS[name]))
@@ -191,7 +192,7 @@ async def whole_proxy(
     tree = Tree.under(root)
     for directory in (tree.run, tree.etc, tree.lib, tree.log):
         directory.mkdir(parents=True)
-    tree.policy.write_text(POLICY)
+    tree.policy.write_text(policy)
     tree.policy.chmod(0o644)
     keys = load_or_create(tree)
     world = WholeProxy(tree=tree, sealer=Sealer(keys))

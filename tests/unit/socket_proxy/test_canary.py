@@ -1,74 +1,88 @@
-"""The canary tells three engines apart: guarded, open, and not there."""
+"""Only the plugin's own refusal of an unstamped request means that it is on guard."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from socket_proxy import canary
 from socket_proxy.canary import Canary
+from tests.fakes.scripted_dockerd import Talk, scripted_dockerd
 
-_GUARDED = b'{"message":"authorization denied by plugin ds01-authz: ds01: direct access"}'
-_OTHER_PLUGIN = b'{"message":"authorization denied by plugin other: no"}'
+if TYPE_CHECKING:
+    from pathlib import Path
 
-
-class _Engine:
-    """An engine that gives every request one answer, and counts them."""
-
-    def __init__(self) -> None:
-        self.status, self.body, self.asked = 403, _GUARDED, 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.readline() not in (b"\r\n", b""):
-            pass
-        self.asked += 1
-        head = b"HTTP/1.1 %d X\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
-        writer.write(head % (self.status, len(self.body)) + self.body)
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-
-
-@pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[_Engine]:
-    found = _Engine()
-    server = await asyncio.start_unix_server(found.serve, tmp_path / "engine.sock")
-    yield found
-    server.close()
+DENIED = b'{"message":"authorization denied by plugin ds01: ds01: no stamp"}'
 
 
 @pytest.mark.parametrize(
     ("status", "body", "singing"),
-    [(403, _GUARDED, True), (200, b"{}", False), (403, _OTHER_PLUGIN, False), (500, b"{}", False)],
-    ids=["guarded", "open", "another plugin", "broken"],
+    [
+        pytest.param("403 Forbidden", DENIED, True, id="denied"),
+        pytest.param("200 OK", b"{}", False, id="served"),
+        pytest.param("200 OK", DENIED, False, id="served-with-its-words"),
+        pytest.param("403 Forbidden", b'{"message":"no"}', False, id="denied-by-another"),
+        pytest.param(
+            "403 Forbidden",
+            b'{"message":"authorization denied by plugin other: no"}',
+            False,
+            id="denied-by-another-plugin",
+        ),
+        pytest.param("500 X", DENIED, False, id="another-status"),
+    ],
 )
-async def test_only_our_plugins_denial_is_good(
-    tmp_path: Path, engine: _Engine, status: int, body: bytes, *, singing: bool
-) -> None:
-    """Whatever is not the refusal of ds01's own plugin counts as an open engine."""
-    engine.status, engine.body = status, body
-    assert await Canary(str(tmp_path / "engine.sock"), wake=asyncio.Event()).probe() is singing
+async def test_what_counts_as_guarded(tmp_path: Path, status: str, body: bytes, *, singing: bool) -> None:
+    """The status and the plugin's words, both."""
+
+    async def script(talk: Talk) -> None:
+        assert b"x-ds01-stamp" not in (await talk.head()).lower()
+        await talk.answer(body, status=status)
+
+    bird = Canary(str(tmp_path / "s"), wake=asyncio.Event())
+    async with scripted_dockerd(tmp_path / "s", script):
+        assert await bird.probe() is singing
+    bird._pool.close()
 
 
-async def test_no_engine_is_neither_open_nor_guarded(tmp_path: Path) -> None:
-    """Where nobody answers, nothing is known."""
-    assert await Canary(str(tmp_path / "engine.sock"), wake=asyncio.Event()).probe() is None
+async def test_no_engine_is_unknown(tmp_path: Path) -> None:
+    """Neither guarded nor open: there is nobody to guard."""
+    assert await Canary(str(tmp_path / "s"), wake=asyncio.Event()).probe() is None
 
 
-async def test_a_reload_is_looked_at_at_once(tmp_path: Path, engine: _Engine) -> None:
-    """Woken, the canary does not wait for its minute to pass."""
+async def test_a_plugin_that_hangs_is_no_guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer in time is as bad as a wrong one."""
+    monkeypatch.setattr(canary, "_ANSWER_SECONDS", 0.05)
+
+    async def script(talk: Talk) -> None:
+        await talk.head()
+        await talk.reader.read()
+
+    async with scripted_dockerd(tmp_path / "s", script):
+        assert await Canary(str(tmp_path / "s"), wake=asyncio.Event()).probe() is False
+
+
+async def test_waking_it_asks_at_once(tmp_path: Path) -> None:
+    """A reload of dockerd's settings that drops the plugin is seen long before the minute is over."""
+    bodies = iter([("403 Forbidden", DENIED), ("200 OK", b"{}")])
     wake = asyncio.Event()
-    canary = Canary(str(tmp_path / "engine.sock"), wake=wake)
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(canary.run())
-        async with asyncio.timeout(5):
-            while canary.singing is not True:  # noqa: ASYNC110  the canary tells nobody
-                await asyncio.sleep(0.01)
-            engine.status = 200
-            wake.set()
-            while canary.singing is not False:  # noqa: ASYNC110  the canary tells nobody
-                await asyncio.sleep(0.01)
+    bird = Canary(str(tmp_path / "s"), wake=wake)
+
+    async def script(talk: Talk) -> None:
+        while True:
+            await talk.head()
+            status, body = next(bodies, ("200 OK", b"{}"))
+            await talk.answer(body, status=status)
+
+    async def until(*, singing: bool) -> None:
+        while bird.singing is not singing:  # noqa: ASYNC110  the canary has no event for it
+            await asyncio.sleep(0.002)
+
+    async with scripted_dockerd(tmp_path / "s", script), asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(bird.run())
+        await until(singing=True)
+        wake.set()
+        await until(singing=False)
         running.cancel()
-    assert engine.asked >= 2
+    bird._pool.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,11 +14,9 @@ import pytest
 from policy.dockerapi.model import Operation, Outcome, Payload
 from policy.dockerapi.routes import ROUTES, Route
 from tests.fakes.proxy_world import MemoryLeaser
-from tests.fakes.whole_proxy import UIDS, WholeProxy, document_of, status_of, whole_proxy
+from tests.fakes.whole_proxy import POLICY, UIDS, WholeProxy, document_of, status_of, whole_proxy
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.fakes.scripted_dockerd import Talk
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give each user a socket")
@@ -84,6 +84,49 @@ async def test_anothers_object_is_as_absent_as_none(
     theirs, missing = answers
     assert status_of(theirs) == 404
     assert theirs == missing
+
+
+@pytest.mark.parametrize("verb", ["connect", "disconnect"])
+async def test_anothers_object_in_a_body_is_as_absent_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """I4 holds for what a body names too: another's container on one's own network."""
+    answers = []
+    for number, prepare in enumerate((both, alices)):
+        async with whole_proxy(tmp_path / str(number), monkeypatch, prepare=prepare) as world:
+            line = f"POST /v1.41/networks/mine/{verb}"
+            answers.append(await world.ask("alice", line, {"Container": "theirs"}))
+            assert world.asked == []
+    assert status_of(answers[0]) == 404
+    assert answers[0] == answers[1]
+
+
+async def test_a_linked_bind_is_judged_as_where_it_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A symbolic link below a permitted path gives no way out of it, and dockerd hears nothing."""
+    with tempfile.TemporaryDirectory() as name:  # its user must reach it; tmp_path is for root
+        open_to_all = Path(name)
+        open_to_all.chmod(0o755)
+        (open_to_all / "link").symlink_to("/etc")
+        allow = f'allow: {{registries: ["*"], binds: [{{path: {name}, setuid_ok: true}}]}}'
+        policy = POLICY.replace('allow: {registries: ["*"]}', allow)
+        async with whole_proxy(tmp_path, monkeypatch, policy=policy) as world:
+            world.answers["GET /images/busybox/json"] = (
+                200,
+                {"Id": "sha256:1", "RepoTags": ["busybox:latest"]},
+            )
+            world.answers["POST /containers/create"] = (201, {"Id": "d" * 64, "Warnings": []})
+            world.answers["GET /containers/d"] = (200, {"Id": "d" * 64, "Name": "/x"})
+            statuses = {}
+            for source in (name, f"{name}/link"):
+                host = {"Binds": [f"{source}:/x:ro"]}
+                create = {"Image": "busybox", "HostConfig": host}
+                statuses[source] = await world.ask("alice", "POST /v1.41/containers/create", create)
+            assert status_of(statuses[name]) == 201
+            assert status_of(statuses[f"{name}/link"]) == 403
+            assert "/etc" in document_of(statuses[f"{name}/link"])["message"]
+            assert len([line for line in world.asked if line.startswith("POST")]) == 1
 
 
 async def test_a_denial_says_rule_and_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,88 @@
+"""What ds01 learns of an engine before it serves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from socket_proxy import discovery
+from socket_proxy.discovery import discover, wait_for_engine
+from socket_proxy.refusals import EngineError
+from tests.fakes.proxy_world import ProxyWorld, proxy_world
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSION = {"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}
+INFO: dict[str, Any] = {"CgroupDriver": "systemd", "CgroupVersion": "2"}
+
+
+def answers(world: ProxyWorld, version: dict[str, Any], info: dict[str, Any]) -> None:
+    world.answers |= {"GET /version": (200, VERSION | version), "GET /info": (200, INFO | info)}
+
+
+async def test_the_engine_says_what_it_is(tmp_path: Path) -> None:
+    """Versions as numbers, and the cgroup driver as it is."""
+    async with proxy_world(tmp_path) as world:
+        answers(world, {}, {})
+        facts = await discover(world.engine, "e" * 32, "auto")
+        assert (facts.api_version, facts.min_api_version) == ((1, 41), (1, 12))
+        assert (facts.cgroup_driver, facts.cgroup_version, facts.gpu_path) == ("systemd", 2, "hook")
+        assert world.engine.version == (1, 41)
+
+
+@pytest.mark.parametrize(
+    ("asked", "api", "directories", "path"),
+    [
+        ("auto", "1.50", ["/etc/cdi"], "cdi"),
+        ("auto", "1.50", [], "hook"),
+        ("auto", "1.49", ["/etc/cdi"], "hook"),
+        ("hook", "1.50", ["/etc/cdi"], "hook"),
+        ("cdi", "1.41", [], "cdi"),
+    ],
+)
+async def test_how_gpus_are_handed_over(
+    tmp_path: Path, asked: str, api: str, directories: list[str], path: str
+) -> None:
+    """By CDI from Engine 28.2 on, if it has directories for it, unless the settings say otherwise."""
+    async with proxy_world(tmp_path) as world:
+        answers(world, {"ApiVersion": api}, {"CDISpecDirs": directories})
+        world.answers = {
+            f"GET /v{api}{line[4:]}": found for line, found in world.answers.items()
+        } | world.answers
+        assert (await discover(world.engine, "e" * 32, asked)).gpu_path == path
+
+
+async def test_a_newer_engine_is_spoken_to_as_far_as_ds01_knows(tmp_path: Path) -> None:
+    """ds01's own calls never use a version beyond its table."""
+    async with proxy_world(tmp_path) as world:
+        answers(world, {"ApiVersion": "1.99"}, {})
+        world.answers["GET /v1.51/info"] = (200, INFO)
+        facts = await discover(world.engine, "e" * 32, "auto")
+        assert world.engine.version == (1, 51)
+        assert facts.api_version == (1, 99)
+
+
+async def test_an_engine_that_serves_no_old_version_is_asked_in_a_newer(tmp_path: Path) -> None:
+    """A 400 to the first try leads to the second; another error does not."""
+    async with proxy_world(tmp_path) as world:
+        world.answers |= {
+            "GET /version": (400, {"message": "client version 1.41 is too old"}),
+            "GET /v1.44/version": (200, VERSION | {"ApiVersion": "1.52"}),
+            "GET /v1.51/info": (200, INFO),
+        }
+        assert (await discover(world.engine, "e" * 32, "auto")).api_version == (1, 52)
+        world.answers["GET /version"] = (500, {})
+        with pytest.raises(EngineError):
+            await discover(world.engine, "e" * 32, "auto")
+
+
+async def test_the_proxy_waits_for_its_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost connections, errors and unreadable answers are all "not yet"."""
+    monkeypatch.setattr(discovery, "_RETRY_SECONDS", 0)
+    tries = iter([(500, {}), (200, {"Version": 1}), (200, VERSION)])
+    async with proxy_world(tmp_path) as world:
+        answers(world, {}, {})
+        world.answers["GET /version"] = lambda: next(tries)
+        assert (await wait_for_engine(world.engine, "e" * 32, "auto")).version == "20.10.24"

@@ -1,0 +1,93 @@
+"""Every module of the product has a test of its own name, or a reason why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests"
+ROOMS = (
+    "policy",
+    "http1",
+    "host",
+    "observability",
+    "allocator",
+    "socket_proxy",
+    "authz_plugin",
+    "cli",
+    "lab",
+)
+# Only dataclasses, enums, protocols and tables: what there is to test is what others do with them.
+VALUES = frozenset(
+    {
+        "allocator/model.py",
+        "allocator/ports.py",
+        "authz_plugin/ports.py",
+        "policy/dockerapi/bodies.py",
+        "policy/dockerapi/model.py",
+        "policy/model.py",
+        "socket_proxy/ports.py",
+        "socket_proxy/transaction.py",
+    }
+)
+# Tested by what they are part of, in the file named here.
+ELSEWHERE = {
+    "allocator/nvml.py": "unit/allocator/test_nvml_contract.py",  # one contract for it and its fake
+    "lab/accounts.py": "integration/test_lab.py",  # changes the accounts of the machine
+    "lab/gpus.py": "unit/lab/test_nvml_simulated.py",
+    "lab/main.py": "integration/test_lab.py",  # the command as its user meets it
+    "lab/session.py": "integration/test_lab.py",  # starts every daemon
+    "lab/simulate.py": "unit/lab/test_nvml_simulated.py",
+    "lab/unix_http.py": "integration/test_lab.py",  # asks the daemons of a running lab
+    "policy/ask.py": "unit/policy/test_evaluate.py",  # what a rule is, by stub rules
+    "policy/build.py": "unit/authz_plugin/test_app.py",  # parse and compile in one call, from files
+    "policy/dockerapi/answers/built.py": "unit/policy/dockerapi/test_responses_built.py",
+    "policy/dockerapi/answers/errors.py": "unit/policy/dockerapi/test_responses_errors.py",
+    "policy/dockerapi/answers/events.py": "unit/policy/dockerapi/test_responses_events.py",
+    "policy/dockerapi/answers/images.py": "unit/policy/dockerapi/test_responses_lists.py",
+    "policy/dockerapi/answers/inspect.py": "unit/policy/dockerapi/test_responses_inspect.py",
+    "policy/dockerapi/answers/lists.py": "unit/policy/dockerapi/test_responses_lists.py",
+    "policy/dockerapi/answers/mounts.py": "unit/policy/dockerapi/test_responses_inspect.py",
+    "policy/dockerapi/answers/networks.py": "unit/policy/dockerapi/test_responses_lists.py",
+    "policy/dockerapi/answers/pieces.py": "unit/policy/dockerapi/test_responses_lists.py",
+    "policy/dockerapi/answers/system.py": "unit/policy/dockerapi/test_responses_system.py",
+    "policy/dockerapi/answers/visibility.py": "property/test_responses_filters.py",
+    "policy/dockerapi/bind.py": "unit/policy/dockerapi/test_references.py",  # the same walk, writing
+    "policy/dockerapi/query.py": "unit/policy/dockerapi/test_read.py",
+    "policy/dockerapi/responses.py": "property/test_responses_filters.py",  # the filters behind one name
+    "policy/dockerapi/schema.py": "unit/policy/dockerapi/test_read.py",
+    "policy/dockerapi/sources.py": "unit/socket_proxy/test_path.py",
+    "policy/dockerapi/write.py": "property/test_dockerapi_laws.py",  # read(write(r)) == r
+    "policy/facts.py": "unit/policy/dockerapi/test_references.py",
+    "policy/grants.py": "unit/policy/test_compile.py",  # what compiling a policy gives
+    "socket_proxy/app.py": "unit/socket_proxy/test_path.py",  # everything wired together
+    "socket_proxy/engine.py": "unit/socket_proxy/test_path.py",
+    "socket_proxy/pipeline.py": "unit/socket_proxy/test_pipeline_order.py",
+}
+MODULES = sorted(
+    str(path.relative_to(ROOT))
+    for room in ROOMS
+    for path in (ROOT / room).rglob("*.py")
+    if path.name != "__init__.py"
+)
+
+
+def mirror(module: str) -> Path:
+    path = Path(module)
+    return TESTS / "unit" / path.parent / f"test_{path.name}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_has_its_test(module: str) -> None:
+    """A mirror, or a place in one list of exceptions, and never both."""
+    places = (mirror(module).exists(), module in VALUES, module in ELSEWHERE)
+    assert sum(places) == 1, f"{module}: mirror, values only, tested elsewhere: {places}"
+
+
+@pytest.mark.parametrize("module", sorted(VALUES | ELSEWHERE.keys()))
+def test_an_exception_is_of_a_module_that_exists(module: str) -> None:
+    """A module that moved or went takes its exception with it, and the test it names is there."""
+    assert module in MODULES
+    assert (TESTS / ELSEWHERE.get(module, "unit")).exists()
