@@ -71,10 +71,16 @@ def read(incoming: Incoming) -> Request:
 
 
 def checker(policies: PolicyFiles[Policy]) -> Checker:
-    """Every rule that needs no facts, on the policy in force at that moment."""
+    """Every rule that needs no facts, on the policy in force at that moment.
+
+    The proxy may have read a changed policy a moment earlier: before a denial the files are looked at again.
+    """
 
     def check(actor: Actor, request: Request, *, leases: tuple[LeaseId, ...]) -> tuple[Reason, ...]:
-        return evaluate.check(policies.current, actor, request, leases=leases)
+        reasons = evaluate.check(policies.current, actor, request, leases=leases)
+        if reasons and policies.reload_if_changed():
+            reasons = evaluate.check(policies.current, actor, request, leases=leases)
+        return reasons
 
     return check
 

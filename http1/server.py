@@ -22,13 +22,14 @@ from http1.limits import Limits
 from http1.reader import End, RequestEvent, RequestHead, RequestReader
 from http1.writer import error_body, response_head
 
-__all__ = ["JSON", "Connection", "Exchange", "Handler", "Listener", "OnError", "Server"]
+__all__ = ["JSON", "Connection", "Exchange", "Handler", "Listener", "MostPerUid", "OnError", "Server"]
 
 JSON: Final = (("content-type", "application/json"),)
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED, unix(7)
 _connection_ids = count(1)
 
 Handler = Callable[["Exchange"], Awaitable[None]]
+MostPerUid = Callable[[int], int]
 OnError = Callable[["Exchange", Exception], tuple[int, str]]
 
 
@@ -92,7 +93,12 @@ class Connection(FlowProtocol):
         if self._listener.admit(self):
             self._wait_idle()
         else:
-            self._send_error(503, "too many connections on this socket; close some and try again")
+            most = self._listener.most(self.uid)
+            self._send_error(
+                503,
+                f"too many connections on this socket, limit is {most} for one user (rule connections); "
+                "close some and try again",
+            )
             self._broken = True
             self.transport.close()
 
@@ -320,8 +326,9 @@ class Connection(FlowProtocol):
 class Listener:
     """One listening socket and its connections."""
 
-    def __init__(self, server: Server, handler: Handler) -> None:
+    def __init__(self, server: Server, handler: Handler, most_per_uid: MostPerUid | None = None) -> None:
         self.server = server
+        self._most_per_uid = most_per_uid
         self.handler = handler
         self.connections: set[Connection] = set()
         self._per_uid: Counter[int] = Counter()
@@ -339,15 +346,17 @@ class Listener:
 
     def admit(self, connection: Connection) -> bool:
         """Count a new connection. Returns: False when it is over a limit (and was not counted)."""
-        limits = self.server.limits
-        if (
-            len(self.connections) >= limits.connections
-            or self._per_uid[connection.uid] >= limits.connections_per_uid
-        ):
+        full = len(self.connections) >= self.server.limits.connections
+        if full or self._per_uid[connection.uid] >= self.most(connection.uid):
             return False
         self.connections.add(connection)
         self._per_uid[connection.uid] += 1
         return True
+
+    def most(self, uid: int) -> int:
+        """How many connections one uid may have on this socket."""
+        most = self.server.limits.connections_per_uid
+        return most if self._most_per_uid is None else min(most, self._most_per_uid(uid))
 
     def forget(self, connection: Connection) -> None:
         if connection in self.connections:
@@ -384,9 +393,14 @@ class Server:
         self._timer: asyncio.TimerHandle | None = None
         self._listeners: set[Listener] = set()
 
-    async def listen(self, listening: socket.socket, handler: Handler) -> Listener:
-        """Serve a bound socket with `handler`. Close the returned Listener with `close_listener`."""
-        listener = Listener(self, handler)
+    async def listen(
+        self, listening: socket.socket, handler: Handler, *, most_per_uid: MostPerUid | None = None
+    ) -> Listener:
+        """Serve a bound socket with `handler`. Close the returned Listener with `close_listener`.
+
+        Args: most_per_uid: how many connections a peer's uid may have, below what `Limits` permits to each.
+        """
+        listener = Listener(self, handler, most_per_uid)
         await listener.open(listening)
         self._listeners.add(listener)
         if self._timer is None:

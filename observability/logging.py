@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
@@ -44,8 +45,13 @@ def configure(daemon: str, *, stream: TextIO | None = None, console: bool | None
 
 
 def log(event: Event, **keys: Any) -> None:
-    """Write one line for `event` at its own level. Values go in keys, never into the name."""
-    getattr(structlog.get_logger(), event.level.value)(event.name, **keys)
+    """Write one line for `event` at its own level. Values go in keys, never into the name.
+
+    A line that cannot be written (a full disk, the journal restarting) is lost: a request that would fail over it, or hang
+    without an answer, were worse. What must not be lost goes to the audit.
+    """
+    with contextlib.suppress(OSError):
+        getattr(structlog.get_logger(), event.level.value)(event.name, **keys)
 
 
 def bind(**keys: Any) -> None:

@@ -15,6 +15,7 @@ from hashlib import sha256
 from policy.model import LeaseId, Uid
 
 HEADER = "x-ds01-stamp"
+CANARY = "x-ds01-canary"  # on the proxy's own probe, which must be denied even while break-glass is open
 MAX_LIFETIME_MS = 15_000  # dockerd retries an absent plugin for about 15 s; nothing honest is older
 NO_BODY = "none"
 STREAM_BODY = "stream"

@@ -51,7 +51,9 @@ from socket_proxy.stores import Stores
 from socket_proxy.trail import Trail
 from socket_proxy.watcher import Watcher
 
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = (
+    0.2  # well below the plugin's, which must not be ahead: what it would not write itself it denies
+)
 
 
 class Proxy:
@@ -116,6 +118,7 @@ class Proxy:
         self.doors = Doors(
             server=self.server,
             tree=tree,
+            policy=lambda: policies.current,
             handed=listener.inherited_by_name(),
             identities=Identities(index=index, users=users),
             pipeline=Pipeline(

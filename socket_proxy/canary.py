@@ -13,6 +13,7 @@ from http1.client import Pool
 from http1.errors import UpstreamLost, UpstreamUnavailable
 from observability import events
 from observability.logging import log
+from policy.stamp import CANARY
 
 _EVERY_SECONDS = 60
 _AGAIN_SECONDS = 1
@@ -55,7 +56,7 @@ class Canary:
         """True when dockerd refused an unstamped request in the plugin's words, None when there is no dockerd."""
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                response = await self._pool.request("GET", "/v1.41/version", (), body=None)
+                response = await self._pool.request("GET", "/v1.41/version", ((CANARY, "1"),), body=None)
                 body = await response.read(_BODY_BYTES)
         except (UpstreamLost, UpstreamUnavailable):
             return None

@@ -6,15 +6,17 @@ A connection's actor is found once, at its first request, and stays: credentials
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from host import listener
 from host.tree import Tree
 from host.users import look_up_name
-from http1.server import Exchange, Listener, Server
+from http1.server import Exchange, Listener, MostPerUid, Server
 from observability import events
 from observability.logging import log
+from policy.compile import Policy
 from policy.model import Actor, Door, Uid
 from socket_proxy.identity import DoorTo, Identities, UnknownPeer
 from socket_proxy.local import PREFIX, Local
@@ -35,6 +37,7 @@ class Doors:
         identities: Identities,
         pipeline: Pipeline,
         local: Local,
+        policy: Callable[[], Policy],
         handed: Mapping[str, socket.socket],
     ) -> None:
         """Serve through `server`. handed: sockets that listen already: `front`, `admin`, `user-<name>`.
@@ -47,12 +50,19 @@ class Doors:
         self._identities = identities
         self._pipeline = pipeline
         self._local = local
+        self._policy = policy
         self._handed = handed
+        self._known: dict[int, Actor] = {}  # who came by the front door, by uid
         self._open: dict[Path, Listener] = {}
 
     async def open_front(self) -> None:
         """Everybody may connect; the peer's credentials decide who it is."""
-        await self._listen(self._tree.front_door, DoorTo(door=Door.FRONT), handed="front", mode=0o666)
+        entrance = DoorTo(door=Door.FRONT)
+
+        def most(uid: int) -> int:
+            return self._most(self._known.get(uid))
+
+        await self._listen(self._tree.front_door, entrance, handed="front", mode=0o666, most=most)
 
     async def open_admin(self) -> None:
         await self._listen(self._tree.admin_socket, DoorTo(door=Door.ADMIN), handed="admin")
@@ -73,7 +83,17 @@ class Doors:
         path.parent.parent.mkdir(mode=_SOCKET_DIRECTORY_MODE, exist_ok=True)
         path.parent.mkdir(mode=_SOCKET_DIRECTORY_MODE, exist_ok=True)
         entrance = DoorTo(door=Door.USER, owner=Uid(account.uid))
-        await self._listen(path, entrance, handed=f"user-{name}", owner=(account.uid, account.gid))
+        actor = account.actor(door=Door.USER)
+
+        def most(_uid: int) -> int:
+            return self._most(actor)  # root in a container counts as well: it is the owner's
+
+        await self._listen(path, entrance, handed=f"user-{name}", owner=(account.uid, account.gid), most=most)
+
+    def _most(self, actor: Actor | None) -> int:
+        """Connections that policy permits; an account not seen yet and admins get what the daemon permits to each."""
+        grants = self._policy().for_actor(actor) if actor is not None else None
+        return sys.maxsize if grants is None or grants.admin else grants.limits.connections
 
     async def _listen(
         self,
@@ -83,12 +103,13 @@ class Doors:
         handed: str,
         mode: int = 0o600,
         owner: tuple[int, int] | None = None,
+        most: MostPerUid | None = None,
     ) -> None:
         async def handle(exchange: Exchange) -> None:
             await self._handle(exchange, entrance)
 
         listening = self._handed.get(handed) or listener.listen(path, mode=mode, owner=owner)
-        self._open[path] = await self._server.listen(listening, handle)
+        self._open[path] = await self._server.listen(listening, handle, most_per_uid=most)
 
     async def _handle(self, exchange: Exchange, entrance: DoorTo) -> None:
         actor = exchange.context
@@ -100,6 +121,8 @@ class Doors:
                 refusal = Refusal(status=403, message=f"ds01: {refused} (rule identity)", rules=("identity",))
                 await exchange.respond(refusal.status, JSON, refusal.body())
                 return
+            if entrance.door is Door.FRONT:
+                self._known[actor.uid] = actor
         if exchange.head.target.startswith(PREFIX):
             await self._local.answer(exchange, actor)
         else:

@@ -7,7 +7,9 @@ and the record. A reference that is absent and one that is another user's give t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 
@@ -38,6 +40,7 @@ class FactSource:
         self._engine_facts = engine_facts
         self._index = index
         self._records = records
+        self._creating: Counter[Uid] = Counter()  # containers that are being made, not in the index yet
         self.ready = asyncio.Event()  # the index mirrors the engine; cleared while the event stream is down
 
     async def gather(self, actor: Actor, references: Iterable[Reference], *, everything: bool) -> Facts:
@@ -64,7 +67,20 @@ class FactSource:
             raise Unavailable("the Docker engine is restarting; try again in a moment") from error
 
     def _usage(self, actor: Actor) -> Usage:
-        return Usage(containers=self._index.count(Kind.CONTAINER, actor.uid) if self.ready.is_set() else None)
+        if not self.ready.is_set():
+            return Usage(containers=None)
+        return Usage(containers=self._index.count(Kind.CONTAINER, actor.uid) + self._creating[actor.uid])
+
+    @contextmanager
+    def creating(self, actor: Actor) -> Iterator[None]:
+        """Count a container as long as it is being made: a hundred creates at once are a hundred."""
+        self._creating[actor.uid] += 1
+        try:
+            yield
+        finally:
+            self._creating[actor.uid] -= 1
+            if not self._creating[actor.uid]:
+                del self._creating[actor.uid]
 
     async def _resolve(self, actor: Actor, reference: Reference, *, everything: bool) -> ObjectFact | None:
         match reference.kind:

@@ -206,7 +206,8 @@ def _written_afresh(spool: IO[bytes]) -> Iterator[bytes]:
                 content = archive.extractfile(member) or io.BytesIO()
                 while piece := content.read(_PIECE_BYTES):
                     yield piece
-                yield b"\0" * (-member.size % tarfile.BLOCKSIZE)
+                if padding := -member.size % tarfile.BLOCKSIZE:  # an empty piece would end the stream
+                    yield b"\0" * padding
     yield b"\0" * tarfile.RECORDSIZE
 
 

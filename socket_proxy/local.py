@@ -125,14 +125,16 @@ class Local:
         """Every device that can be leased, free or not; None when the allocator cannot say."""
         try:
             listed = (await self._allocator.inventory()).get("devices")
+            leases = await self._allocator.leases(actor.uid)
         except Unavailable:
             return None
         if not isinstance(listed, list):
             return None
         devices = [device for device in listed if isinstance(device, dict)]
         split = {device.get("parent") for device in devices}
+        own = frozenset(uuid for lease in leases if lease.state != "released" for uuid in lease.devices)
         return [
-            _device(device, actor, admin=grants.role is Role.ADMIN)
+            _device(device, own, admin=grants.role is Role.ADMIN)
             for device in devices
             if device.get("uuid") not in split
         ]
@@ -151,19 +153,19 @@ class Local:
 _COUNTED = (Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME)
 
 
-def _device(device: Mapping[str, Json], actor: Actor, *, admin: bool) -> Mapping[str, Json]:
+def _device(device: Mapping[str, Json], own: frozenset[str], *, admin: bool) -> Mapping[str, Json]:
     """One device as an actor may see it: who holds it is for the holder and admins alone (I4)."""
     shown = {key: device.get(key) for key in ("index", "uuid", "profile", "memory_mib")}
-    shown["state"] = _device_state(device, actor)
+    shown["state"] = _device_state(device, own)
     if admin:
         shown["holder"] = device.get("holder")
     return shown
 
 
-def _device_state(device: Mapping[str, Json], actor: Actor) -> str:
+def _device_state(device: Mapping[str, Json], own: frozenset[str]) -> str:
     """yours, busy (leased, or used without a lease), unusable, unknown or free: unknown is never free (I10)."""
     if device.get("held"):
-        return "yours" if device.get("holder") == actor.name else "busy"
+        return "yours" if device.get("uuid") in own else "busy"
     if device.get("state") != "ok":
         return "unusable"
     match device.get("in_use"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
 from http1.errors import BadRequest, ClientGone
@@ -19,7 +20,7 @@ from observability.logging import log
 from policy import facts as policy_facts
 from policy.compile import Policy
 from policy.dockerapi.bind import bind
-from policy.dockerapi.model import Answer, Incoming, Request
+from policy.dockerapi.model import Answer, Incoming, Operation, Request
 from policy.dockerapi.read import read
 from policy.dockerapi.routes import ROUTE_OF
 from policy.dockerapi.sources import with_sources
@@ -123,6 +124,35 @@ class Pipeline:
         decision = way.decision = _decide(reading, policy, way.actor, facts)
         if decision.effect is not Effect.ALLOW:
             return of_decision(decision, asked, way.request_id)
+        # INVARIANT: nothing is awaited between the usage in `facts` and this count, so no create slips in between.
+        counted = (
+            self._facts.creating(way.actor)
+            if asked.operation is Operation.CONTAINER_CREATE
+            else nullcontext()
+        )
+        with counted:
+            return await self._carry_out(
+                exchange,
+                way,
+                policy=policy,
+                reading=reading,
+                facts=facts,
+                decision=decision,
+                everything=everything,
+            )
+
+    async def _carry_out(
+        self,
+        exchange: Exchange,
+        way: _Way,
+        *,
+        policy: Policy,
+        reading: Reading,
+        facts: Facts,
+        decision: Decision,
+        everything: bool,
+    ) -> Refusal | None:
+        """What was allowed: obligations, the rewritten request, the answer."""
         fulfilled = _NOTHING
         if decision.obligations:
             settled = await self._settle(way, policy, facts, decision)

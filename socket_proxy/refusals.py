@@ -102,7 +102,14 @@ def of_error(error: Exception, request_id: RequestId) -> Refusal:
                 f"tell the admin the request id {request_id}",
                 rules=("engine",),
             )
-        case Unavailable() | RecordsUnavailable() | AuditUnavailable():
+        case AuditUnavailable():
+            return Refusal(
+                status=503,
+                message="ds01: the audit log cannot be written, so nothing may be changed; look at what there is with "
+                f"docker ps, and tell the admin: {error}",
+                rules=("unavailable",),
+            )
+        case Unavailable() | RecordsUnavailable():
             return Refusal(status=503, message=f"ds01: {error}", rules=("unavailable",))
         case _:
             return Refusal(

@@ -64,28 +64,30 @@ def exchange(
                 client.shutdown(socket.SHUT_WR)
         except (BrokenPipeError, ConnectionResetError):
             pass  # refused before all was sent; the answer is there to be read
-        return read_answer(client)
+        return read_answer(client, body=not data.startswith(b"HEAD "))
 
 
-def read_answer(client: socket.socket) -> Answer:
-    """Read one answer: by its length, its chunks, or up to the end."""
+def read_answer(client: socket.socket, *, body: bool = True) -> Answer:
+    """Read one answer: by its length, its chunks, or up to the end. An answer to HEAD has no body."""
     data = b""
     while b"\r\n\r\n" not in data and (piece := _receive(client)):
         data += piece
-    head, _, body = data.partition(b"\r\n\r\n")
+    head, _, content = data.partition(b"\r\n\r\n")
     if not head:
         return Answer(status=0)
     lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
     status = int(lines[0].split()[1])
+    if not body:
+        return Answer(status=status, headers=headers)
     if "content-length" in headers:
-        while len(body) < int(headers["content-length"]) and (piece := _receive(client)):
-            body += piece
+        while len(content) < int(headers["content-length"]) and (piece := _receive(client)):
+            content += piece
     elif "chunked" in headers.get("transfer-encoding", ""):
-        while not body.endswith(b"0\r\n\r\n") and (piece := _receive(client)):
-            body += piece
-        body = _joined(body)
-    return Answer(status=status, headers=headers, body=body)
+        while not content.endswith(b"0\r\n\r\n") and (piece := _receive(client)):
+            content += piece
+        content = _joined(content)
+    return Answer(status=status, headers=headers, body=content)
 
 
 def _receive(client: socket.socket) -> bytes:

@@ -117,7 +117,9 @@ class Lab:
             ids = self.docker(user, "ps", "-aq").out.split()
             if ids:
                 self.docker(user, "rm", "-f", *ids)
-            self.docker(user, "volume", "prune", "-af")
+            volumes = self.docker(user, "volume", "ls", "-q").out.split()
+            if volumes:
+                self.docker(user, "volume", "rm", *volumes)
             self.docker(user, "network", "prune", "-f")
 
 

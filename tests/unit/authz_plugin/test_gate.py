@@ -193,6 +193,14 @@ def test_break_glass_allows_and_tells(gate: Gate, world: World, clock: Any, make
     ]
 
 
+def test_the_canary_is_denied_while_the_glass_is_broken(
+    gate: Gate, world: World, clock: Any, make_req: Any
+) -> None:
+    """The proxy's own probe always finds the plugin at work, or users would be shut out by the maintenance."""
+    world.glass = glass(10, clock)
+    assert now(gate, make_req(RequestHeaders={"X-Ds01-Canary": "1"}))["Allow"] is False
+
+
 @pytest.mark.parametrize("minutes", [0, -1, 60.001, 24 * 60])
 def test_break_glass_has_limits(gate: Gate, world: World, clock: Any, make_req: Any, minutes: float) -> None:
     """Expired, or reaching more than an hour ahead: closed."""

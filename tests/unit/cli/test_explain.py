@@ -54,6 +54,13 @@ def test_a_refusal_without_reasons_names_its_rules() -> None:
     assert "docs/rules/ownership.md" in explain(record(reasons=[], rules=["ownership"]))
 
 
+def test_only_rules_with_a_page_are_pointed_to() -> None:
+    """A refused lease is no rule of the policy and has no page."""
+    text = explain(record(reasons=[], rules=["gpu_lease"]))
+    assert "gpu_lease" in text
+    assert "docs/rules" not in text
+
+
 def test_no_field_of_a_record_writes_to_the_terminal() -> None:
     """An admin explains what an attacker asked."""
     evil = "\x1b[2J\n"

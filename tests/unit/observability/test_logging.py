@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,3 +74,15 @@ def test_people_get_columns() -> None:
     structlog.reset_defaults()
     assert "daemon.stopped" in text.getvalue()
     assert not text.getvalue().startswith("{")
+
+
+class _FullDisk(io.StringIO):
+    def write(self, text: str, /) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), text[:0])
+
+
+def test_a_log_that_cannot_be_written_fails_nobody() -> None:
+    """A full disk costs the line and not the request that it is about."""
+    configure("ds01-test", stream=_FullDisk())
+    log(events.POLICY_REJECTED, problems="policy.yaml:1")
+    structlog.reset_defaults()

@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from socket_proxy.images import _tags_in, _written_afresh
+from socket_proxy.images import _rewritten, _tags_in, _written_afresh
 from socket_proxy.refusals import Refusal
 
 MANIFEST = json.dumps([{"Config": "c.json", "RepoTags": ["mine:1"], "Layers": []}])
@@ -115,6 +115,14 @@ def test_a_hidden_member_does_not_reach_dockerd() -> None:
     spool = io.BytesIO(bytes(hidden))
     assert _tags_in(spool) == ()
     assert b"mine:1" not in b"".join(_written_afresh(spool))
+
+
+async def test_a_member_of_whole_blocks_does_not_end_the_tar() -> None:
+    """A file of exactly 512 bytes needs no padding, and what comes behind it still arrives."""
+    content = tar(("block", "x" * 512, FILE), ("manifest.json", MANIFEST, FILE))
+    fresh = b"".join([piece async for piece in _rewritten(io.BytesIO(content))])
+    with tarfile.open(fileobj=io.BytesIO(fresh)) as archive:
+        assert archive.getnames() == ["block", "manifest.json"]
 
 
 def test_a_rewritten_tar_holds_the_same_files() -> None:

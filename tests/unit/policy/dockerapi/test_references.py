@@ -245,3 +245,22 @@ def test_a_bound_path_is_written_with_the_full_id() -> None:
 def test_repository_and_tag_make_one_reference(repository: str, tag: str, text: str) -> None:
     """The Engine API splits an image reference into two query keys."""
     assert tagged(repository, tag) == text
+
+
+def test_the_hosts_network_is_bound_as_its_word() -> None:
+    """An id would hide from the plugin's second look which network it is."""
+    asked = ask("POST", "/containers/create", {"HostConfig": {"NetworkMode": "70be"}})
+    fact = ObjectFact(kind=Kind.NETWORK, id="70be" * 16, owner=None, shared=True, name="host")
+    facts = Facts(engine=ENGINE, objects={Reference(kind=Kind.NETWORK, text="70be"): fact})
+    body = bind(asked, facts).body or {}
+    assert body["HostConfig"] == {"NetworkMode": "host"}
+
+
+def test_containers_that_filters_look_up_are_references() -> None:
+    """`before` and `since` name containers, and are written with full ids; the other filters stay."""
+    asked = ask("GET", '/containers/json?filters={"since":["web"],"label":["a"]}'.replace('"', "%22"))
+    web = Reference(kind=Kind.CONTAINER, text="web")
+    assert needed(asked) == (web,)
+    fact = ObjectFact(kind=Kind.CONTAINER, id="ab" * 32, owner=None, name="web")
+    bound = bind(asked, Facts(engine=ENGINE, objects={web: fact}))
+    assert json.loads(bound.query["filters"][0]) == {"since": {"ab" * 32: True}, "label": {"a": True}}

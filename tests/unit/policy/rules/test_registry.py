@@ -12,10 +12,26 @@ REFUSED: list[tuple[Request, str]] = [
     (request(Operation.IMAGE_CREATE, query={"fromSrc": ("http://x/y",)}), "fromSrc"),
     (request(Operation.IMAGE_CREATE, query={"fromImage": ("localhost:5000/x",)}), "fromImage"),
     (request(Operation.SYSTEM_AUTH, {"serveraddress": "http://127.0.0.1:80/"}), "serveraddress"),
+    *(
+        (request(Operation.SYSTEM_AUTH, {"serveraddress": address}), "serveraddress")
+        for address in (
+            "http://x@127.0.0.1:5000/",
+            "0.0.0.0:5000",
+            "https://[::]:1",
+            "LOCALHOST.:1",
+            "0x7f.1:1",
+            "2130706433:1",
+            "127.1:1",
+        )
+    ),
+    (request(Operation.IMAGE_SEARCH, query={"term": ("127.0.0.1:5000/x",)}), "term"),
 ]
 ACCEPTED: list[Request] = [
     request(Operation.IMAGE_CREATE, query={"fromImage": ("busybox",), "tag": ("latest",)}),
     request(Operation.IMAGE_CREATE, query={"fromImage": ("ghcr.io/a/b",)}),
+    request(Operation.IMAGE_CREATE, query={"fromImage": ("10.1.2.3:5000/a/b",)}),
+    request(Operation.IMAGE_SEARCH, query={"term": ("library/busybox",)}),
+    request(Operation.SYSTEM_AUTH, {"serveraddress": "https://index.docker.io/v1/"}),
 ]
 
 

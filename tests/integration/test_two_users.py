@@ -1,0 +1,116 @@
+"""Two users at the same time: neither sees, touches or becomes the other."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.conftest import Lab
+
+pytestmark = pytest.mark.dockerd
+SECRET = "alice-only-4711"
+
+
+@pytest.fixture(scope="module")
+def victim(lab: Lab) -> Iterator[dict[str, str]]:
+    """Alice's things, each marked with SECRET; gives what bob may try, by placeholder."""
+    lab.clean()
+    lab.ok(lab.alice, "network", "create", f"{SECRET}-net")
+    lab.ok(lab.alice, "volume", "create", f"{SECRET}-volume")
+    container = lab.ok(
+        lab.alice, "run", "-d", "--name", f"{SECRET}-box", "-e", f"TOKEN={SECRET}", "-l", f"note={SECRET}",
+        "-v", f"{SECRET}-volume:/data", "--network", f"{SECRET}-net",
+        "busybox", "sh", "-c", f"echo {SECRET}; sleep 600",
+    )  # fmt: skip
+    network = lab.ok(lab.alice, "network", "inspect", "-f", "{{.Id}}", f"{SECRET}-net")
+    yield {"name": f"{SECRET}-box", "id": container, "short": container[:12], "prefix": container[:5],
+           "volume": f"{SECRET}-volume", "net": f"{SECRET}-net", "netid": network}  # fmt: skip
+    lab.clean()
+
+
+ON_A_CONTAINER = (
+    "inspect {}", "logs {}", "top {}", "stats --no-stream {}", "port {}", "diff {}", "export {}",
+    "start {}", "stop {}", "restart {}", "kill {}", "pause {}", "unpause {}", "rename {} mine", "update -m 64m {}",
+    "wait {}", "attach {}", "rm {}", "exec {} env", "cp {}:/etc/passwd -", "commit {} stolen",
+    "create --pull never --volumes-from {} busybox", "create --pull never --network container:{} busybox", "create --pull never --pid container:{} busybox",
+    "create --pull never --ipc container:{} busybox", "create --pull never --link {}:x busybox", "network connect bridge {}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("spelling", ["name", "id", "short", "prefix"])
+def test_nothing_can_be_done_to_another_users_container(
+    lab: Lab, victim: dict[str, str], spelling: str
+) -> None:
+    """Every call that names it says what it says of a container that does not exist, whatever the spelling."""
+    for template in ON_A_CONTAINER:
+        foreign = lab.docker(lab.bob, *template.format(victim[spelling]).split())
+        absent = lab.docker(
+            lab.bob, *template.format("f" * 64 if spelling == "id" else "nosuchthing").split()
+        )
+        assert foreign.status != 0, template
+        assert foreign.status == absent.status, template
+        assert "No such" in foreign.err or "no such" in foreign.err, (template, foreign.err)
+        shown = (foreign.out + foreign.err).replace(victim[spelling], "X")
+        assert SECRET not in shown, (template, shown)
+    assert (
+        lab.ok(lab.alice, "inspect", "-f", "{{.State.Running}} {{.State.Paused}}", victim["name"])
+        == "true false"
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "volume inspect {volume}", "volume rm {volume}", "volume rm -f {volume}",
+        "network inspect {net}", "network inspect {netid}", "network rm {net}", "network rm {netid}",
+        "create --pull never --network {net} busybox", "create --pull never --network {netid} busybox",
+        "create --pull never -v {volume}:/x busybox", "create --pull never --mount type=volume,src={volume},dst=/x busybox",
+    ],
+)  # fmt: skip
+def test_volumes_and_networks_of_others_do_not_exist(lab: Lab, victim: dict[str, str], words: str) -> None:
+    """They can be named, and answer like names that are free or absent."""
+    result = lab.docker(lab.bob, *words.format(**victim).split())
+    if words.startswith("volume rm -f"):  # the CLI takes a 404 for success with -f
+        assert lab.ok(lab.alice, "volume", "inspect", victim["volume"])
+        return
+    assert result.status != 0
+    assert any(text in result.err for text in ("o such", "not found", "not available")), result.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["ps -a --no-trunc", "ps -a --filter name=alice", "volume ls", "network ls --no-trunc", "network inspect bridge",
+     "system df -v", "info", "stats --no-stream", "events --since 0 --until 0s", "container prune -f",
+     "volume prune -f", "network prune -f", "ps -a --filter ancestor=busybox", "ps -a --filter volume={volume}",
+     "ps -a --filter network={net}"],
+)  # fmt: skip
+def test_lists_show_nothing_of_others(lab: Lab, victim: dict[str, str], words: str) -> None:
+    """No list, count, history or prune tells of alice's things."""
+    result = lab.docker(lab.bob, *words.format(**victim).split())
+    shown = result.out + result.err
+    for text in (SECRET, victim["id"], victim["short"], victim["netid"][:12]):
+        assert text not in shown, shown
+    assert lab.ok(lab.alice, "ps", "-q"), "and what alice has is still there"
+
+
+def test_both_work_at_the_same_time(lab: Lab, victim: dict[str, str]) -> None:
+    """Forty runs of two users side by side each give their own output."""
+    del victim
+
+    def run(number: int) -> str:
+        user = lab.alice if number % 2 else lab.bob
+        return lab.ok(user, "run", "--rm", "busybox", "echo", f"{user}-{number}")
+
+    with concurrent.futures.ThreadPoolExecutor(4) as workers:
+        outputs = list(workers.map(run, range(40)))
+    assert outputs == [f"{lab.alice if number % 2 else lab.bob}-{number}" for number in range(40)]
+
+
+def test_a_name_another_uses_is_refused_without_its_id(lab: Lab, victim: dict[str, str]) -> None:
+    """Names are one space in this release; the refusal does not tell whose or which container it is."""
+    result = lab.docker(lab.bob, "create", "--name", victim["name"], "busybox")
+    assert result.status != 0
+    assert "already in use" in result.err
+    assert victim["id"] not in result.err
