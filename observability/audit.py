@@ -1,11 +1,12 @@
 """The audit trail: one JSON line for each decision, written before the answer goes out.
 
-A line is one write(2) with O_APPEND, so that several processes may share the file and a crash tears
+A line is one write(2) with O_APPEND under flock(2), so that several processes may share the file and a crash tears
 at most the last line. What could not be written raises, and the caller must not act.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
@@ -78,17 +79,24 @@ class AuditLog:
     def _open(self) -> None:
         try:
             self._descriptor = os.open(self._path, _FLAGS, 0o600)
+            # Another process's line may be half written at this moment: locked, its end is there or never comes.
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             status = os.fstat(self._descriptor)
             self._identity = (status.st_dev, status.st_ino)
             if _is_torn(self._descriptor, status.st_size):
                 self._write(b"\n")
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         except OSError as error:
             self._close()
             raise AuditUnavailable(f"audit log {self._path}: {error.strerror}") from error
 
     def _write(self, line: bytes) -> None:
         try:
-            written = os.write(self._descriptor, line)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            try:
+                written = os.write(self._descriptor, line)
+            finally:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         except OSError as error:
             raise AuditUnavailable(f"audit log {self._path}: {error.strerror}") from error
         if written != len(line):

@@ -40,6 +40,7 @@ class Reading:
 
     def decided(self, policy: Policy, actor: Actor, facts: Facts, decision: Decision) -> None:
         self._question, self._answer = (policy, actor, facts), decision
+        self.written = None  # how a list is narrowed follows from the policy too
 
 
 class Written:

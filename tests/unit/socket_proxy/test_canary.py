@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from policy import stamp
 from socket_proxy import canary
 from socket_proxy.canary import Canary
 from tests.fakes.scripted_dockerd import Talk, scripted_dockerd
@@ -37,7 +38,7 @@ async def test_what_counts_as_guarded(tmp_path: Path, status: str, body: bytes, 
     """The status and the plugin's words, both."""
 
     async def script(talk: Talk) -> None:
-        assert b"x-ds01-stamp" not in (await talk.head()).lower()
+        assert stamp.HEADER.lower() not in (await talk.head()).decode().lower()
         await talk.answer(body, status=status)
 
     bird = Canary(str(tmp_path / "s"), wake=asyncio.Event())

@@ -16,6 +16,7 @@ from host.tree import Tree
 from host.users import Account
 from http1.limits import Limits
 from http1.server import Server
+from policy.build import build_policy
 from policy.model import Actor, Gid, Uid
 from socket_proxy import doors
 from socket_proxy.doors import Doors
@@ -57,7 +58,16 @@ async def opened(
     tree.run.mkdir(parents=True, exist_ok=True)
     server = Server(limits=Limits(), on_error=lambda _exchange, error: (500, str(error)))
     this = cast("Any", house)
-    made = Doors(server=server, tree=tree, identities=this, pipeline=this, local=this, handed=handed or {})
+    policy = build_policy({"policy.yaml": "version: 1\ndefaults: {role: user}\n"})
+    made = Doors(
+        policy=lambda: policy,
+        server=server,
+        tree=tree,
+        identities=this,
+        pipeline=this,
+        local=this,
+        handed=handed or {},
+    )
     try:
         yield made, tree
     finally:

@@ -17,6 +17,8 @@ from tests.fakes.proxy_world import MemoryLeaser
 from tests.fakes.whole_proxy import POLICY, UIDS, WholeProxy, document_of, status_of, whole_proxy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.fakes.scripted_dockerd import Talk
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give each user a socket")
@@ -101,32 +103,37 @@ async def test_anothers_object_in_a_body_is_as_absent_as_none(
     assert answers[0] == answers[1]
 
 
+@pytest.fixture
+def shared() -> Iterator[str]:
+    """A directory that every user reaches (tmp_path is for root), with a link to /etc in it."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        Path(name, "link").symlink_to("/etc")
+        yield name
+
+
 async def test_a_linked_bind_is_judged_as_where_it_leads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: str
 ) -> None:
     """A symbolic link below a permitted path gives no way out of it, and dockerd hears nothing."""
-    with tempfile.TemporaryDirectory() as name:  # its user must reach it; tmp_path is for root
-        open_to_all = Path(name)
-        open_to_all.chmod(0o755)
-        (open_to_all / "link").symlink_to("/etc")
-        allow = f'allow: {{registries: ["*"], binds: [{{path: {name}, setuid_ok: true}}]}}'
-        policy = POLICY.replace('allow: {registries: ["*"]}', allow)
-        async with whole_proxy(tmp_path, monkeypatch, policy=policy) as world:
-            world.answers["GET /images/busybox/json"] = (
-                200,
-                {"Id": "sha256:1", "RepoTags": ["busybox:latest"]},
-            )
-            world.answers["POST /containers/create"] = (201, {"Id": "d" * 64, "Warnings": []})
-            world.answers["GET /containers/d"] = (200, {"Id": "d" * 64, "Name": "/x"})
-            statuses = {}
-            for source in (name, f"{name}/link"):
-                host = {"Binds": [f"{source}:/x:ro"]}
-                create = {"Image": "busybox", "HostConfig": host}
-                statuses[source] = await world.ask("alice", "POST /v1.41/containers/create", create)
-            assert status_of(statuses[name]) == 201
-            assert status_of(statuses[f"{name}/link"]) == 403
-            assert "/etc" in document_of(statuses[f"{name}/link"])["message"]
-            assert len([line for line in world.asked if line.startswith("POST")]) == 1
+    allow = f'allow: {{registries: ["*"], binds: [{{path: {shared}, setuid_ok: true}}]}}'
+    policy = POLICY.replace('allow: {registries: ["*"]}', allow)
+    async with whole_proxy(tmp_path, monkeypatch, policy=policy) as world:
+        world.answers["GET /images/busybox/json"] = (
+            200,
+            {"Id": "sha256:1", "RepoTags": ["busybox:latest"]},
+        )
+        world.answers["POST /containers/create"] = (201, {"Id": "d" * 64, "Warnings": []})
+        world.answers["GET /containers/d"] = (200, {"Id": "d" * 64, "Name": "/x"})
+        statuses = {}
+        for source in (shared, f"{shared}/link"):
+            host = {"Binds": [f"{source}:/x:ro"]}
+            create = {"Image": "busybox", "HostConfig": host}
+            statuses[source] = await world.ask("alice", "POST /v1.41/containers/create", create)
+        assert status_of(statuses[shared]) == 201
+        assert status_of(statuses[f"{shared}/link"]) == 403
+        assert "/etc" in document_of(statuses[f"{shared}/link"])["message"]
+        assert len([line for line in world.asked if line.startswith("POST")]) == 1
 
 
 async def test_a_denial_says_rule_and_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +190,27 @@ async def test_a_users_list_holds_the_users_own(tmp_path: Path, monkeypatch: pyt
         every = document_of(await world.ask("carol", "GET /v1.41/containers/json"))
         assert [each["Id"] for each in own] == [_ALICE]
         assert [each["Id"] for each in every] == [_ALICE, _BOB]
+
+
+async def test_a_user_made_admin_sees_all_on_the_same_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is remembered of a repeated question was for the old policy: dockerd is asked for more from then on."""
+    async with whole_proxy(tmp_path, monkeypatch, prepare=both) as world:
+        reader, writer = await world.connect("alice")
+        for members in ("carol", "carol", "carol, alice", "carol, alice"):
+            world.tree.policy.write_text(POLICY.replace("carol", members))
+            world.running()._policies.reload_if_changed()
+            writer.write(b"GET /v1.41/containers/json HTTP/1.1\r\nHost: d\r\n\r\n")
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            length = next(
+                int(each[15:]) for each in head.split(b"\r\n") if each.lower().startswith(b"content-length:")
+            )
+            listed = await reader.readexactly(length)
+        writer.close()
+        await writer.wait_closed()
+        assert ["uid%3D1001" in line for line in world.asked] == [True, True, False, False]
+        assert len(json.loads(listed)) == 2
 
 
 async def test_events_of_others_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
