@@ -28,7 +28,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 USER = "nobody"  # an ordinary account (uid 65534) that every Linux has
 IMAGE = "busybox:latest"
 START_SECONDS = 40.0
-_POLICY = "version: 1\ndefaults: {role: user, limits: {containers: 5000}}\n"
+_POLICY = f"""
+version: 1
+system_accounts: [{USER}]
+defaults: {{role: user, limits: {{containers: 5000, connections: 5000}}}}
+"""
 _PLUGIN = "ds01"
 # /run/docker is where dockerd looks for plugins and keeps state: a fresh one for each, in a mount namespace of its own.
 _START = """
