@@ -47,9 +47,7 @@ class Device:
     compute_instance_id: int | None = None
     pids: tuple[int, ...] | None = None
     state: DeviceState = DeviceState.OK
-    generation: int = (
-        0  # grows each time a MIG UUID comes back (gpu.md: UUIDs recur after destroy and create)
-    )
+    generation: int = 0  # grows each time a MIG UUID comes back (UUIDs recur after destroy and create)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

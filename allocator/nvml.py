@@ -1,7 +1,7 @@
 """NVML, in a process of its own: `python -m allocator.nvml` answers each line on stdin with one JSON line.
 
 A hung driver call can neither be cancelled nor, at times, killed; here it stops nobody but this process
-(gpu.md 1.4). The only module that imports pynvml. SOURCE: NVML API reference; nvml.h 13.5.
+. The only module that imports pynvml. SOURCE: NVML API reference; nvml.h 13.5.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def answer() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Serve until stdin ends. NVML is started before the first answer and kept (gpu.md 1.4)."""
+    """Serve until stdin ends. NVML is started before the first answer and kept."""
     started = False
     for _line in sys.stdin:
         try:

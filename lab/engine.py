@@ -45,7 +45,7 @@ class EngineParts:
 def settings(tree: LabTree, parts: EngineParts, *, systemd: bool, storage_driver: str) -> dict[str, object]:
     """The content of daemon.json.
 
-    SECURITY: the plugin is named here and never by a flag: SIGHUP silently drops one named by a flag (authz.md 4).
+    SECURITY: the plugin is named here and never by a flag: SIGHUP silently drops one named by a flag.
     """
     plugins = {"authorization-plugins": [PLUGIN]} if parts.plugin else {}
     return plugins | {

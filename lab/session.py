@@ -111,7 +111,7 @@ class Session:
         self._supervisor.start(replace(daemon, listeners={"allocator": listening}))
 
     def _start_plugin(self, program: Program) -> None:
-        """Before dockerd: a dockerd that finds no plugin starts its containers and then ends (authz.md 4)."""
+        """Before dockerd: a dockerd that finds no plugin starts its containers and then ends."""
         listening = listener.listen(self._tree.base.authz_socket, mode=0o600)
         daemon = _python(self._tree, program, "authz", uid=AUTHZ_UID)
         self._supervisor.start(replace(daemon, listeners={"authz": listening}))

@@ -108,7 +108,7 @@ def gpu_uuid(index: int) -> str:
 
 
 def mig_uuid(gpu: str, gi: int, ci: int) -> str:
-    """The UUID of a MIG device: its place decides, so that re-creation gives the same again (gpu.md 2.5)."""
+    """The UUID of a MIG device: its place decides, so that re-creation gives the same again."""
     return f"MIG-{uuid.uuid5(uuid.UUID(int=0), f'{gpu}/{gi}/{ci}')}"
 
 

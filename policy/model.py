@@ -88,7 +88,7 @@ class EngineFacts:
     min_api_version: tuple[int, int]
     cgroup_driver: str  # "cgroupfs" or "systemd"
     cgroup_version: int  # 1 or 2
-    gpu_path: str  # "hook" or "cdi": how a grant is written (gpu.md 3.2)
+    gpu_path: str  # "hook" or "cdi": how a grant is written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from socket_proxy.answers import Answers
 from socket_proxy.binds import Binds
 from socket_proxy.canary import Canary
 from socket_proxy.containers import Containers
-from socket_proxy.discovery import wait_for_engine
+from socket_proxy.discovery import shortcomings, wait_for_engine
 from socket_proxy.doors import Doors
 from socket_proxy.engine import Engine
 from socket_proxy.facts import FactSource
@@ -213,6 +213,8 @@ async def serve(settings: Settings, keys: Keys, policies: PolicyFiles[Policy]) -
     loop.add_signal_handler(signal.SIGHUP, policies.reload_if_changed)
     engine = Engine(Pool(str(settings.engine_socket)), Stamper(keys), version=(1, 41))
     facts = await wait_for_engine(engine, keys.engine_id, settings.daemon.gpu_path)
+    for problem in shortcomings(facts):
+        log(events.ENGINE_NOTED, version=facts.version, problem=problem)
     proxy = Proxy(settings, keys, policies, engine, facts)
     gc.collect()
     gc.freeze()  # what was made for good is never looked at again: a full collection of it takes milliseconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import msgspec
 
@@ -16,7 +17,10 @@ from socket_proxy.refusals import EngineError
 
 _FIRST_TRIES = ((1, 41), (1, 44), (1, 24))  # one of them is between every engine's minimum and maximum
 _RETRY_SECONDS = 0.5
-_CDI_BY_DEFAULT = (1, 50)  # Engine 28.2, gpu.md 3.1
+_ARCHIVES_MENDED = (29, 5, 1)
+_BODIES_SHOWN = (25, 0, 16)
+_NATIVE_GRPC = (29, 2)
+_CDI_BY_DEFAULT = (1, 50)  # Engine 28.2
 
 
 class _Version(msgspec.Struct):
@@ -61,6 +65,21 @@ async def discover(engine: Engine, engine_id: str, gpu_path: str) -> EngineFacts
         cgroup_version=int(info.CgroupVersion),
         gpu_path=gpu_path,
     )
+
+
+def shortcomings(facts: EngineFacts) -> tuple[str, ...]:
+    """What an admin should know of this engine's version; empty for one without known flaws."""
+    version = tuple(int(part) for part in re.findall(r"\d+", facts.version)[:3])
+    notes = []
+    if version < _ARCHIVES_MENDED:
+        notes.append("docker cp has flaws that reach the host before engine 29.5.1; an update is advised")
+    if version < _BODIES_SHOWN:
+        notes.append(
+            "JSON bodies over 1 MiB are hidden from plugins; ds01 sends none that large, others might"
+        )
+    if version >= _NATIVE_GRPC:
+        notes.append("gRPC on the engine's socket passes AuthZ plugins; the socket must stay root's alone")
+    return tuple(notes)
 
 
 async def _first_answer(engine: Engine) -> bytes:

@@ -94,7 +94,7 @@ class Fulfiller:
     async def _ensure_volume(self, actor: Actor, name: str, request_id: RequestId) -> Refusal | None:
         """Make the volume before the container that names it: dockerd would make it without labels.
 
-        SECURITY: creating a volume that exists returns it, whoever owns it (engine-api.md section 3), so a name that
+        SECURITY: creating a volume that exists returns it, whoever owns it, so a name that
         is somebody else's is refused before dockerd is asked.
         """
         known = self._index.get(Kind.VOLUME, name)

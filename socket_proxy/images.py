@@ -134,7 +134,7 @@ class Images:
         """Spool the tar, read which tags it brings, decide, forward.
 
         SECURITY: dockerd moves any tag a tar names; the names often stand in the last member, so nothing can be
-        forwarded before all of it was seen (engine-api.md section 4).
+        forwarded before all of it was seen.
         """
         with tempfile.TemporaryFile() as spool:
             async for piece in transaction.exchange.body():

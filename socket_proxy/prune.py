@@ -23,7 +23,7 @@ _STOPPED = ("created", "exited", "dead")
 _NAMED_VOLUMES_SINCE = (
     1,
     42,
-)  # before, prune took named volumes too (engine-api.md section 2, version shims)
+)  # before, prune took named volumes too
 
 
 _TRUE = {"1", "t", "true", "True", "TRUE"}

@@ -9,7 +9,7 @@ from enum import StrEnum
 from policy.model import Json
 
 
-class MalformedRequest(Exception):  # noqa: N818  the name is the project's word for it (style.md, errors)
+class MalformedRequest(Exception):  # noqa: N818  the name is the project's word for it
     """The bytes can be read in two ways, or in none. The client must send them differently: 400."""
 
 
@@ -120,7 +120,7 @@ class Operation(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What the route table says of an operation before any rule is asked (engine-api.md section 4)."""
+    """What the route table says of an operation before any rule is asked."""
 
     SYSTEM = "system"  # SYS: any identified actor
     OWN = "own"  # on an object that must be the actor's
@@ -136,7 +136,7 @@ class Payload(StrEnum):
     """What the request carries behind its head."""
 
     NONE = "none"
-    JSON = "json"  # read whole, canonical, at most 900 KiB (authz.md section 7, rule 4)
+    JSON = "json"  # read whole, canonical, at most 900 KiB
     STREAM = "stream"  # tar uploads: relayed with backpressure, never read whole
     HIJACK = "hijack"  # after 101 or 200 only bytes pass
 

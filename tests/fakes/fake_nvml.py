@@ -7,7 +7,7 @@ from dataclasses import replace
 from allocator.model import Device, DeviceKind, DeviceState, InventoryUnavailable, Snapshot
 from policy.model import DeviceUuid
 
-# profile: (memory MiB, slices), gpu.md 2.1
+# profile: (memory MiB, slices)
 A100_40 = {"1g.5gb": 4864, "2g.10gb": 9856, "3g.20gb": 19968, "4g.20gb": 19968, "7g.40gb": 40192}
 
 

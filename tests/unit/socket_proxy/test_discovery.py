@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from socket_proxy import discovery
-from socket_proxy.discovery import discover, wait_for_engine
+from socket_proxy.discovery import discover, shortcomings, wait_for_engine
 from socket_proxy.refusals import EngineError
 from tests.fakes.proxy_world import ProxyWorld, proxy_world
 
@@ -86,3 +86,21 @@ async def test_the_proxy_waits_for_its_engine(tmp_path: Path, monkeypatch: pytes
         answers(world, {}, {})
         world.answers["GET /version"] = lambda: next(tries)
         assert (await wait_for_engine(world.engine, "e" * 32, "auto")).version == "20.10.24"
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("20.10.24+dfsg1", ["docker cp", "1 MiB"]),
+        ("28.5.2", ["docker cp"]),
+        ("29.2.0", ["docker cp", "gRPC"]),
+        ("29.5.1", ["gRPC"]),
+    ],
+)
+async def test_known_flaws_of_an_engine_are_named(tmp_path: Path, version: str, words: list[str]) -> None:
+    """By version alone: what an update mends, and what only the socket's mode keeps shut."""
+    async with proxy_world(tmp_path) as world:
+        answers(world, {"Version": version}, {})
+        found = shortcomings(await discover(world.engine, "e" * 32, "auto"))
+    assert len(found) == len(words)
+    assert all(word in note for word, note in zip(words, found, strict=True))
