@@ -1,7 +1,7 @@
 """NVML, in a process of its own: `python -m allocator.nvml` answers each line on stdin with one JSON line.
 
-A hung driver call can neither be cancelled nor, at times, killed; here it stops nobody but this process
-. The only module that imports pynvml. SOURCE: NVML API reference; nvml.h 13.5.
+A hung driver call can neither be cancelled nor, at times, killed; here it stops nobody but this process.
+The only module that imports pynvml. SOURCE: NVML API reference; nvml.h 13.5.
 """
 
 from __future__ import annotations

@@ -20,10 +20,7 @@ from socket_proxy.refusals import EngineError, Refusal
 from socket_proxy.transaction import Handler, Transaction
 
 _STOPPED = ("created", "exited", "dead")
-_NAMED_VOLUMES_SINCE = (
-    1,
-    42,
-)  # before, prune took named volumes too
+_NAMED_VOLUMES_SINCE = (1, 42)  # before, prune took named volumes too
 
 
 _TRUE = {"1", "t", "true", "True", "TRUE"}
