@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 
+from host.clock import boottime_ms
 from http1.client import Call, prepare
 from policy.compile import Policy
 from policy.dockerapi.model import Outgoing, Request
 from policy.dockerapi.write import write
 from policy.model import Actor, Decision, Facts, Reference, Uid
-from socket_proxy.stamp import LIFETIME_MS, Stamper, boottime_ms
+from socket_proxy.stamp import LIFETIME_MS, Stamper
 
 _FRESH_MS = LIFETIME_MS // 2  # a spare stamp must live at least this long, as dockerd may be slow to ask
 

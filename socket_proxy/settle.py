@@ -11,6 +11,7 @@ from collections import deque
 
 import msgspec
 
+from host.clock import boottime_ms
 from http1.errors import UpstreamLost, UpstreamUnavailable
 from observability import events
 from observability.logging import log
@@ -21,7 +22,7 @@ from socket_proxy.engine import Engine
 from socket_proxy.ports import Leaser
 from socket_proxy.refusals import EngineError, Unavailable
 from socket_proxy.seal import Sealer
-from socket_proxy.stamp import LIFETIME_MS, boottime_ms
+from socket_proxy.stamp import LIFETIME_MS
 
 _MARGIN_MS = 5_000  # dockerd may have accepted the stamp at its last moment and still be creating
 _TICK_SECONDS = 1

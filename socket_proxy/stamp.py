@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-import time
 
+from host.clock import boottime_ms
 from policy import stamp
 from policy.dockerapi.model import Outgoing
 from policy.model import LeaseId, Uid
 from socket_proxy.keys import Keys
 
 LIFETIME_MS = 10_000
-
-
-def boottime_ms() -> int:
-    """CLOCK_BOOTTIME in milliseconds: one clock for every process of the host, immune to clock jumps."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
 class Stamper:
@@ -43,17 +37,9 @@ class Stamper:
             target=outgoing.target,
             content_type=next((value for name, value in outgoing.headers if name == "content-type"), ""),
             upgrade=upgrade or "",
-            body=_body_claim(outgoing.body, streams=streams),
+            body=stamp.STREAM_BODY if streams else stamp.body_claim(outgoing.body or b""),
             leases=leases,
             nonce=secrets.token_hex(16),
             expires_ms=boottime_ms() + LIFETIME_MS,
         )
         return stamp.HEADER, stamp.format_stamp(claims, self._sign(stamp.message(claims)))
-
-
-def _body_claim(body: bytes | None, *, streams: bool) -> str:
-    if streams:
-        return "stream"
-    if not body:
-        return "none"
-    return "sha256:" + hashlib.sha256(body).hexdigest()

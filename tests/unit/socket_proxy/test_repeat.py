@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from host.clock import boottime_ms
 from policy import stamp
 from policy.build import build_policy
 from policy.dockerapi.model import Operation, Request
@@ -17,7 +18,7 @@ from policy.model import Actor, EngineFacts, Facts, Gid, Uid, Usage
 from socket_proxy import repeat
 from socket_proxy.keys import Keys
 from socket_proxy.repeat import Reading, Written
-from socket_proxy.stamp import LIFETIME_MS, Stamper, boottime_ms
+from socket_proxy.stamp import LIFETIME_MS, Stamper
 
 if TYPE_CHECKING:
     from http1.client import Call

@@ -9,11 +9,12 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from host.clock import boottime_ms
 from policy import stamp
 from policy.dockerapi.model import Outgoing
 from policy.model import LeaseId, Uid
 from socket_proxy.keys import Keys
-from socket_proxy.stamp import LIFETIME_MS, Stamper, boottime_ms
+from socket_proxy.stamp import LIFETIME_MS, Stamper
 
 PRIVATE = Ed25519PrivateKey.generate()
 STAMPER = Stamper(Keys(private=PRIVATE, public=PRIVATE.public_key(), engine_id="e" * 32))
