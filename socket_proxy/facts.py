@@ -7,14 +7,25 @@ and the record. A reference that is absent and one that is another user's give t
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import msgspec
 
 from policy.dockerapi.model import Operation
-from policy.model import Actor, ContainerId, EngineFacts, Facts, Kind, ObjectFact, Reference, Uid, Usage
+from policy.model import (
+    Actor,
+    ContainerId,
+    EngineFacts,
+    Facts,
+    Kind,
+    ObjectFact,
+    Reference,
+    RequestId,
+    Uid,
+    Usage,
+)
 from socket_proxy.engine import Engine
 from socket_proxy.index import Index
 from socket_proxy.records import Records
@@ -40,7 +51,9 @@ class FactSource:
         self._engine_facts = engine_facts
         self._index = index
         self._records = records
-        self._creating: Counter[Uid] = Counter()  # containers that are being made, not in the index yet
+        self._creating: defaultdict[Uid, set[RequestId]] = defaultdict(
+            set
+        )  # requests that make a container now
         self.ready = asyncio.Event()  # the index mirrors the engine; cleared while the event stream is down
 
     async def gather(self, actor: Actor, references: Iterable[Reference], *, everything: bool) -> Facts:
@@ -69,16 +82,22 @@ class FactSource:
     def _usage(self, actor: Actor) -> Usage:
         if not self.ready.is_set():
             return Usage(containers=None)
-        return Usage(containers=self._index.count(Kind.CONTAINER, actor.uid) + self._creating[actor.uid])
+        coming = sum(
+            not self._index.made_by(Kind.CONTAINER, request) for request in self._creating.get(actor.uid, ())
+        )
+        return Usage(containers=self._index.count(Kind.CONTAINER, actor.uid) + coming)
 
     @contextmanager
-    def creating(self, actor: Actor) -> Iterator[None]:
-        """Count a container as long as it is being made: a hundred creates at once are a hundred."""
-        self._creating[actor.uid] += 1
+    def creating(self, actor: Actor, request_id: RequestId) -> Iterator[None]:
+        """Count a container while it is being made: a hundred creates at once are a hundred.
+
+        Once it is in the index it counts there alone: twice would refuse a user who is still within the limit.
+        """
+        self._creating[actor.uid].add(request_id)
         try:
             yield
         finally:
-            self._creating[actor.uid] -= 1
+            self._creating[actor.uid].discard(request_id)
             if not self._creating[actor.uid]:
                 del self._creating[actor.uid]
 

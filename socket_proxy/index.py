@@ -133,6 +133,10 @@ class Index:
     def all(self, kind: Kind) -> Iterator[Entry]:
         return iter(tuple(self._shelves[kind].by_id.values()))
 
+    def made_by(self, kind: Kind, request_id: str) -> bool:
+        """Whether the object that this request was to make is here."""
+        return request_id in self._shelves[kind].ids_by_request
+
     def count(self, kind: Kind, owner: Uid) -> int:
         return len(self._shelves[kind].ids_by_owner.get(owner, ()))
 

@@ -126,7 +126,7 @@ class Pipeline:
             return of_decision(decision, asked, way.request_id)
         # INVARIANT: nothing is awaited between the usage in `facts` and this count, so no create slips in between.
         counted = (
-            self._facts.creating(way.actor)
+            self._facts.creating(way.actor, way.request_id)
             if asked.operation is Operation.CONTAINER_CREATE
             else nullcontext()
         )

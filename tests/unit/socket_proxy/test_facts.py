@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from policy.model import Kind, Reference, Uid
+from policy.model import Kind, Reference, RequestId, Uid
 from socket_proxy import facts
 from socket_proxy.facts import normal_tag
 from socket_proxy.index import Entry
@@ -38,6 +38,25 @@ async def test_without_the_index_nothing_is_decided_on_it(
         with pytest.raises(Unavailable):
             await world.facts.gather(ALICE, (Reference(kind=Kind.CONTAINER, text="x"),), everything=False)
         assert (await world.facts.gather(ALICE, (), everything=False)).usage.containers is None
+
+
+async def test_a_container_being_made_counts_once(tmp_path: Path) -> None:
+    """From the moment a create is let through, and no second time when dockerd has made the container."""
+    async with proxy_world(tmp_path) as world:
+        world.facts.ready.set()
+
+        async def counted() -> int | None:
+            return (await world.facts.gather(ALICE, (), everything=False)).usage.containers
+
+        with world.facts.creating(ALICE, RequestId("r1")):
+            assert await counted() == 1
+            world.index.put(
+                Entry(kind=Kind.CONTAINER, id=CONTAINER, name="c", owner=ALICE.uid, created_by="r1")
+            )
+            assert await counted() == 1
+            with world.facts.creating(ALICE, RequestId("r2")):
+                assert await counted() == 2
+        assert await counted() == 1
 
 
 @pytest.mark.parametrize("remembered", [True, False])
