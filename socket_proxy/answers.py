@@ -49,7 +49,7 @@ class Answers:
             Answer.PING: self.ping,
             Answer.INFO: self.info,
             Answer.EVENTS: self.events,
-            Answer.BUILT_HERE: self.nothing,
+            Answer.PLUGIN_LIST: self.plugins,
             **{kind: self._filtered(shape) for kind, shape in _FILTERS.items()},
         }
 
@@ -136,8 +136,10 @@ class Answers:
         )
         return None
 
-    async def nothing(self, transaction: Transaction) -> Refusal | None:
-        """An empty list, for what users have none of (plugins)."""
+    async def plugins(self, transaction: Transaction) -> Refusal | None:
+        """An empty list for users, who have none."""
+        if transaction.everything:
+            return await self.relay(transaction)
         await transaction.exchange.respond(200, (("content-type", "application/json"),), b"[]\n")
         return None
 

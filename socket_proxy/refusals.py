@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import msgspec
@@ -15,8 +14,6 @@ from policy.dockerapi.read import UnknownField, UnknownRoute
 from policy.dockerapi.responses import UnreadableAnswer
 from policy.model import Decision, RequestId
 from socket_proxy.records import RecordsUnavailable
-
-_PLUGIN_INSPECT = re.compile(r"/plugins/(.+)/json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +53,11 @@ def of_decision(decision: Decision, request: Request, request_id: RequestId) -> 
     rules = tuple(dict.fromkeys(reason.rule for reason in decision.reasons))
     if request.operation is Operation.SWARM_READ:
         return Refusal(status=responses.NO_SWARM_STATUS, message=responses.NO_SWARM_MESSAGE, rules=rules)
-    plugin = _PLUGIN_INSPECT.fullmatch(request.params.get("path", ""))
-    if request.operation is Operation.PLUGIN_ADMIN and plugin and request.params.get("method") == "GET":
+    if request.operation is Operation.PLUGIN_INSPECT:
         # `docker inspect NAME` asks for every kind of object in turn and stops at anything but a 404.
-        return Refusal(status=404, message=f'plugin "{plugin[1]}" not found', rules=rules)
+        return Refusal(
+            status=404, message=f'plugin "{request.params.get("plugin", "")}" not found', rules=rules
+        )
     text = "; ".join(reason.text() for reason in decision.reasons)
     return Refusal(status=403, message=f"ds01: {text}, or: ds01 explain {request_id}", rules=rules)
 

@@ -17,6 +17,7 @@ from policy.dockerapi.schema import (
     TEXT,
     WORDS,
     Kept,
+    ListBody,
     ListOf,
     MapOf,
     Shape,
@@ -288,6 +289,9 @@ AUTH = Struct(
         "registrytoken": TEXT,
     }
 )
+
+PLUGIN_PRIVILEGES = ListBody(ListOf(Struct({"Name": TEXT, "Description": TEXT, "Value": STRINGS})))
+PLUGIN_SETTINGS = ListBody(STRINGS)
 
 PLATFORM = Struct(
     {"architecture": TEXT, "os": TEXT, "os.version": TEXT, "os.features": STRINGS, "variant": TEXT}

@@ -110,9 +110,19 @@ class Operation(StrEnum):
     # builder sessions
     SESSION = "Session"
     GRPC = "Grpc"
-    # plugins, swarm, debug: routed so that they are refused by name
+    # plugins
     PLUGIN_LIST = "PluginList"
-    PLUGIN_ADMIN = "PluginAdmin"
+    GET_PLUGIN_PRIVILEGES = "GetPluginPrivileges"
+    PLUGIN_PULL = "PluginPull"
+    PLUGIN_CREATE = "PluginCreate"
+    PLUGIN_INSPECT = "PluginInspect"
+    PLUGIN_ENABLE = "PluginEnable"
+    PLUGIN_DISABLE = "PluginDisable"
+    PLUGIN_SET = "PluginSet"
+    PLUGIN_UPGRADE = "PluginUpgrade"
+    PLUGIN_PUSH = "PluginPush"
+    PLUGIN_DELETE = "PluginDelete"
+    # swarm, checkpoints and debug: many calls of one name, which is all that is decided on
     SWARM_READ = "SwarmRead"
     SWARM_WRITE = "SwarmWrite"
     CHECKPOINT = "Checkpoint"
@@ -162,6 +172,7 @@ class Answer(StrEnum):
     IMAGE_INSPECT = "image_inspect"
     EXEC_CREATE = "exec_create"
     EXEC_INSPECT = "exec_inspect"
+    PLUGIN_LIST = "plugin_list"
     BUILT_HERE = "built_here"  # prune: ds01 answers itself after removing one by one
 
 
@@ -184,7 +195,7 @@ class Request:
 
     version: the API version to emit, always explicit.
     params: path parameters by name: container, exec, image, network, volume.
-        A refused collective operation (swarm, plugins, debug) has method and path instead.
+        A collective operation (swarm, checkpoints, debug) has method and path instead.
     query: known keys only, one value each except list keys, in table order.
     body: known fields only; nulls, zero values of unknown fields and empty optional fields dropped.
     headers: the allow-listed ones that are forwarded (x-registry-auth, x-registry-config, content-type, ...).

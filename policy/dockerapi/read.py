@@ -52,14 +52,21 @@ def read(incoming: Incoming, *, engine_max: Version) -> Request:
     found = match(incoming.method, path)
     if found is None or found.route.since > version:
         raise UnknownRoute
-    if found.route.outcome is Outcome.NOBODY:
-        return _refused(incoming.method, path, version, found.route.operation)
+    if not found.route.versioned:
+        version = min(engine_max, VERSION_MAX)
+    if found.route.collective:
+        return _collective(incoming.method, path, version, found.route, query_text)
     return _read_parts(incoming, found, version, query_text)
 
 
-def _refused(method: str, path: str, version: Version, operation: Operation) -> Request:
-    """What is refused to everybody is named, and not read any further."""
-    return Request(operation=operation, version=version, params={"method": method, "path": path})
+def _collective(method: str, path: str, version: Version, route: Route, query_text: str) -> Request:
+    """What is decided on by name alone is not read any further; its body, if any, is dropped."""
+    return Request(
+        operation=route.operation,
+        version=version,
+        params={"method": method, "path": path},
+        query={} if route.outcome is Outcome.NOBODY else query.read(query_text, route.query),
+    )
 
 
 def _read_parts(incoming: Incoming, found: Match, version: Version, query_text: str) -> Request:

@@ -77,7 +77,10 @@ def _walk_params(request: Request, name: Naming) -> Mapping[str, str]:
     if request.operation is Operation.IMAGE_PUSH:
         _existing(name, Kind.IMAGE, tagged(request.params["image"], _one(request, "tag")))
         return request.params
-    return {key: _existing(name, _PATH_KINDS[key], text) for key, text in request.params.items()}
+    return {
+        key: _existing(name, kind, text) if (kind := _PATH_KINDS.get(key)) else text
+        for key, text in request.params.items()
+    }
 
 
 # --- query -----------------------------------------------------------------------------------------------

@@ -204,6 +204,17 @@ class Struct:
             raise UnknownField(shown(where), shown(given))
 
 
+@dataclass(frozen=True, slots=True)
+class ListBody:
+    """A body that is a list. The canonical request keeps it as an object with one member: every body is an object."""
+
+    items: ListOf
+
+    def read(self, value: Json, at: str) -> Json:
+        return {LIST_BODY: self.items.read(value or [], at or "the body")}
+
+
+LIST_BODY = ""
 BOOL = Bool()
 INT = Int()
 TEXT = Text()

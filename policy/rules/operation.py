@@ -13,7 +13,21 @@ RULE_ID = "operation"
 OPERATIONS = frozenset(Operation)
 NEEDS_FACTS = False
 
-ADMIN_ONLY = frozenset({Operation.PLUGIN_ADMIN, Operation.DEBUG})
+ADMIN_ONLY = frozenset(
+    {
+        Operation.DEBUG,
+        Operation.GET_PLUGIN_PRIVILEGES,
+        Operation.PLUGIN_PULL,
+        Operation.PLUGIN_CREATE,
+        Operation.PLUGIN_INSPECT,
+        Operation.PLUGIN_ENABLE,
+        Operation.PLUGIN_DISABLE,
+        Operation.PLUGIN_SET,
+        Operation.PLUGIN_UPGRADE,
+        Operation.PLUGIN_PUSH,
+        Operation.PLUGIN_DELETE,
+    }
+)
 NOBODY = frozenset({Operation.SWARM_READ, Operation.SWARM_WRITE, Operation.CHECKPOINT})
 BUILDKIT = frozenset({Operation.SESSION, Operation.GRPC})
 EVERY_USER = frozenset(Operation) - ADMIN_ONLY - NOBODY - BUILDKIT

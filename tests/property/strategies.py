@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from policy.dockerapi import schema
-from policy.dockerapi.model import Incoming, Outcome, Payload
+from policy.dockerapi.model import Incoming, Payload
 from policy.dockerapi.query import QueryKey, QueryKind, write
 from policy.dockerapi.routes import ROUTES, Route
 
@@ -17,7 +17,6 @@ NAMES = st.text("abcdefghijklmnopqrstuvwxyzABC0189_.-", min_size=1, max_size=12)
 )
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 INTS = st.integers(min_value=-(2**63), max_value=2**63 - 1) | st.integers(min_value=-1, max_value=2)
-VERSIONS = st.integers(min_value=31, max_value=51).map(lambda minor: (1, minor))
 
 
 def values(shape: schema.Shape) -> st.SearchStrategy[Any]:
@@ -39,6 +38,8 @@ def values(shape: schema.Shape) -> st.SearchStrategy[Any]:
             return st.dictionaries(TEXTS, st.none() | TEXTS, max_size=2)
         case schema.Struct():
             return structs(shape)
+        case schema.ListBody(items):
+            return values(items)
         case _:
             return TEXTS
 
@@ -75,14 +76,15 @@ def query_values(key: QueryKey) -> st.SearchStrategy[tuple[str, ...]]:
 def incomings(draw: st.DrawFn, routes: tuple[Route, ...] = ROUTES) -> Incoming:
     """A well-formed request of any row of the table."""
     route = draw(st.sampled_from(routes))
-    major, minor = draw(VERSIONS)
+    major, first = route.since
+    minor = draw(st.integers(min_value=first, max_value=51))
     path = "/".join(draw(NAMES) if part.startswith("{") else part for part in route.template.split("/"))
     keys = draw(st.lists(st.sampled_from(route.query), unique=True)) if route.query else []
     query = write({key.name: draw(query_values(key)) for key in keys}, route.query)
     headers: tuple[tuple[str, str], ...] = ()
     body = None
-    if route.payload is Payload.JSON and route.body is not None and route.outcome is not Outcome.NOBODY:
-        body = json.dumps(draw(structs(route.body))).encode()
+    if route.payload is Payload.JSON and route.body is not None:
+        body = json.dumps(draw(values(route.body))).encode()
         headers = (("content-type", "application/json"),)
     upgrade = draw(st.sampled_from(["", *sorted(route.upgrades)]))
     if upgrade:

@@ -90,8 +90,8 @@ def test_there_is_no_swarm() -> None:
 def test_inspecting_any_kind_gets_past_plugins() -> None:
     """`docker inspect NAME` goes on after a 404 alone; changing a plugin stays a 403."""
     decision = Decision(effect=Effect.DENY, reasons=(REASON,))
-    read = request(Operation.PLUGIN_ADMIN, path="/plugins/x/json", method="GET")
-    change = request(Operation.PLUGIN_ADMIN, path="/plugins/x/json", method="POST")
+    read = request(Operation.PLUGIN_INSPECT, plugin="x")
+    change = request(Operation.PLUGIN_SET, plugin="x")
     assert of_decision(decision, read, ID).status == 404
     assert of_decision(decision, change, ID).status == 403
 

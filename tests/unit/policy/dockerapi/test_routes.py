@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from policy.dockerapi.model import Operation, Outcome, Payload
+from policy.dockerapi.model import Operation, Payload
 from policy.dockerapi.routes import ROUTE_OF, ROUTES, Route, match
 
 
@@ -28,7 +28,7 @@ from policy.dockerapi.routes import ROUTE_OF, ROUTES, Route, match
         ("GET", "/networks/a/b", Operation.NETWORK_INSPECT, {"network": "a/b"}),
         ("POST", "/networks/a/b/connect", Operation.NETWORK_CONNECT, {"network": "a/b"}),
         ("PUT", "/volumes/v", Operation.SWARM_WRITE, {"volume": "v"}),
-        ("POST", "/plugins/a/b:1/disable", Operation.PLUGIN_ADMIN, {"plugin": "a/b:1"}),
+        ("POST", "/plugins/a/b:1/disable", Operation.PLUGIN_DISABLE, {"plugin": "a/b:1"}),
         ("GET", "/debug/pprof/heap", Operation.DEBUG, {"name": "heap"}),
         ("POST", "/containers/a/checkpoints", Operation.CHECKPOINT, {"container": "a"}),
     ],
@@ -73,9 +73,9 @@ def test_every_operation_has_a_row() -> None:
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.template}")
 def test_a_row_is_sound(route: Route) -> None:
-    """JSON calls and only they have a body schema; only refused operations share a row's name."""
+    """JSON calls and only they have a body schema; only collective operations share a name."""
     assert (route.payload is Payload.JSON) == (route.body is not None)
     names = [key.name for key in route.query]
     assert len(names) == len(set(names))
     rows = [row for row in ROUTES if row.operation is route.operation]
-    assert len(rows) == 1 or route.outcome is Outcome.NOBODY or route.operation is Operation.NETWORK_LIST
+    assert len(rows) == 1 or route.collective or route.operation is Operation.NETWORK_LIST

@@ -12,7 +12,8 @@ REFUSED: list[tuple[Request, str]] = [
     (request(Operation.SWARM_WRITE), "SwarmWrite"),
     (request(Operation.SESSION), "Session"),
     (request(Operation.GRPC), "Grpc"),
-    (request(Operation.PLUGIN_ADMIN), "PluginAdmin"),
+    (request(Operation.PLUGIN_PULL), "PluginPull"),
+    (request(Operation.DEBUG), "Debug"),
     (request(Operation.CHECKPOINT), "Checkpoint"),
 ]
 ACCEPTED: list[Request] = [

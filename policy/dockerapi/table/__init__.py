@@ -1,0 +1,1 @@
+"""The route table, one module for each kind of object. `policy.dockerapi.routes` puts it together."""
