@@ -29,7 +29,18 @@ VALUES = frozenset(
         "policy/dockerapi/model.py",
         *(
             f"policy/dockerapi/table/{name}.py"  # held against a list of every call: corpus/test_engine_api_paths.py
-            for name in ["builds", "containers", "debug", "images", "networks", "plugins", "row", "swarm", "system", "volumes"]
+            for name in [
+                "builds",
+                "containers",
+                "debug",
+                "images",
+                "networks",
+                "plugins",
+                "row",
+                "swarm",
+                "system",
+                "volumes",
+            ]
         ),
         "policy/model.py",
         "socket_proxy/ports.py",
