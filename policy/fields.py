@@ -12,6 +12,7 @@ from typing import Any, cast
 from policy.model import Json
 
 SHOWN_CHARS = 80
+_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
 def as_object(value: Json | Mapping[str, Json]) -> Mapping[str, Json]:
@@ -72,6 +73,15 @@ def shown(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     text = text.encode("unicode_escape").decode("ascii")
     return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 3] + "..."
+
+
+def size_bytes(text: str) -> int:
+    """A size as Docker's options write it, 10m or 512kb; 0 if it is none, or of more than 12 digits."""
+    lowered = text.lower().removesuffix("b")
+    digits = lowered.rstrip("kmg")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 12):
+        return 0
+    return int(digits) * _UNITS.get(lowered[len(digits) :], 0)
 
 
 def size_text(count: int) -> str:

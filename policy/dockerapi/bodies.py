@@ -108,11 +108,10 @@ _RESOURCES: dict[str, Shape] = {
     "OomKillDisable": BOOL,
     "PidsLimit": Kept(INT),  # 0 and -1 lift the limit, absence leaves it
     "Ulimits": ULIMITS,
-    "CpuCount": INT,
-    "CpuPercent": INT,
-    "IOMaximumIOps": INT,
-    "IOMaximumBandwidth": INT,
+    **dict.fromkeys(("CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth"), IGNORED),  # Windows
 }
+# What the reference lists for an update and no engine reads: it cannot change once a container is there.
+_NOT_UPDATED = ("CgroupParent", "Devices", "DeviceCgroupRules", "DeviceRequests", "Init", "Ulimits")
 
 RESTART_POLICY = Struct({"Name": TEXT, "MaximumRetryCount": INT})
 
@@ -146,7 +145,7 @@ HOST_CONFIG = Struct(
     {
         **_RESOURCES,
         "Binds": STRINGS,
-        "ContainerIDFile": TEXT,
+        "ContainerIDFile": IGNORED,  # a file of the client
         "LogConfig": Struct({"Type": TEXT, "Config": STRING_MAP}),
         "NetworkMode": TEXT,
         "PortBindings": MapOf(ListOf(Struct({"HostIp": TEXT, "HostPort": TEXT})), zero=None),
@@ -180,7 +179,7 @@ HOST_CONFIG = Struct(
         "ShmSize": INT,
         "Sysctls": STRING_MAP,
         "Runtime": TEXT,
-        "Isolation": TEXT,
+        "Isolation": IGNORED,  # Windows
         "Mounts": ListOf(MOUNT),
         "MaskedPaths": Kept(STRINGS),  # [] masks nothing, absence is the default: a rule refuses []
         "ReadonlyPaths": Kept(STRINGS),
@@ -198,14 +197,14 @@ ENDPOINT_SETTINGS = Struct(
         "GwPriority": INT,
         "NetworkID": TEXT,
         # What the engine reports; compose echoes it when it connects again.
-        "EndpointID": TEXT,
-        "Gateway": TEXT,
-        "IPAddress": TEXT,
-        "IPPrefixLen": INT,
-        "IPv6Gateway": TEXT,
-        "GlobalIPv6Address": TEXT,
-        "GlobalIPv6PrefixLen": INT,
-        "DNSNames": STRINGS,
+        "EndpointID": IGNORED,
+        "Gateway": IGNORED,
+        "IPAddress": IGNORED,
+        "IPPrefixLen": IGNORED,
+        "IPv6Gateway": IGNORED,
+        "GlobalIPv6Address": IGNORED,
+        "GlobalIPv6PrefixLen": IGNORED,
+        "DNSNames": IGNORED,
     }
 )
 
@@ -221,7 +220,9 @@ CONTAINER_CREATE = Struct(
     always=("HostConfig",),
 )
 
-CONTAINER_UPDATE = Struct({**_RESOURCES, "RestartPolicy": RESTART_POLICY})
+CONTAINER_UPDATE = Struct(
+    {**_RESOURCES, **dict.fromkeys(_NOT_UPDATED, IGNORED), "RestartPolicy": RESTART_POLICY}
+)
 
 EXEC_CREATE = Struct(
     {

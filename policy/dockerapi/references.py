@@ -117,12 +117,9 @@ def _with_query(request: Request, key: str, value: str) -> Request:
 
 
 def _walk_build(request: Request, name: Naming) -> Request:
+    """Tags and network. What `cachefrom` names is not looked at: the build rule drops it."""
     for tag in request.query.get("t", ()):
         _target(name, Kind.IMAGE, tag)
-    for text in request.query.get("cachefrom", ()):
-        sources = strict_json.parse(text, what="query key cachefrom")
-        for source in sources if isinstance(sources, list) else ():
-            _existing(name, Kind.IMAGE, str(source))
     mode = _one(request, "networkmode")
     return _with_query(request, "networkmode", _network_mode(name, mode)) if mode else request
 

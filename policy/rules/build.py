@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 
 from policy.ask import Ask, Finding
 from policy.dockerapi.model import Operation
 from policy.fields import as_object, shown
-from policy.model import Reason, SetQuery
+from policy.model import Kind, Reason, Reference, SetQuery
 
 RULE_ID = "build"
 OPERATIONS = frozenset({Operation.IMAGE_BUILD})
@@ -18,6 +19,7 @@ PERIOD_US = 100_000
 DROPPED = ("squash", "isolation", "ulimits", "cpusetcpus", "cpusetmems", "cpushares", "cachefrom")
 DENIED = ("remote", "securityopt", "outputs", "session")
 NETWORKS = frozenset({"", "default", "bridge", "none"})
+_FULL_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def decide(ask: Ask) -> Iterable[Finding]:
@@ -25,8 +27,13 @@ def decide(ask: Ask) -> Iterable[Finding]:
     query = {key: values[0] for key, values in ask.request.query.items() if values}
     if query.get("version", "1") not in {"", "1"}:
         yield _refused("version", query["version"], "1, the classic builder", "use DOCKER_BUILDKIT=0")
-    if query.get("networkmode", "") not in NETWORKS:
-        yield _refused("networkmode", query["networkmode"], "default or none", "leave out --network")
+    if not _may_join(ask, query.get("networkmode", "")):
+        yield _refused(
+            "networkmode",
+            query["networkmode"],
+            "default, none or a network of your own",
+            "leave out --network",
+        )
     for key in DENIED:
         if query.get(key, "") not in {"", "[]", "{}", "null"}:
             yield _refused(key, query[key], "nothing", "send the build context from your machine")
@@ -36,6 +43,18 @@ def decide(ask: Ask) -> Iterable[Finding]:
         if key in ask.request.query:
             yield SetQuery(key=key, values=())
     yield from _bounds(ask, query)
+
+
+def _may_join(ask: Ask, network: str) -> bool:
+    """Own networks by name; in the second look by full id, since the first has judged whose that is."""
+    if ask.facts is None:
+        return network in NETWORKS or _FULL_ID.fullmatch(network) is not None
+    if network in NETWORKS:
+        return True
+    fact = ask.facts.objects.get(Reference(kind=Kind.NETWORK, text=network))
+    # What is absent or another's is the ownership rule's to answer.
+    is_host = network == "host" or (fact is not None and fact.shared and fact.name == "host")
+    return not is_host and not network.startswith("container:")
 
 
 def _bounds(ask: Ask, query: dict[str, str]) -> Iterable[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from policy.ask import Ask, Finding
 from policy.dockerapi.model import Operation
-from policy.fields import as_object, as_text, shown
+from policy.fields import as_object, as_text, shown, size_bytes
 from policy.model import Json, Reason, SetField
 
 RULE_ID = "log_config"
@@ -18,7 +18,6 @@ HARMLESS = frozenset(
     {"labels", "labels-regex", "env", "env-regex", "tag", "compress", "mode", "max-buffer-size"}
 )
 MOST_FILES = 10
-UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
 def decide(ask: Ask) -> Iterable[Finding]:
@@ -46,16 +45,8 @@ def _bounded(options: dict[str, str], limit_bytes: int) -> tuple[int, int]:
     files = int(number) if number.isascii() and number.isdigit() and len(number) <= 3 else 3
     files = min(max(files, 1), MOST_FILES)
     share = limit_bytes // files // 1024 * 1024
-    size = _size(options.get("max-size", ""))
+    size = size_bytes(options.get("max-size", ""))
     return files, size if 1024 <= size <= share else share
-
-
-def _size(text: str) -> int:
-    lowered = text.lower().removesuffix("b")
-    digits = lowered.rstrip("kmg")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 12):
-        return 0
-    return int(digits) * UNITS.get(lowered[len(digits) :], 0)
 
 
 def _refused(name: str, asked: str, limit: str, next_step: str) -> Reason:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from policy.ask import Ask, Finding
 from policy.dockerapi.model import Operation
-from policy.fields import as_bool, as_int, as_list, as_object, as_strings, as_text, shown
+from policy.fields import as_bool, as_int, as_list, as_object, as_strings, as_text, shown, size_bytes
 from policy.grants import BindPath
 from policy.model import CheckBind, EnsureVolume, Json, Reason, SetField
 from policy.ownership import is_reserved_label
@@ -29,7 +29,7 @@ PROPAGATIONS = frozenset({"", "private", "rprivate", "rslave"})  # the others ca
 BIND_OPTIONS = PROPAGATIONS | {"ro", "rw", "nocopy", "copy", "consistent", "cached", "delegated"}
 TMPFS_FLAGS = frozenset({"rw", "ro", "exec", "noexec", "nosuid", "nodev", "noatime"})
 TMPFS_VALUES = re.compile(
-    r"(size=[0-9]{1,15}[kmgKMG]?|mode=[01]?[0-7]{3}|[ug]id=[0-9]{1,10}|nr_inodes=[0-9]{1,9}k?)", re.ASCII
+    r"(size=[0-9]{1,12}[kmgKMG]?|mode=[01]?[0-7]{3}|[ug]id=[0-9]{1,10}|nr_inodes=[0-9]{1,9}k?)", re.ASCII
 )
 VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}", re.ASCII)
 
@@ -54,7 +54,8 @@ def decide(ask: Ask) -> Iterable[Finding]:
     yield from _mounts(ask, [as_object(item) for item in as_list(host.get("Mounts"))])
     for target, options in as_object(host.get("Tmpfs")).items():
         yield from _target(target, "HostConfig.Tmpfs")
-        yield from _tmpfs(as_text(options))
+        yield from _tmpfs(as_text(options).split(","), "HostConfig.Tmpfs")
+    yield from _tmpfs_sizes(ask, as_object(host.get("Tmpfs")))
     for target in as_object(ask.body.get("Volumes")):
         yield from _target(target, "Volumes")
     for entry in as_strings(host.get("VolumesFrom")):
@@ -236,21 +237,33 @@ def _volume_mount(mount: dict[str, Json]) -> Iterable[Finding]:
 
 def _tmpfs_mount(ask: Ask, mount: dict[str, Json]) -> Iterable[Finding]:
     options = as_object(mount.get("TmpfsOptions"))
-    if as_list(options.get("Options")):
-        yield _refused(
-            f"{MOUNTS}.TmpfsOptions.Options", options["Options"], "SizeBytes and Mode", "leave it out"
-        )
+    pairs = ["=".join(as_strings(pair)) for pair in as_list(options.get("Options"))]
+    yield from _tmpfs(pairs, f"{MOUNTS}.TmpfsOptions.Options")
     limit = ask.grants.limits.memory_bytes
     if as_int(options.get("SizeBytes")) > limit:
         mount["TmpfsOptions"] = {**options, "SizeBytes": limit}
 
 
-def _tmpfs(options: str) -> Iterable[Finding]:
-    for option in options.split(",") if options else ():
-        if option not in TMPFS_FLAGS and not TMPFS_VALUES.fullmatch(option):
-            yield _refused(
-                "HostConfig.Tmpfs", option, "size, mode, uid, gid, ro, exec", "leave the option out"
-            )
+def _tmpfs(options: list[str], field: str) -> Iterable[Finding]:
+    for option in options:
+        if option and option not in TMPFS_FLAGS and not TMPFS_VALUES.fullmatch(option):
+            yield _refused(field, option, "size, mode, uid, gid, ro, exec", "leave the option out")
+
+
+def _tmpfs_sizes(ask: Ask, asked: Mapping[str, Json]) -> Iterable[Finding]:
+    """No tmpfs is larger than the memory it would fill."""
+    limit = ask.grants.limits.memory_bytes
+
+    def bounded(option: str) -> str:
+        number = option.removeprefix("size=")
+        return f"size={limit}" if number != option and size_bytes(number) > limit else option
+
+    written: dict[str, Json] = {
+        target: ",".join(bounded(option) for option in as_text(options).split(","))
+        for target, options in asked.items()
+    }
+    if written != asked:
+        yield SetField(path=("HostConfig", "Tmpfs"), value=written, note="Tmpfs lowered to the memory limit")
 
 
 def _target(target: str, field: str) -> Iterable[Finding]:

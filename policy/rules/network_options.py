@@ -43,17 +43,19 @@ def decide(ask: Ask) -> Iterable[Finding]:
     for key in ("Ingress", "ConfigOnly"):
         if as_bool(body.get(key)):
             yield _refused(key, "true", "false", "leave it out")
-    if as_object(body.get("ConfigFrom")) or as_text(body.get("Scope")) not in {"", "local"}:
-        yield _refused("Scope", shown(body.get("Scope")), "local", "leave it out")
+    if source := as_object(body.get("ConfigFrom")):
+        yield _refused("ConfigFrom", shown(source.get("Network")), "none", "leave out --config-from")
+    if (scope := as_text(body.get("Scope"))) not in {"", "local"}:
+        yield _refused("Scope", scope, "local", "leave out --scope")
     # Engines up to 24 permit two networks of one name unless asked to look.
     yield SetField(path=("CheckDuplicate",), value=True)
 
 
 def _ipam(ipam: Mapping[str, Json]) -> Iterable[Finding]:
-    if as_text(ipam.get("Driver")) not in {"", "default"} or as_object(ipam.get("Options")):
-        yield _refused(
-            "IPAM.Driver", shown(ipam.get("Driver")), "default", "leave out --ipam-driver and --ipam-opt"
-        )
+    if (driver := as_text(ipam.get("Driver"))) not in {"", "default"}:
+        yield _refused("IPAM.Driver", driver, "default", "leave out --ipam-driver")
+    if options := as_object(ipam.get("Options")):
+        yield _refused("IPAM.Options", ", ".join(sorted(options)), "none", "leave out --ipam-opt")
     for item in as_list(ipam.get("Config")):
         config = as_object(item)
         for key in ("Subnet", "IPRange"):

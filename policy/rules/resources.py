@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from policy.ask import Ask, Finding
 from policy.dockerapi.model import Operation
-from policy.fields import as_bool, as_int, shown, size_text
+from policy.fields import as_bool, as_int, as_list, as_object, as_text, shown, size_text
 from policy.model import Json, Reason, SetField
 
 RULE_ID = "resources"
@@ -23,6 +24,7 @@ THROTTLES = (
     "BlkioDeviceWriteIOps",
     "BlkioWeightDevice",
 )
+BLOCK_DEVICE = re.compile(r"/dev/(?:mapper/)?[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 
 
 def decide(ask: Ask) -> Iterable[Finding]:
@@ -34,6 +36,8 @@ def decide(ask: Ask) -> Iterable[Finding]:
     yield from _cpu(ask, asked, at, creating=creating)
     yield from _pids(ask, asked, at, creating=creating)
     yield from _oom(asked, at)
+    if creating:
+        yield from _throttles(asked, at)
     for name in DENIED:
         if as_int(asked.get(name)):
             yield _refused(at, name, asked[name], "ordinary scheduling", "leave it out")
@@ -96,6 +100,18 @@ def _oom(asked: Mapping[str, Json], at: tuple[str, ...]) -> Iterable[Finding]:
         yield _refused(at, "OomScoreAdj", asked["OomScoreAdj"], "0 or more", "leave out --oom-score-adj")
     if as_bool(asked.get("OomKillDisable")):
         yield _refused(at, "OomKillDisable", asked["OomKillDisable"], "false", "leave out --oom-kill-disable")
+
+
+def _throttles(asked: Mapping[str, Json], at: tuple[str, ...]) -> Iterable[Finding]:
+    """A container may slow itself down.
+
+    SECURITY: dockerd looks a path up as root and says whether something is there, so a path names a block device.
+    """
+    for name in THROTTLES:
+        for row in as_list(asked.get(name)):
+            path = as_text(as_object(row).get("Path"))
+            if not BLOCK_DEVICE.fullmatch(path):
+                yield _refused(at, name, path, "a block device like /dev/sda", "name the device itself")
 
 
 def _refused(at: tuple[str, ...], name: str, asked: Json, limit: str, next_step: str) -> Reason:
