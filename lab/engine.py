@@ -19,13 +19,41 @@ if TYPE_CHECKING:
 
 PLUGIN = "ds01-authz"
 _SHUTDOWN_SECONDS = 5
-# dockerd looks for plugins in /run/docker and /etc/docker, and containerd's shims listen in /run/containerd, whatever
-# the settings say; here all three are the lab's own.
+# dockerd looks for plugins in /run/docker and /etc/docker and for CDI specs in /etc/cdi, and containerd's shims listen
+# in /run/containerd, whatever the settings say; here all of them are the lab's own. $1 is the lab's /etc.
 _ENTER = """
+etc=$1; shift
 mount -t tmpfs -o mode=0755 ds01-lab /run/docker
 mount -t tmpfs -o mode=0711 ds01-lab /run/containerd
-mount --bind "$1" /etc/docker
-shift
+mount --bind "$etc/docker" /etc/docker
+[ ! -d "$etc/cdi" ] || mount --bind "$etc/cdi" /etc/cdi
+exec "$@"
+"""
+# The same for a dockerd of another system: programs, libraries and settings are that system's ($2), everything else
+# is this machine's, so that a path means the same to both. They meet in $1; unbindable, or /run would hold itself.
+# It must become the root of the mount namespace: in a mere chroot `docker exec` would end up outside, in the host's
+# file tree, since it enters the container's namespace and not its root.
+_CHANGE_ROOT = """
+meet=$1 system=$2; shift 2
+mount -t tmpfs -o mode=0755 ds01-lab "$meet"
+mount --make-unbindable "$meet"
+take() {
+    if [ -L "$1" ]; then
+        cp -P "$1" "$meet/"
+    elif [ -d "$1" ]; then
+        mkdir "$meet/${1##*/}"
+        mount --rbind "$1" "$meet/${1##*/}"
+    fi
+}
+for path in /*; do
+    case ${path##*/} in bin | sbin | lib* | usr | etc) ;; *) take "$path" ;; esac
+done
+for path in "$system"/*; do
+    case ${path##*/} in bin | sbin | lib* | usr | etc) take "$path" ;; esac
+done
+cd "$meet"
+pivot_root . .
+umount -l .
 exec "$@"
 """
 
@@ -35,11 +63,17 @@ class EngineParts:
     """What dockerd is started with.
 
     plugin: put ds01's AuthZ plugin into its path.
-    program: another dockerd.
+    program: another dockerd; one that lies in the root of another system is run with that system's programs.
     """
 
     plugin: bool
     program: Path | None = None
+
+    @property
+    def system(self) -> Path | None:
+        """The root of the system `program` belongs to, None if that is this machine's own."""
+        above = self.program.parents[:-1] if self.program else ()
+        return next((path for path in above if (path / "etc" / "os-release").exists()), None)
 
 
 def settings(tree: LabTree, parts: EngineParts, *, systemd: bool, storage_driver: str) -> dict[str, object]:
@@ -87,23 +121,27 @@ def daemon(tree: LabTree, parts: EngineParts) -> Daemon:
     Its mount namespace is made anew at each start, by unshare and not by setns, which would leave a chroot. Mounts made
     later on the host (homes) come in; what dockerd mounts does not go out.
     """
-    program = str(parts.program or "dockerd")
-    beside = [str(parts.program.parent)] if parts.program else []
-    path = ":".join([str(tree.hook), *beside, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"])
-    network_of_its_own = ("nsenter", f"--net={network.NAMES / tree.netns}")
-    mounts_of_its_own = ("unshare", "--mount", "--propagation", "slave", "/bin/sh", "-euc", _ENTER, "sh")
+    system, program = parts.system, parts.program or Path("dockerd")
+    path = [str(tree.hook), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+    change_root: tuple[str, ...] = ()
+    if system is not None:
+        program = Path("/") / program.relative_to(system)
+        change_root = ("/bin/sh", "-euc", _CHANGE_ROOT, "sh", str(tree.engine_root), str(system))
+    elif parts.program is not None:
+        path.insert(1, str(program.parent))
     return Daemon(
         name="dockerd",
         command=(
-            *network_of_its_own,
-            *mounts_of_its_own,
-            str(tree.engine_etc),
-            program,
+            *("nsenter", f"--net={network.NAMES / tree.netns}"),
+            *("unshare", "--mount", "--propagation", "slave"),
+            *change_root,
+            *("/bin/sh", "-euc", _ENTER, "sh", str(tree.engine_etc.parent)),
+            str(program),
             "--config-file",
             str(tree.engine_settings),
         ),
         log=tree.log("dockerd"),
-        environment={"PATH": path},
+        environment={"PATH": ":".join(path)},
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab import simulate
+from lab import cdi, simulate
 from lab.settings import REAL_GPUS
 from lab.tree import ALLOCATOR_UID
 
@@ -33,12 +34,15 @@ def prepare(tree: LabTree, spec: str | None) -> Gpus:
     Raises: simulate.SpecInvalid. subprocess.CalledProcessError: no library could be built.
     """
     (tree.hook / simulate.HOOK_NAME).unlink(missing_ok=True)
+    shutil.rmtree(tree.cdi, ignore_errors=True)
     if spec == REAL_GPUS or (spec is None and _real_ones()):
         return Gpus(text="the machine's own GPUs")
     chosen = spec or simulate.DEFAULT_SPEC
-    simulate.write_state(tree.nvml, simulate.machine(chosen))
+    machine = simulate.machine(chosen)
+    simulate.write_state(tree.nvml, machine)
     library = simulate.build(tree.nvml / "lib")
-    simulate.install_hook(tree.hook, state_dir=tree.nvml, library=library)
+    hook = simulate.install_hook(tree.hook, state_dir=tree.nvml, library=library)
+    cdi.write_spec(tree.cdi, machine, hook=hook)
     # The allocator takes the driver's lock and changes MIG devices; containers' claims are root's.
     for path in (tree.nvml, tree.nvml / "lock", tree.nvml / "state.json"):
         os.chown(path, ALLOCATOR_UID, ALLOCATOR_UID)

@@ -56,9 +56,10 @@ class Session:
         """Start everything and wait until it answers. Returns: how to use it. Raises: many; then call `down`."""
         tree = self._tree
         prepare(tree)
-        for path in map(Path, ("/run/netns", "/run/docker", "/run/containerd", "/etc/docker")):
+        for path in map(Path, ("/run/netns", "/run/docker", "/run/containerd", "/etc/docker", "/etc/cdi")):
             sweep.note_created_path(tree, path)
         _show(tree)
+        tree.engine_root.mkdir(exist_ok=True)
         pair = network.up(tree)
         program = Program(python=Path(sys.executable), code=CODE)
         machine = gpus.prepare(tree, self._settings.gpus)

@@ -31,7 +31,8 @@ class Settings:
 
     users: names that get sockets; None: those of the last time.
     gpus: a simulated machine, `real`, or None: real GPUs if there are any, else the default simulated machine.
-    engine: another dockerd; the programs beside it (containerd, runc) are used with it.
+    engine: another dockerd; the programs beside it (containerd, runc) are used with it, or those of the whole system
+        it lies in.
     """
 
     root: Path
@@ -54,7 +55,7 @@ def parse(arguments: Sequence[str] | None) -> Settings:
     parser.add_argument("--root", type=Path, default=Path(".lab"), help="keep all files below this directory")
     parser.add_argument("--users", type=_names, help="accounts that get a socket, made if missing: alice,bob")
     parser.add_argument("--gpus", help="simulated machine, like 2xa100-40,a100-40:7x1g.5gb; or none; or real")
-    parser.add_argument("--engine", type=_program, help="another dockerd than the installed one")
+    parser.add_argument("--engine", type=_program, help="another dockerd, or the root of a system with one")
     return Settings(**vars(parser.parse_args(arguments)))
 
 
@@ -68,6 +69,9 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _program(text: str) -> Path:
     path = Path(text).absolute()
-    if not path.is_file():
-        raise argparse.ArgumentTypeError(f"there is no program {path}")
-    return path
+    found = next(
+        (file for file in (path, path / "usr/sbin/dockerd", path / "usr/bin/dockerd") if file.is_file()), None
+    )
+    if found is None:
+        raise argparse.ArgumentTypeError(f"there is no program {path}, and no dockerd below it")
+    return found

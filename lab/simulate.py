@@ -112,6 +112,13 @@ def mig_uuid(gpu: str, gi: int, ci: int) -> str:
     return f"MIG-{uuid.uuid5(uuid.UUID(int=0), f'{gpu}/{gi}/{ci}')}"
 
 
+def device_uuids(gpu: State) -> tuple[str, ...]:
+    """What of one GPU of a machine can be handed over: its MIG devices in MIG mode, else itself."""
+    if not gpu["mig"]["current"]:
+        return (gpu["uuid"],)
+    return tuple(mig_uuid(gpu["uuid"], gi["id"], ci["id"]) for gi in gpu["gis"] for ci in gi["cis"])
+
+
 def write_state(state_dir: Path, state: State) -> None:
     """Put `state` in place by rename and make sure that `lock` and `claims/` exist."""
     for folder in (state_dir, state_dir / "claims"):

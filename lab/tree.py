@@ -96,6 +96,16 @@ class LabTree:
         return self.seen / "etc" / "docker"
 
     @property
+    def engine_root(self) -> Path:
+        """Where the root directory of a dockerd of another system is put together."""
+        return self.short / "root"
+
+    @property
+    def cdi(self) -> Path:
+        """What dockerd sees as /etc/cdi; absent when the machine's own GPUs are used."""
+        return self.seen / "etc" / "cdi"
+
+    @property
     def data_root(self) -> Path:
         return self.seen / "lib" / "docker"
 

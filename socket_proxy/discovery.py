@@ -20,7 +20,7 @@ _RETRY_SECONDS = 0.5
 _ARCHIVES_MENDED = (29, 5, 1)
 _BODIES_SHOWN = (25, 0, 16)
 _NATIVE_GRPC = (29, 2)
-_CDI_BY_DEFAULT = (1, 50)  # Engine 28.2
+_CDI_GPU = re.compile(r"nvidia\.com/gpu=(GPU|MIG)-", re.ASCII)  # grants name devices by UUID
 
 
 class _Version(msgspec.Struct):
@@ -29,10 +29,15 @@ class _Version(msgspec.Struct):
     MinAPIVersion: str = "1.12"
 
 
+class _Device(msgspec.Struct):
+    Source: str = ""
+    ID: str = ""
+
+
 class _Info(msgspec.Struct):
     CgroupDriver: str = "cgroupfs"
     CgroupVersion: str = "1"
-    CDISpecDirs: list[str] | None = None
+    DiscoveredDevices: list[_Device] | None = None  # from API 1.50 on, Engine 28.2
 
 
 async def wait_for_engine(engine: Engine, engine_id: str, gpu_path: str) -> EngineFacts:
@@ -55,7 +60,7 @@ async def discover(engine: Engine, engine_id: str, gpu_path: str) -> EngineFacts
     engine.version = min(api_version, (1, 51))
     info = msgspec.json.decode(await engine.ask(Operation.SYSTEM_INFO), type=_Info)
     if gpu_path == "auto":
-        gpu_path = "cdi" if api_version >= _CDI_BY_DEFAULT and info.CDISpecDirs else "hook"
+        gpu_path = "cdi" if _knows_gpus_by_cdi(info) else "hook"
     return EngineFacts(
         engine_id=engine_id,
         version=version.Version,
@@ -80,6 +85,13 @@ def shortcomings(facts: EngineFacts) -> tuple[str, ...]:
     if version >= _NATIVE_GRPC:
         notes.append("gRPC on the engine's socket passes AuthZ plugins; the socket must stay root's alone")
     return tuple(notes)
+
+
+def _knows_gpus_by_cdi(info: _Info) -> bool:
+    """Whether the engine has read a spec with GPUs named by UUID. That it looks for specs says nothing: all new ones do."""
+    return any(
+        device.Source == "cdi" and _CDI_GPU.match(device.ID) for device in info.DiscoveredDevices or ()
+    )
 
 
 async def _first_answer(engine: Engine) -> bytes:

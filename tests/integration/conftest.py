@@ -18,6 +18,8 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVER = REPOSITORY / "script" / "server"
 PREFIX = os.environ.get("DS01_TEST_PREFIX", "ds01t")  # several checkouts can test at once
+_ENGINE = os.environ.get("DS01_TEST_ENGINE")  # another dockerd than the installed one
+ENGINE_FLAGS = ("--engine", _ENGINE) if _ENGINE else ()
 ALICE, BOB = f"{PREFIX}-alice", f"{PREFIX}-bob"
 
 
@@ -166,7 +168,7 @@ def running_lab(first: str, second: str, *flags: str, root: Path | None = None) 
     require_dockerd()
     root = root or Path(tempfile.mkdtemp(prefix="ds01-"))
     root.chmod(0o755)
-    up = server("--detach", "--root", str(root), "--users", f"{first},{second}", *flags)
+    up = server("--detach", "--root", str(root), "--users", f"{first},{second}", *ENGINE_FLAGS, *flags)
     try:
         assert up.returncode == 0, up.stdout + up.stderr
         address = next(

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from tests.integration.conftest import ENGINE_FLAGS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -109,7 +111,10 @@ def engine() -> Iterator[Engine]:
     lab = [sys.executable, "-m", "lab.main", "--root", str(root)]
     try:
         up = subprocess.run(
-            [*lab, "--gpus", "none", "--detach", "engine-only"], cwd=CODE, timeout=120, check=False
+            [*lab, "--gpus", "none", *ENGINE_FLAGS, "--detach", "engine-only"],
+            cwd=CODE,
+            timeout=120,
+            check=False,
         )
         assert up.returncode == 0
         yield Engine(root)

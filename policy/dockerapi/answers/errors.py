@@ -24,7 +24,10 @@ class _Error(msgspec.Struct, frozen=True):
 _ERROR = msgspec.json.Decoder(_Error)
 
 # An id printed whole, or short as dockerd prints containers and images; "br-" + 12 digits is a network's bridge.
-_ID = re.compile(r"(?<![0-9A-Za-z])(?:[0-9a-f]{64}|[0-9a-f]{12})(?![0-9A-Za-z])")
+# The end of a UUID (a GPU's in an error of CDI) is no id.
+_ID = re.compile(
+    r"(?<![0-9A-Za-z])(?<![0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-)(?:[0-9a-f]{64}|[0-9a-f]{12})(?![0-9A-Za-z])"
+)
 # Engines from 28 name the containers that keep a network: name:"web" id:"0123456789ab".
 _ENDPOINT = re.compile(r'name:"[^"]*" id:"([0-9a-f]*)"')
 _HIDDEN = "(not yours)"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.engine import EngineParts, settings
+from lab.engine import EngineParts, daemon, settings
 from lab.tree import LabTree
 
 
@@ -42,3 +42,30 @@ def test_the_control_group_is_named_as_its_driver_wants(tree: LabTree, *, system
     """The systemd driver refuses a path, cgroupfs takes a slice for a plain name."""
     written = settings(tree, EngineParts(plugin=True), systemd=systemd, storage_driver="vfs")
     assert written["cgroup-parent"] == parent.format(tree.id)
+
+
+@pytest.fixture
+def other_system(tmp_path: Path) -> Path:
+    """The root of a system with a dockerd."""
+    for name in ("etc/os-release", "usr/sbin/dockerd"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_a_dockerd_of_another_system_brings_its_root(tree: LabTree, other_system: Path) -> None:
+    """It runs by its path inside that root, which is put together where nothing else is."""
+    parts = EngineParts(plugin=True, program=other_system / "usr/sbin/dockerd")
+    assert parts.system == other_system
+    command = daemon(tree, parts).command
+    assert command[-3] == "/usr/sbin/dockerd"
+    assert command[command.index("sh") + 1 :][:2] == (str(tree.engine_root), str(other_system))
+
+
+@pytest.mark.parametrize("program", ["/usr/bin/dockerd", "/opt/docker/dockerd"])
+def test_a_dockerd_of_this_system_runs_in_place(tree: LabTree, program: str) -> None:
+    """The machine's own root is no other system, and the programs beside dockerd come before the machine's."""
+    found = daemon(tree, EngineParts(plugin=True, program=Path(program)))
+    assert str(tree.engine_root) not in found.command
+    assert program in found.command
+    assert found.environment["PATH"].split(":")[:2] == [str(tree.hook), str(Path(program).parent)]

@@ -62,6 +62,17 @@ def test_every_notation_of_a_device_resolves(hook: Any, name: str, device: str, 
     assert hook.resolve([name], GPUS) == [(device, minor)]
 
 
+def test_devices_of_a_cdi_spec_come_from_the_hooks_alone(hook: Any) -> None:
+    """Each run is told of one device; all of them together are read from the bundle, other hooks apart."""
+    hooks = [
+        {"args": ["x", "cdi", "GPU-a"]},
+        {"path": "/other"},
+        {"args": ["x", "cdi", "MIG-b"]},
+        {"args": ["x"]},
+    ]
+    assert hook.cdi_devices(hooks) == ["GPU-a", "MIG-b"]
+
+
 def test_all_is_every_gpu_and_mig_device_once(hook: Any) -> None:
     """`all` gives four GPUs and nine MIG devices."""
     assert len(set(hook.resolve(["all"], GPUS))) == 4 + 2 + 7

@@ -36,3 +36,12 @@ def test_an_engine_must_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         parse(["--engine", str(tmp_path / "dockerd")])
     assert "there is no program" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("said", ["", "usr/sbin/dockerd"])
+def test_an_engine_is_a_program_or_the_system_it_lies_in(tmp_path: Path, said: str) -> None:
+    """Both spellings of `--engine` name the dockerd of the system."""
+    program = tmp_path / "usr/sbin/dockerd"
+    program.parent.mkdir(parents=True)
+    program.touch()
+    assert parse(["--engine", str(tmp_path / said)]).engine == program

@@ -33,24 +33,24 @@ async def test_the_engine_says_what_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "api", "directories", "path"),
+    ("asked", "devices", "path"),
     [
-        ("auto", "1.50", ["/etc/cdi"], "cdi"),
-        ("auto", "1.50", [], "hook"),
-        ("auto", "1.49", ["/etc/cdi"], "hook"),
-        ("hook", "1.50", ["/etc/cdi"], "hook"),
-        ("cdi", "1.41", [], "cdi"),
+        ("auto", ["nvidia.com/gpu=0", "nvidia.com/gpu=GPU-1"], "cdi"),
+        ("auto", ["nvidia.com/gpu=MIG-1"], "cdi"),
+        ("auto", ["nvidia.com/gpu=0", "nvidia.com/gpu=all"], "hook"),
+        ("auto", ["vendor.com/gpu=GPU-1"], "hook"),
+        ("auto", None, "hook"),
+        ("hook", ["nvidia.com/gpu=GPU-1"], "hook"),
+        ("cdi", None, "cdi"),
     ],
 )
 async def test_how_gpus_are_handed_over(
-    tmp_path: Path, asked: str, api: str, directories: list[str], path: str
+    tmp_path: Path, asked: str, devices: list[str] | None, path: str
 ) -> None:
-    """By CDI from Engine 28.2 on, if it has directories for it, unless the settings say otherwise."""
+    """By CDI once the engine has read a spec that names GPUs by UUID, unless the settings say otherwise."""
+    discovered = None if devices is None else [{"Source": "cdi", "ID": name} for name in devices]
     async with proxy_world(tmp_path) as world:
-        answers(world, {"ApiVersion": api}, {"CDISpecDirs": directories})
-        world.answers = {
-            f"GET /v{api}{line[4:]}": found for line, found in world.answers.items()
-        } | world.answers
+        answers(world, {}, {"CDISpecDirs": ["/etc/cdi"], "DiscoveredDevices": discovered})
         assert (await discover(world.engine, "e" * 32, asked)).gpu_path == path
 
 

@@ -53,6 +53,12 @@ def test_ids_the_user_named_stay() -> None:
     assert scrub(text, SetVisibility(), kept=frozenset({f"busybox@sha256:{OTHER}"})) == text
 
 
+def test_the_end_of_a_gpus_uuid_is_no_id() -> None:
+    """An engine that cannot hand over a GPU names it, and the user needs the whole name."""
+    text = "unresolvable CDI devices nvidia.com/gpu=GPU-c033b0a9-0d8f-5833-9262-115d494191f3"
+    assert scrub(text, SetVisibility()) == text
+
+
 def test_an_empty_kept_id_keeps_nothing() -> None:
     """A short or empty `kept` is not a prefix of everything."""
     assert OTHER not in scrub(OTHER, SetVisibility(), kept=frozenset({"", OTHER[:4]}))
