@@ -1,0 +1,104 @@
+"""docker-compose and `docker compose`: a project with a build, volumes, networks, profiles, health checks and a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.integration.clients.workflow import Workflow, client, side_by_side, step
+from tests.integration.conftest import Lab
+
+pytestmark = [pytest.mark.dockerd, pytest.mark.timeout(600)]
+
+PROJECT = """
+services:
+  db:
+    image: busybox
+    command: sh -c 'echo db of %tag%; touch /data/ready; sleep 600'
+    stop_grace_period: 0s
+    healthcheck: {test: [CMD, test, -e, /data/ready], interval: 1s, retries: 30}
+    volumes: ["data:/data"]
+    networks: [back]
+  web:
+    build: {context: ., args: {WHO: "%tag%"}}
+    depends_on: {db: {condition: service_healthy}}
+    environment: {GREETING: "hello %tag%"}
+    stop_grace_period: 0s
+    volumes: ["./site:/srv:ro", "data:/data:ro"]
+    ports: ["%port%:80"]
+    networks: [front, back]
+  train:
+    image: busybox
+    profiles: [gpu]
+    command: sh -c 'cat /run/ds01-sim/visible; ls /dev'
+    network_mode: none
+    deploy: {resources: {reservations: {devices: [{driver: nvidia, count: 1, capabilities: [gpu]}]}}}
+volumes: {data: {}}
+networks: {front: {}, back: {internal: true}}
+"""
+DOCKERFILE = """
+FROM busybox
+ARG WHO
+RUN echo made for $WHO > /made
+CMD ["httpd", "-f", "-h", "/srv"]
+"""
+
+
+def project(compose: str, name: str) -> Workflow:
+    """The same steps for each compose; `name` is the project's."""
+    lines = (
+        step("config", "service_healthy"),
+        step("build"),
+        step("up -d"),
+        step("ps", "db", "web"),
+        step("exec -T web sh -c 'echo $GREETING; cat /made'", "hello %tag%", "made for %tag%"),
+        step("exec -T web ping -c1 db", "1 packets received"),
+        step("exec -T web cat /data/ready"),
+        step("logs --no-color db", "db of %tag%"),
+        step("port web 80", "%port%"),
+        step("run --rm -T web cat /srv/index.html", "page of %tag%"),
+        step("top", "httpd"),
+        step("images", "busybox"),
+        step("up -d", hides=("Recreat",)),
+        step("restart -t 0 web"),
+        step("pause"),
+        step("unpause"),
+        step("stop -t 0"),
+        step("start"),
+        step("--profile gpu run --rm -T train", "-", "nvidiactl"),
+        step("up -d --force-recreate -t 0 web"),
+        step("rm -f -s web"),
+        step("down -v --rmi local -t 0"),
+    )
+    return Workflow(
+        files={"compose.yaml": PROJECT, "Dockerfile": DOCKERFILE, "site/index.html": "page of %tag%\n"},
+        steps=(
+            *(replace(one, line=f"{compose} -p {name} {one.line}") for one in lines[:3]),
+            step("busybox wget -qO- http://%address%:%port%/", "page of %tag%"),
+            *(replace(one, line=f"{compose} -p {name} {one.line}") for one in lines[3:]),
+            step("docker ps -aq", hides=("0", "1", "2", "3")),
+            step("docker volume ls -q", hides=("data",)),
+        ),
+    )
+
+
+def test_docker_compose_1_works_unchanged(clean_lab: Lab) -> None:
+    """docker-compose 1.29, by two users at the same time."""
+    side_by_side(clean_lab, project("docker-compose", "%tag%"))
+
+
+def test_docker_compose_2_works_unchanged(clean_lab: Lab) -> None:
+    """`docker compose` 2.40, a plugin of the docker CLI, by two users at the same time."""
+    plugin = client("compose-2", "docker-compose") / "docker-compose"
+    for user in (clean_lab.alice, clean_lab.bob):
+        install_plugin(clean_lab, user, plugin)
+    side_by_side(clean_lab, project("docker compose", "%tag%"))
+
+
+def install_plugin(lab: Lab, user: str, plugin: Path) -> None:
+    """Where Docker's documentation tells a user to put it."""
+    directory = f"/home/{user}/.docker/cli-plugins"
+    assert lab.run(user, "mkdir", "-p", directory).status == 0
+    assert lab.run(user, "ln", "-sf", str(plugin), f"{directory}/{plugin.name}").status == 0
