@@ -58,10 +58,15 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """A name, id or id prefix in a request that stands for an object."""
+    """A name, id or id prefix in a request that stands for an object.
+
+    `new`: a name that the call gives to a container, network or volume. Its fact is the actor's own object that has the
+    very name already, if there is one; ids and other users do not count.
+    """
 
     kind: Kind
     text: str  # as the client wrote it
+    new: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

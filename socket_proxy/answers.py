@@ -17,8 +17,10 @@ from http1.writer import forwardable
 from policy import ownership
 from policy.dockerapi import responses
 from policy.dockerapi.model import Answer, Operation, Payload, Request
+from policy.dockerapi.name_filters import for_engine, name_filter
 from policy.dockerapi.routes import ROUTE_OF
 from policy.model import Uid
+from policy.names import ViewerNames
 from socket_proxy.engine import Engine
 from socket_proxy.index import Index
 from socket_proxy.refusals import Refusal
@@ -30,7 +32,7 @@ ANSWER_BYTES = 64 * 1024 * 1024  # a list of 50,000 containers; more is refused,
 ERROR_BYTES = 64 * 1024
 DOCKER_SOCKET = "/var/run/docker.sock"
 
-Filter = Callable[[bytes, Transaction, ActorVisibility], bytes]
+Filter = Callable[[bytes, Transaction, ActorVisibility, ViewerNames], bytes]
 Learn = Callable[[bytes], Awaitable[None]]
 
 
@@ -49,12 +51,17 @@ class Answers:
             Answer.PING: self.ping,
             Answer.INFO: self.info,
             Answer.EVENTS: self.events,
+            Answer.STATS: self.stats,
             Answer.PLUGIN_LIST: self.plugins,
             **{kind: self._filtered(shape) for kind, shape in _FILTERS.items()},
         }
 
     def sees(self, transaction: Transaction) -> ActorVisibility:
         return ActorVisibility(self._index, transaction.actor.uid, everything=transaction.everything)
+
+    @staticmethod
+    def names(transaction: Transaction) -> ViewerNames:
+        return ViewerNames(transaction.actor.uid, everything=transaction.everything)
 
     async def send(self, transaction: Transaction, *, outlives_client: bool = False) -> Response:
         """Forward the request, with the client's upload behind it if the operation has one.
@@ -98,8 +105,9 @@ class Answers:
 
     async def give_error(self, transaction: Transaction, response: Response, body: bytes) -> None:
         found = (fact.id.removeprefix("sha256:") for fact in transaction.facts.objects.values() if fact)
-        kept = frozenset(transaction.request.params.values()) | frozenset(found)
-        shown = responses.error(body, self.sees(transaction), kept=kept)
+        written = (reference.text for reference in transaction.facts.objects)
+        kept = frozenset(written) | frozenset(found)
+        shown = responses.error(body, self.sees(transaction), kept=kept, names=self.names(transaction))
         await transaction.exchange.respond(response.head.status, forwardable(response.head.headers), shown)
 
     async def hijack(self, transaction: Transaction) -> Refusal | None:
@@ -172,19 +180,34 @@ class Answers:
         response = await self.send(transaction)
         if response.head.status >= 400:
             return await self.error(transaction, response)
-        if transaction.everything:
-            await relay(response, transaction.exchange)
-            return None
         exchange = transaction.exchange
         headers = forwardable(response.head.headers)
         content_type = next((value for name, value in headers if name == "content-type"), "application/json")
-        shown = responses.EventFilter(self.sees(transaction), content_type=content_type)
+        shown = responses.EventFilter(
+            self.sees(transaction),
+            content_type=content_type,
+            names=self.names(transaction),
+            everything=transaction.everything,
+        )
         documents = responses.JsonStream()
         exchange.start_response(response.head.status, headers)
         async for chunk in response.body():
             for document in documents.feed(chunk):
                 await self._learn(document)
                 await exchange.write(shown.feed(document))
+        await exchange.end()
+        return None
+
+    async def stats(self, transaction: Transaction) -> Refusal | None:
+        """One document a second, each with the container's name in it."""
+        response = await self.send(transaction)
+        if response.head.status >= 400:
+            return await self.error(transaction, response)
+        exchange, names, documents = transaction.exchange, self.names(transaction), responses.JsonStream()
+        exchange.start_response(response.head.status, forwardable(response.head.headers))
+        async for chunk in response.body():
+            for document in documents.feed(chunk):
+                await exchange.write(bytes(responses.stats(document, names)) + b"\n")
         await exchange.end()
         return None
 
@@ -201,30 +224,39 @@ class Answers:
         if response.head.status >= 400:
             return await self.error(transaction, response)
         body = await response.read(ANSWER_BYTES)
-        kept = shape(body, transaction, self.sees(transaction))
+        kept = shape(body, transaction, self.sees(transaction), self.names(transaction))
         await transaction.exchange.respond(response.head.status, forwardable(response.head.headers), kept)
         return None
 
 
 def _sent(transaction: Transaction) -> Request:
-    if transaction.request.operation is Operation.CONTAINER_LIST and not transaction.everything:
-        return narrowed(transaction.request, transaction.actor.uid)
-    return transaction.request
+    """What dockerd is asked: names in its own form, and a container list as wide as the filters here need it."""
+    request, uid = transaction.request, transaction.actor.uid
+    sent = for_engine(request, uid)
+    if request.operation is not Operation.CONTAINER_LIST:
+        return sent
+    if not transaction.everything:
+        return narrowed(uncut(sent), uid)
+    return sent if sent is request else uncut(sent)
 
 
-def narrowed(request: Request, uid: Uid) -> Request:
-    """A container list as it is asked of dockerd: one owner's, and never cut short.
+def uncut(request: Request) -> Request:
+    """A container list that dockerd does not cut short: `limit` counts what the user sees, so it is applied after filtering.
 
-    `limit` counts what the user sees, so it is applied after filtering; dockerd takes it to mean stopped ones too.
-    The label is only a quicker way to the same list: the filter judges by the seal.
+    dockerd takes `limit` to mean stopped ones too.
     """
     query = {**request.query}
     if int(next(iter(query.pop("limit", ())), "0")) > 0:
         query["all"] = ("1",)
-    filters = msgspec.json.decode(next(iter(query.get("filters", ())), "{}"), type=dict[str, dict[str, bool]])
-    filters["label"] = {**filters.get("label", {}), f"{ownership.UID}={uid}": True}
-    query["filters"] = (msgspec.json.encode(filters).decode(),)
     return replace(request, query=query)
+
+
+def narrowed(request: Request, uid: Uid) -> Request:
+    """One owner's containers. The label is only a quicker way to the same list: the filter judges by the seal."""
+    text = next(iter(request.query.get("filters", ())), "{}")
+    filters = msgspec.json.decode(text, type=dict[str, dict[str, bool]])
+    filters["label"] = {**filters.get("label", {}), f"{ownership.UID}={uid}": True}
+    return replace(request, query={**request.query, "filters": (msgspec.json.encode(filters).decode(),)})
 
 
 class _Listed(msgspec.Struct):
@@ -233,27 +265,38 @@ class _Listed(msgspec.Struct):
 
 
 def _limit(transaction: Transaction) -> int:
-    """The client's `limit`, which counts after filtering: it was not sent to dockerd."""
+    """The client's `limit`, which counts after filtering."""
     return int(next(iter(transaction.asked.query.get("limit", ())), "0"))
 
 
-def _container_inspect(body: bytes, transaction: Transaction, sees: ActorVisibility) -> bytes:
+def _container_inspect(
+    body: bytes, transaction: Transaction, sees: ActorVisibility, names: ViewerNames
+) -> bytes:
     socket = transaction.user_socket
-    return responses.container_inspect(body, sees, sources={socket: DOCKER_SOCKET} if socket else None)
+    sources = {socket: DOCKER_SOCKET} if socket else None
+    return responses.container_inspect(body, sees, sources=sources, names=names)
 
 
 _FILTERS: dict[Answer, Filter] = {
-    Answer.VERSION: lambda body, _transaction, _sees: responses.version(body),
-    Answer.DISK_USAGE: lambda body, _transaction, sees: responses.disk_usage(body, sees),
-    Answer.CONTAINER_LIST: lambda body, transaction, sees: responses.container_list(
-        body, sees, limit=_limit(transaction)
+    Answer.VERSION: lambda body, _transaction, _sees, _names: responses.version(body),
+    Answer.DISK_USAGE: lambda body, _transaction, sees, names: responses.disk_usage(body, sees, names=names),
+    Answer.CONTAINER_LIST: lambda body, transaction, sees, names: responses.container_list(
+        body, sees, limit=_limit(transaction), names=names, wanted=name_filter(transaction.asked)
     ),
     Answer.CONTAINER_INSPECT: _container_inspect,
-    Answer.EXEC_INSPECT: lambda body, _transaction, sees: responses.exec_inspect(body, sees),
-    Answer.IMAGE_INSPECT: lambda body, _transaction, sees: responses.image_inspect(body, sees),
-    Answer.VOLUME_INSPECT: lambda body, _transaction, sees: responses.volume_inspect(body, sees),
-    Answer.IMAGE_LIST: lambda body, _transaction, sees: responses.image_list(body, sees),
-    Answer.NETWORK_LIST: lambda body, _transaction, sees: responses.network_list(body, sees),
-    Answer.NETWORK_INSPECT: lambda body, _transaction, sees: responses.network_inspect(body, sees),
-    Answer.VOLUME_LIST: lambda body, _transaction, sees: responses.volume_list(body, sees),
+    Answer.EXEC_INSPECT: lambda body, _transaction, sees, _names: responses.exec_inspect(body, sees),
+    Answer.IMAGE_INSPECT: lambda body, _transaction, sees, _names: responses.image_inspect(body, sees),
+    Answer.VOLUME_INSPECT: lambda body, _transaction, sees, names: responses.volume_inspect(
+        body, sees, names=names
+    ),
+    Answer.IMAGE_LIST: lambda body, _transaction, sees, _names: responses.image_list(body, sees),
+    Answer.NETWORK_LIST: lambda body, transaction, sees, names: responses.network_list(
+        body, sees, names=names, wanted=name_filter(transaction.asked)
+    ),
+    Answer.NETWORK_INSPECT: lambda body, _transaction, sees, names: responses.network_inspect(
+        body, sees, names=names
+    ),
+    Answer.VOLUME_LIST: lambda body, transaction, sees, names: responses.volume_list(
+        body, sees, names=names, wanted=name_filter(transaction.asked)
+    ),
 }

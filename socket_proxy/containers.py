@@ -87,7 +87,12 @@ class Containers:
             await self._confirm(lease, container, transaction)
         if not transaction.request.query.get("name"):
             await self._learn_name(container)
-        answer = responses.container_create(body, self._answers.sees(transaction), warnings=transaction.notes)
+        answer = responses.container_create(
+            body,
+            self._answers.sees(transaction),
+            warnings=transaction.notes,
+            names=self._answers.names(transaction),
+        )
         await transaction.exchange.respond(201, forwardable(response.head.headers), answer)
         return None
 

@@ -107,6 +107,9 @@ class FactSource:
                 return await self._image(reference.text, actor.uid)
             case Kind.EXEC:
                 return await self._exec(reference.text, actor.uid, everything=everything)
+            case kind if reference.new:
+                entry = self._index.named(kind, reference.text, actor.uid)
+                return entry.fact() if entry else None
             case kind:
                 entry = self._index.find(kind, reference.text, actor.uid, everything=everything)
                 return entry.fact() if entry else None

@@ -14,12 +14,15 @@ from policy.model import (
     CheckBind,
     DeviceUuid,
     EnsureVolume,
+    Facts,
     Kind,
     LeaseGpus,
     LeaseId,
     Obligation,
+    Reference,
     RequestId,
 )
+from policy.names import real
 from socket_proxy.engine import Engine
 from socket_proxy.index import Entry, Index
 from socket_proxy.ports import Leaser, LeaseRefused
@@ -64,15 +67,15 @@ class Fulfiller:
         return tuple(looked)
 
     async def fulfil(
-        self, actor: Actor, obligations: tuple[Obligation, ...], request_id: RequestId
+        self, actor: Actor, obligations: tuple[Obligation, ...], facts: Facts, request_id: RequestId
     ) -> Fulfilled | Refusal:
-        """Make the volumes, lease the devices, seal the labels.
+        """Make the volumes that `facts` do not have, lease the devices, seal the labels.
 
         Returns: what to write into the request, or why it may not go on. On a refusal no lease is held.
         Raises: Unavailable, UpstreamUnavailable, UpstreamLost.
         """
         for obligation in obligations:
-            if isinstance(obligation, EnsureVolume):
+            if isinstance(obligation, EnsureVolume) and not _is_there(obligation, facts):
                 refusal = await self._ensure_volume(actor, obligation.name, request_id)
                 if refusal is not None:
                     return refusal
@@ -94,32 +97,37 @@ class Fulfiller:
     async def _ensure_volume(self, actor: Actor, name: str, request_id: RequestId) -> Refusal | None:
         """Make the volume before the container that names it: dockerd would make it without labels.
 
-        SECURITY: creating a volume that exists returns it, whoever owns it, so a name that
-        is somebody else's is refused before dockerd is asked.
+        SECURITY: creating a volume that exists returns it, whoever made it (root can, in anybody's namespace), so what is
+        somebody else's is refused before dockerd is asked.
         """
-        known = self._index.get(Kind.VOLUME, name)
+        real_name = real(actor.uid, name)
+        known = self._index.get(Kind.VOLUME, real_name)
         if known is not None:
-            return None if known.owner == actor.uid or known.shared else volume_name_taken(name)
-        self._index.put(Entry(kind=Kind.VOLUME, id=name, name=name, owner=actor.uid))
+            return None if known.owner == actor.uid else volume_name_taken(name)
+        self._index.put(Entry(kind=Kind.VOLUME, id=real_name, name=real_name, owner=actor.uid))
         try:
             labels = self._sealer.labels(actor, lease=None, request_id=request_id)
             answer = await self._engine.ask(
                 Operation.VOLUME_CREATE,
-                body={"Name": name, "Driver": "local", "Labels": {**labels}},
+                body={"Name": real_name, "Driver": "local", "Labels": {**labels}},
                 uid=actor.uid,
             )
             owner = self._sealer.owner(msgspec.json.decode(answer, type=_Volume).Labels)
         except BaseException:
-            self._index.drop(Kind.VOLUME, name)
+            self._index.drop(Kind.VOLUME, real_name)
             raise
         if owner != actor.uid:
-            self._index.put(Entry(kind=Kind.VOLUME, id=name, name=name, owner=owner))
+            self._index.put(Entry(kind=Kind.VOLUME, id=real_name, name=real_name, owner=owner))
             return volume_name_taken(name)
         return None
 
 
+def _is_there(obligation: EnsureVolume, facts: Facts) -> bool:
+    return facts.objects.get(Reference(kind=Kind.VOLUME, text=obligation.name)) is not None
+
+
 def volume_name_taken(name: str) -> Refusal:
-    """The answer to a volume name that somebody else uses."""
+    """The answer to a volume name under which something is that ds01 did not make for this user."""
     return Refusal(
         status=409,
         message=f"ds01: the volume name {name} is not available (rule volume_names); choose another name",

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from policy import names
 from policy.model import Kind, LeaseId, ObjectFact, Uid
 
 _PREDEFINED_NETWORKS = frozenset({"bridge", "host", "none"})
@@ -24,7 +25,7 @@ class Entry:
 
     kind: Kind
     id: str
-    name: str
+    name: str  # inside dockerd
     owner: Uid | None
     lease: LeaseId | None = None
     shared: bool = False
@@ -64,9 +65,9 @@ class _Shelf:
         entry = self.by_id.pop(object_id, None)
         if entry is None:
             return None
-        names = self.ids_by_name[entry.name]
-        names.discard(object_id)
-        if not names:
+        namesakes = self.ids_by_name[entry.name]
+        namesakes.discard(object_id)
+        if not namesakes:
             del self.ids_by_name[entry.name]
         owned = self.ids_by_owner[entry.owner]
         del owned[bisect_left(owned, object_id)]
@@ -77,6 +78,16 @@ class _Shelf:
         if len(self.gone) > _REMEMBERED:
             self.gone.popitem(last=False)
         return entry
+
+    def named(self, real_name: str, owner: Uid | None) -> list[str]:
+        """Ids of one owner's objects that have this name inside dockerd."""
+        return [found for found in self.ids_by_name.get(real_name, ()) if self.by_id[found].owner == owner]
+
+    def own(self, name: str, owner: Uid) -> list[str]:
+        """Ids of one owner's objects that their owner knows by this name."""
+        found = self.named(names.real(owner, name), owner)
+        # What was named before names were per user, or by dockerd, shows under its real name.
+        return found or (self.named(name, owner) if names.plain(owner, name) == name else [])
 
     def with_prefix(self, owner: Uid | None, prefix: str) -> list[str]:
         """At most two ids of one owner that start with `prefix`: two are already ambiguous."""
@@ -148,7 +159,8 @@ class Index:
         """What `text` means to this user, or None: absent, another's, or ambiguous.
 
         The order is dockerd's: full id, exact name, unique id prefix (a volume has a name only). It is applied to the
-        user's own objects first and to shared ones after, so that nobody else's name can capture a reference.
+        user's own objects first and to shared ones after, so that nobody else's name can capture a reference. Own objects
+        go by the names their user knows, all others, which only admins reach, by those inside dockerd.
 
         Args:
             text: as the client wrote it; a container name may start with a slash.
@@ -156,12 +168,15 @@ class Index:
         """
         text = text.removeprefix("/") if kind is Kind.CONTAINER else text
         shelf = self._shelves[kind]
-        own = self._among(shelf, kind, text, owner=uid)
+        own = self._among(shelf, kind, text, owner=uid, named=shelf.own(text, uid))
         if own is not None or (not everything and kind is not Kind.NETWORK):
             return own
-        owners = [owner for owner in shelf.ids_by_owner if owner != uid] if everything else [None]
+        owners = shelf.ids_by_owner if everything else [None]
         matches = [
-            found for owner in owners if (found := self._among(shelf, kind, text, owner=owner)) is not None
+            found
+            for owner in owners
+            if (found := self._among(shelf, kind, text, owner=owner, named=shelf.named(text, owner)))
+            is not None
         ]
         exact = [found for found in matches if text in (found.id, found.name)]
         candidates = exact or matches
@@ -169,12 +184,16 @@ class Index:
             return None
         return candidates[0]
 
+    def named(self, kind: Kind, name: str, uid: Uid) -> Entry | None:
+        """The user's own object that the user knows by this very name."""
+        shelf = self._shelves[kind]
+        return next((shelf.by_id[found] for found in shelf.own(name, uid)), None)
+
     @staticmethod
-    def _among(shelf: _Shelf, kind: Kind, text: str, *, owner: Uid | None) -> Entry | None:
-        entry = shelf.by_id.get(text)
+    def _among(shelf: _Shelf, kind: Kind, text: str, *, owner: Uid | None, named: list[str]) -> Entry | None:
+        entry = shelf.by_id.get(text) if kind is not Kind.VOLUME else None
         if entry is not None and entry.owner == owner:
             return entry
-        named = [i for i in shelf.ids_by_name.get(text, ()) if shelf.by_id[i].owner == owner]
         if len(named) == 1:
             return shelf.by_id[named[0]]
         if named or kind is Kind.VOLUME or not text:

@@ -19,7 +19,8 @@ from observability import events
 from observability.logging import log
 from policy import facts as policy_facts
 from policy.compile import Policy
-from policy.dockerapi.bind import bind
+from policy.dockerapi.aliases import with_aliases
+from policy.dockerapi.bind import bind, taken
 from policy.dockerapi.model import Answer, Incoming, Operation, Request
 from policy.dockerapi.read import read
 from policy.dockerapi.routes import ROUTE_OF
@@ -42,7 +43,7 @@ from policy.obligations import apply
 from socket_proxy.facts import FactSource
 from socket_proxy.fulfil import Fulfilled, Fulfiller
 from socket_proxy.handlers import Handlers
-from socket_proxy.refusals import Refusal, of_decision, of_error
+from socket_proxy.refusals import Refusal, of_decision, of_error, of_taken
 from socket_proxy.repeat import Reading
 from socket_proxy.trail import READS, Trail
 from socket_proxy.transaction import Transaction
@@ -124,6 +125,9 @@ class Pipeline:
         decision = way.decision = _decide(reading, policy, way.actor, facts)
         if decision.effect is not Effect.ALLOW:
             return of_decision(decision, asked, way.request_id)
+        other = taken(asked, facts, uid=way.actor.uid)
+        if other is not None:
+            return of_taken(asked, other)
         # INVARIANT: nothing is awaited between the usage in `facts` and this count, so no create slips in between.
         counted = (
             self._facts.creating(way.actor, way.request_id)
@@ -191,7 +195,7 @@ class Pipeline:
             decision = way.decision = evaluate(policy, way.actor, way.request, facts)
             if decision.effect is not Effect.ALLOW:
                 return of_decision(decision, way.request, way.request_id)
-        fulfilled = await self._fulfiller.fulfil(way.actor, decision.obligations, way.request_id)
+        fulfilled = await self._fulfiller.fulfil(way.actor, decision.obligations, facts, way.request_id)
         return fulfilled if isinstance(fulfilled, Refusal) else (decision, replace(fulfilled, binds=binds))
 
     async def _read(self, exchange: Exchange) -> Reading:
@@ -231,7 +235,7 @@ class Pipeline:
                 engine=self._engine_facts,
             )
         if facts.objects:
-            shaped = bind(shaped, facts)
+            shaped = with_aliases(bind(shaped, facts, uid=way.actor.uid), asked, facts)
         notes = _notes(decision) if decision.obligations else ()
         return Transaction(
             exchange=exchange,

@@ -115,7 +115,7 @@ class Prunes:
                 continue
             if await self._remove(transaction, Operation.NETWORK_DELETE, {"network": item.Id}):
                 self._index.drop(Kind.NETWORK, item.Id)
-                removed.append(item.Name)
+                removed.append(self._answers.names(transaction).plain(item.Name))
         return await _report(transaction, responses.network_prune(removed))
 
     async def prune_volumes(self, transaction: Transaction) -> Refusal | None:
@@ -138,7 +138,7 @@ class Prunes:
             if await self._remove(transaction, Operation.VOLUME_DELETE, {"volume": item.Name}):
                 self._index.drop(Kind.VOLUME, item.Name)
                 self._records.drop_volume(item.Name)
-                removed.append(item.Name)
+                removed.append(self._answers.names(transaction).plain(item.Name))
                 reclaimed += max(0, sizes.get(item.Name, 0))
         return await _report(transaction, responses.volume_prune(removed, reclaimed_bytes=reclaimed))
 

@@ -12,7 +12,7 @@ from policy.dockerapi import responses
 from policy.dockerapi.model import MalformedRequest, Operation, Request
 from policy.dockerapi.read import UnknownField, UnknownRoute
 from policy.dockerapi.responses import UnreadableAnswer
-from policy.model import Decision, RequestId
+from policy.model import Decision, ObjectFact, RequestId
 from socket_proxy.records import RecordsUnavailable
 
 
@@ -60,6 +60,13 @@ def of_decision(decision: Decision, request: Request, request_id: RequestId) -> 
         )
     text = "; ".join(reason.text() for reason in decision.reasons)
     return Refusal(status=403, message=f"ds01: {text}, or: ds01 explain {request_id}", rules=rules)
+
+
+def of_taken(request: Request, other: ObjectFact) -> Refusal:
+    """The refusal of a new name that another object of the user's own has already."""
+    given = next(iter(request.query.get("name", ())), "") or str((request.body or {}).get("Name", ""))
+    status, message = responses.taken(other.kind, given.removeprefix("/"), other.id)
+    return Refusal(status=status, message=message, rules=("names",))
 
 
 def of_error(error: Exception, request_id: RequestId) -> Refusal:

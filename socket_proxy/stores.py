@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from http1.writer import forwardable
+from policy.dockerapi import responses
 from policy.dockerapi.model import Operation
 from policy.model import Kind
 from socket_proxy.answers import ANSWER_BYTES, Answers
@@ -48,7 +49,10 @@ class Stores:
         network = msgspec.json.decode(body, type=_NetworkCreated)
         name = str((transaction.request.body or {}).get("Name", ""))
         self._index.put(Entry(kind=Kind.NETWORK, id=network.Id, name=name, owner=transaction.actor.uid))
-        await transaction.exchange.respond(response.head.status, forwardable(response.head.headers), body)
+        shown = responses.network_create(
+            body, self._answers.sees(transaction), names=self._answers.names(transaction)
+        )
+        await transaction.exchange.respond(response.head.status, forwardable(response.head.headers), shown)
         return None
 
     async def delete_network(self, transaction: Transaction) -> Refusal | None:
@@ -58,11 +62,12 @@ class Stores:
         return await self._answers.relay_response(transaction, response)
 
     async def create_volume(self, transaction: Transaction) -> Refusal | None:
-        """SECURITY: dockerd answers 201 with an existing volume whoever made it, so a foreign name stops here."""
+        """SECURITY: dockerd answers 201 with an existing volume whoever made it, so what is not the user's stops here."""
+        asked = str((transaction.asked.body or {}).get("Name", ""))
         name = str((transaction.request.body or {}).get("Name", ""))
         known = self._index.get(Kind.VOLUME, name) if name else None
         if known is not None and known.owner != transaction.actor.uid:
-            return volume_name_taken(name)
+            return volume_name_taken(asked)
         if name and known is None:
             # In the index before dockerd's event reaches anybody.
             self._index.put(Entry(kind=Kind.VOLUME, id=name, name=name, owner=transaction.actor.uid))
@@ -83,9 +88,12 @@ class Stores:
         made, owner = created.Name, self._sealer.owner(created.Labels)
         if known is None and owner != transaction.actor.uid:
             self._index.put(Entry(kind=Kind.VOLUME, id=made, name=made, owner=owner))
-            return volume_name_taken(name)
+            return volume_name_taken(asked)
         self._index.put(Entry(kind=Kind.VOLUME, id=made, name=made, owner=transaction.actor.uid))
-        await transaction.exchange.respond(response.head.status, forwardable(response.head.headers), body)
+        shown = responses.volume_inspect(
+            body, self._answers.sees(transaction), names=self._answers.names(transaction)
+        )
+        await transaction.exchange.respond(response.head.status, forwardable(response.head.headers), shown)
         return None
 
     async def delete_volume(self, transaction: Transaction) -> Refusal | None:

@@ -1,13 +1,15 @@
 """A decided request made unambiguous: every reference becomes the full id it was decided on.
 
-A rename between check and use then changes nothing, and nobody's name can capture another's object.
+A rename between check and use then changes nothing, and nobody's name can capture another's object. New names go into
+the actor's namespace (`policy.names`).
 """
 
 from __future__ import annotations
 
-from policy.dockerapi.model import Request
+from policy.dockerapi.model import Operation, Request
 from policy.dockerapi.references import NETWORK_WORDS, Place, walk
-from policy.model import Facts, Kind, Reference
+from policy.model import Facts, Kind, ObjectFact, Reference, Uid
+from policy.names import owner, real
 
 
 class UnboundReference(Exception):  # noqa: N818  reads as what happened, like MalformedRequest
@@ -18,8 +20,10 @@ class UnboundReference(Exception):  # noqa: N818  reads as what happened, like M
         self.reference = reference
 
 
-def bind(request: Request, facts: Facts) -> Request:
-    """The request with full ids, and real names for volumes; images keep the client's text.
+def bind(request: Request, facts: Facts, *, uid: Uid) -> Request:
+    """The request with full ids, and real names for volumes and for what is made; images keep the client's text.
+
+    Args: uid: the actor, in whose namespace new names are.
 
     Raises:
         UnboundReference: an object that must exist has no fact.
@@ -31,13 +35,43 @@ def bind(request: Request, facts: Facts) -> Request:
         if reference.kind is Kind.IMAGE:
             return reference.text  # clients compare it; the rules decided on the resolved id
         fact = facts.objects.get(reference)
-        if fact is not None and fact.kind is Kind.NETWORK and fact.shared and fact.name in NETWORK_WORDS:
+        if reference.new and (fact is None or reference.kind is not Kind.VOLUME):
+            return _new_name(request, facts, reference.text, uid)
+        if fact is None:
+            raise UnboundReference(reference)
+        if fact.kind is Kind.NETWORK and fact.shared and fact.name in NETWORK_WORDS:
             # SECURITY: as the word that rules know, in the plugin as well: an id would hide that it is the host's.
             return fact.name
-        if fact is not None:
-            return fact.id
-        if place.target:
-            return reference.text  # a name that this call makes
-        raise UnboundReference(reference)
+        return fact.id
 
     return walk(request, name)
+
+
+def _new_name(request: Request, facts: Facts, text: str, uid: Uid) -> str:
+    """The name inside dockerd: in the actor's namespace, or that of the container which an admin renames."""
+    renamed = _renamed(request, facts)
+    if renamed is None or renamed.owner == uid:
+        return real(uid, text)
+    if renamed.owner is None or owner(text) == renamed.owner:
+        return text
+    return real(renamed.owner, text)
+
+
+def _renamed(request: Request, facts: Facts) -> ObjectFact | None:
+    if request.operation is not Operation.CONTAINER_RENAME:
+        return None
+    return facts.objects.get(Reference(kind=Kind.CONTAINER, text=request.params["container"]))
+
+
+def taken(request: Request, facts: Facts, *, uid: Uid) -> ObjectFact | None:
+    """The actor's own container or network that has the new name under another real name, where dockerd sees no conflict.
+
+    Such are those that dockerd named itself, and those from before names were per user.
+    """
+    renamed = _renamed(request, facts)
+    if renamed is not None and renamed.owner != uid:
+        return None  # an admin's own names do not matter there
+    for reference, fact in facts.objects.items():
+        if reference.new and reference.kind is not Kind.VOLUME and fact is not None:
+            return None if fact.name == real(uid, reference.text) else fact
+    return None

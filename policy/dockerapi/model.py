@@ -161,6 +161,7 @@ class Answer(StrEnum):
     INFO = "info"
     DISK_USAGE = "disk_usage"
     EVENTS = "events"
+    STATS = "stats"
     CONTAINER_CREATE = "container_create"
     CONTAINER_LIST = "container_list"
     CONTAINER_INSPECT = "container_inspect"

@@ -54,7 +54,7 @@ def _existing(name: Naming, kind: Kind, text: str) -> str:
 
 
 def _target(name: Naming, kind: Kind, text: str) -> str:
-    return name(Place(reference=Reference(kind=kind, text=text), target=True))
+    return name(Place(reference=Reference(kind=kind, text=text, new=kind is not Kind.IMAGE), target=True))
 
 
 def _container(name: Naming, text: str) -> str:
@@ -105,6 +105,9 @@ def _walk_query(request: Request, name: Naming) -> Request:
             return _walk_build(request, name)
         case Operation.CONTAINER_LIST:
             return _walk_filters(request, name)
+        case Operation.CONTAINER_CREATE | Operation.CONTAINER_RENAME if _one(request, "name"):
+            given = _one(request, "name").removeprefix("/")
+            return _with_query(request, "name", _target(name, Kind.CONTAINER, given))
         case _:
             pass
     if request.operation is Operation.IMAGE_COMMIT and _one(request, "container"):
@@ -150,10 +153,12 @@ def _walk_body(request: Request, name: Naming) -> Request:
             _walk_text(body, "Container", lambda text: _container(name, text))
             if isinstance(endpoint := body.get("EndpointConfig"), dict):
                 body["EndpointConfig"] = _endpoint(endpoint, name)
-        case Operation.NETWORK_CREATE if isinstance(source := body.get("ConfigFrom"), dict):
-            copied = dict(source)
-            _walk_text(copied, "Network", lambda text: _existing(name, Kind.NETWORK, text))
-            body["ConfigFrom"] = copied
+        case Operation.NETWORK_CREATE:
+            _walk_text(body, "Name", lambda text: _target(name, Kind.NETWORK, text))
+            if isinstance(source := body.get("ConfigFrom"), dict):
+                copied = dict(source)
+                _walk_text(copied, "Network", lambda text: _existing(name, Kind.NETWORK, text))
+                body["ConfigFrom"] = copied
         case Operation.VOLUME_CREATE:
             _walk_text(body, "Name", lambda text: _target(name, Kind.VOLUME, text))
         case _:

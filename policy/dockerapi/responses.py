@@ -19,6 +19,7 @@ from policy.dockerapi.answers.errors import (
     message,
     not_found,
     scrub,
+    taken,
 )
 from policy.dockerapi.answers.events import EventFilter, JsonStream
 from policy.dockerapi.answers.images import image_inspect
@@ -28,6 +29,7 @@ from policy.dockerapi.answers.inspect import (
     created_id,
     exec_inspect,
     network_create,
+    stats,
 )
 from policy.dockerapi.answers.lists import (
     container_list,
@@ -72,6 +74,8 @@ __all__ = [
     "not_found",
     "ping_headers",
     "scrub",
+    "stats",
+    "taken",
     "version",
     "volume_inspect",
     "volume_list",

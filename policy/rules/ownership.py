@@ -64,7 +64,7 @@ def _judge(ask: Ask, reference: Reference, fact: ObjectFact | None) -> Iterable[
     if reference.kind is Kind.IMAGE and operation in _TAGGING and not _is_source(ask, reference):
         yield from _judge_new_tag(ask, reference, fact)
     elif fact is None:
-        if operation not in _NAMING and not _may_be_absent(operation, reference):
+        if not reference.new and operation not in _NAMING and not _may_be_absent(operation, reference):
             yield Missing(reference=reference)
     elif ask.grants.admin or fact.owner == ask.actor.uid:
         return

@@ -7,6 +7,7 @@ from typing import Any
 
 from policy.compile import Policy, compile_policy
 from policy.dockerapi.model import Operation, Request
+from policy.dockerapi.references import walk
 from policy.document import parse
 from policy.evaluate import check, evaluate
 from policy.facts import needed
@@ -28,6 +29,7 @@ from policy.model import (
     Uid,
     Usage,
 )
+from policy.names import real
 from policy.obligations import apply
 from policy.ownership import SEAL, labels
 
@@ -108,11 +110,15 @@ def decide(
 
 
 def rewrite(asked: Request, decision: Decision, actor: Actor = ALICE) -> Request:
-    """Carry out an allow, as the proxy does; every LeaseGpus is granted."""
+    """Carry out an allow, as the proxy does; every LeaseGpus is granted, and new names are the actor's."""
     lease = next((one for one in decision.obligations if isinstance(one, LeaseGpus)), None)
     number = (lease.count or len(lease.device_ids)) if lease else 0
     sealed = labels(actor, LEASE if lease else None, RequestId("abc123abc123")) | {SEAL: "s"}
-    return apply(asked, decision.obligations, labels=sealed, devices=GPUS[:number], engine=ENGINE)
+    applied = apply(asked, decision.obligations, labels=sealed, devices=GPUS[:number], engine=ENGINE)
+    return walk(
+        applied,
+        lambda place: real(actor.uid, place.reference.text) if place.reference.new else place.reference.text,
+    )
 
 
 def second_look(asked: Request, actor: Actor = ALICE, under: Policy = POLICY) -> tuple[Reason, ...]:

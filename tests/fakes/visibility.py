@@ -1,4 +1,4 @@
-"""What one user sees, as plain sets, and names with a prefix inside dockerd."""
+"""What one user sees, as plain sets."""
 
 from __future__ import annotations
 
@@ -36,18 +36,3 @@ class SetVisibility:
 
     def sees_reference(self, reference: str, /) -> bool:
         return reference in self.images
-
-
-class PrefixNames:
-    """Names inside dockerd carry a prefix that the user does not know."""
-
-    prefix = "u1001."
-
-    def container(self, real_name: str, /) -> str:
-        return real_name.removeprefix(self.prefix)
-
-    def network(self, real_name: str, /) -> str:
-        return real_name.removeprefix(self.prefix)
-
-    def volume(self, real_name: str, /) -> str:
-        return real_name.removeprefix(self.prefix)

@@ -22,7 +22,7 @@ def victim(lab: Lab) -> Iterator[dict[str, str]]:
     container = lab.ok(
         lab.alice, "run", "-d", "--name", f"{SECRET}-box", "-e", f"TOKEN={SECRET}", "-l", f"note={SECRET}",
         "-v", f"{SECRET}-volume:/data", "--network", f"{SECRET}-net",
-        "busybox", "sh", "-c", f"echo {SECRET}; sleep 600",
+        "busybox", "sh", "-c", f"echo {SECRET} | tee /data/note; sleep 600",
     )  # fmt: skip
     network = lab.ok(lab.alice, "network", "inspect", "-f", "{{.Id}}", f"{SECRET}-net")
     yield {"name": f"{SECRET}-box", "id": container, "short": container[:12], "prefix": container[:5],
@@ -66,11 +66,10 @@ def test_nothing_can_be_done_to_another_users_container(
         "volume inspect {volume}", "volume rm {volume}", "volume rm -f {volume}",
         "network inspect {net}", "network inspect {netid}", "network rm {net}", "network rm {netid}",
         "create --pull never --network {net} busybox", "create --pull never --network {netid} busybox",
-        "create --pull never -v {volume}:/x busybox", "create --pull never --mount type=volume,src={volume},dst=/x busybox",
     ],
 )  # fmt: skip
 def test_volumes_and_networks_of_others_do_not_exist(lab: Lab, victim: dict[str, str], words: str) -> None:
-    """They can be named, and answer like names that are free or absent."""
+    """They answer like names that are absent."""
     result = lab.docker(lab.bob, *words.format(**victim).split())
     if words.startswith("volume rm -f"):  # the CLI takes a 404 for success with -f
         assert lab.ok(lab.alice, "volume", "inspect", victim["volume"])
@@ -108,9 +107,29 @@ def test_both_work_at_the_same_time(lab: Lab, victim: dict[str, str]) -> None:
     assert outputs == [f"{lab.alice if number % 2 else lab.bob}-{number}" for number in range(40)]
 
 
-def test_a_name_another_uses_is_refused_without_its_id(lab: Lab, victim: dict[str, str]) -> None:
-    """Names are one space in this release; the refusal does not tell whose or which container it is."""
-    result = lab.docker(lab.bob, "create", "--name", victim["name"], "busybox")
-    assert result.status != 0
-    assert "already in use" in result.err
-    assert victim["id"] not in result.err
+@pytest.mark.parametrize("flags", ["-v {volume}:/x", "--mount type=volume,src={volume},dst=/x"])
+def test_anothers_volume_name_is_a_volume_of_ones_own(lab: Lab, victim: dict[str, str], flags: str) -> None:
+    """What alice wrote into hers is not in the one that bob gets, and his goes without hers."""
+    words = ["run", "--rm", "--pull", "never", *flags.format(**victim).split(), "busybox", "ls", "-A", "/x"]
+    assert lab.ok(lab.bob, *words) == ""
+    assert lab.ok(lab.alice, "exec", victim["name"], "cat", "/data/note") == SECRET
+    lab.ok(lab.bob, "volume", "rm", victim["volume"])
+    assert lab.ok(lab.alice, "volume", "inspect", victim["volume"])
+
+
+def test_a_name_another_uses_is_free(lab: Lab, victim: dict[str, str]) -> None:
+    """Containers, networks and volumes of both carry it, and each means the own one by it."""
+    made = lab.ok(lab.bob, "create", "--name", victim["name"], "busybox")
+    lab.ok(lab.bob, "network", "create", victim["net"])
+    lab.ok(lab.bob, "volume", "create", victim["volume"])
+    assert (
+        lab.ok(lab.bob, "inspect", "-f", "{{.Id}} {{.Name}}", victim["name"]) == f"{made} /{victim['name']}"
+    )
+    assert lab.ok(lab.alice, "inspect", "-f", "{{.Id}}", victim["name"]) == victim["id"]
+    assert lab.ok(lab.bob, "network", "inspect", "-f", "{{.Id}}", victim["net"]) != victim["netid"]
+    lab.ok(lab.bob, "rm", victim["name"])
+    lab.ok(lab.bob, "network", "rm", victim["net"])
+    lab.ok(lab.bob, "volume", "rm", victim["volume"])
+    assert lab.ok(lab.alice, "inspect", "-f", "{{.State.Running}}", victim["name"]) == "true"
+    assert lab.ok(lab.alice, "network", "inspect", victim["net"])
+    assert lab.ok(lab.alice, "volume", "inspect", victim["volume"])

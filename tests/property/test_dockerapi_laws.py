@@ -13,6 +13,7 @@ from policy.dockerapi.bind import bind
 from policy.dockerapi.model import (
     Incoming,
     MalformedRequest,
+    Operation,
     Outgoing,
     Request,
     UnknownField,
@@ -22,10 +23,12 @@ from policy.dockerapi.read import read
 from policy.dockerapi.routes import ROUTES
 from policy.dockerapi.write import write
 from policy.facts import needed
-from policy.model import EngineFacts, Facts, Kind, ObjectFact
+from policy.model import EngineFacts, Facts, Kind, ObjectFact, Uid
+from policy.names import real
 from tests.property.strategies import incomings, structs
 
 ENGINE_MAX = (1, 41)
+UID = Uid(1001)
 CREATES = structs(bodies.CONTAINER_CREATE)
 HEADERS = ("content-type", "application/json")
 ENGINE = EngineFacts(
@@ -175,7 +178,7 @@ def test_a_repeated_key_or_a_tail_is_refused(body: dict[str, Any], tail: bytes) 
 @settings(max_examples=300, deadline=None)
 @given(incomings())
 def test_binding_leaves_no_name_behind(incoming: Incoming) -> None:
-    """After binding, every reference but an image's is the id of its fact, and binding again changes nothing."""
+    """After binding, every reference but an image's is the id of its fact, or a new name in the actor's namespace."""
     try:
         request = read(incoming, engine_max=ENGINE_MAX)
     except MalformedRequest as refused:
@@ -193,9 +196,16 @@ def test_binding_leaves_no_name_behind(incoming: Incoming) -> None:
         else None
         for reference in references
     }
-    bound = bind(request, Facts(engine=ENGINE, objects=objects))
-    assert {reference.text for reference in needed(bound) if reference.kind is not Kind.IMAGE} == set(
-        ids.values()
-    )
+    bound = bind(request, Facts(engine=ENGINE, objects=objects), uid=UID)
+    renamed = (
+        request.operation is Operation.CONTAINER_RENAME
+    )  # of what is nobody's: the name is taken as it is
+    expected = {
+        (reference.text if renamed else real(UID, reference.text))
+        if reference.new and reference.kind is not Kind.VOLUME
+        else ids[reference]
+        for reference in ids
+    }
+    assert {reference.text for reference in needed(bound) if reference.kind is not Kind.IMAGE} == expected
     if "path" not in bound.params:
         assert again(write(bound)) == bound

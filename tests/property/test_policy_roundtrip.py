@@ -19,7 +19,7 @@ CASES: list[tuple[str, dict[str, Any] | None]] = [
     ("/v1.41/containers/web/update", {"MemorySwap": -1, "RestartPolicy": {"Name": "always"}}),
     ("/v1.41/containers/web/stop?t=99999", None),
     ("/v1.41/containers/web/exec", {"Cmd": ["sh"]}),
-    ("/v1.41/volumes/create", {"Name": "v", "Labels": {"ds01.uid": "0", "a": "b"}}),
+    ("/v1.41/volumes/create", {"Name": "vol", "Labels": {"ds01.uid": "0", "a": "b"}}),
     ("/v1.41/networks/create", {"Name": "n"}),
     ("/v1.41/build?t=mine&memory=1&labels=%7B%22ds01.uid%22%3A%220%22%7D&cgroupparent=x&shmsize=5", None),
     ("/v1.41/commit?container=web&repo=mine", {"Labels": {"DS01.x": "y"}}),

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, assert_never
 import msgspec
 
 from policy.dockerapi.answers.pieces import read, write
+from policy.dockerapi.answers.visibility import REAL_NAMES
 from policy.model import Kind
+from policy.names import HIDDEN
 
 if TYPE_CHECKING:
-    from policy.dockerapi.answers.visibility import Visibility
+    from policy.dockerapi.answers.visibility import Names, Visibility
 
 
 class _Error(msgspec.Struct, frozen=True):
@@ -30,7 +32,6 @@ _ID = re.compile(
 )
 # Engines from 28 name the containers that keep a network: name:"web" id:"0123456789ab".
 _ENDPOINT = re.compile(r'name:"[^"]*" id:"([0-9a-f]*)"')
-_HIDDEN = "(not yours)"
 
 NO_SWARM_STATUS = 503
 NO_SWARM_MESSAGE = (
@@ -39,14 +40,16 @@ NO_SWARM_MESSAGE = (
 )
 
 
-def error(body: bytes, sees: Visibility, *, kept: frozenset[str] = frozenset()) -> bytes:
-    """The engine's `{"message": ...}` with every id that is not the user's replaced.
+def error(
+    body: bytes, sees: Visibility, *, kept: frozenset[str] = frozenset(), names: Names = REAL_NAMES
+) -> bytes:
+    """The engine's `{"message": ...}` with every id and name that is not the user's replaced.
 
     Args:
         kept: References the user wrote in the request, and the ids ds01 resolved them to: no news to the user.
     Raises: UnreadableAnswer: the body is not the engine's form of an error.
     """
-    return message(scrub(read(_ERROR, body).message, sees, kept=kept))
+    return message(scrub(read(_ERROR, body).message, sees, kept=kept, names=names))
 
 
 def message(text: str) -> bytes:
@@ -54,20 +57,22 @@ def message(text: str) -> bytes:
     return write({"message": text}) + b"\n"
 
 
-def scrub(text: str, sees: Visibility, *, kept: frozenset[str] = frozenset()) -> str:
-    """Replace each id, full or short, that is neither in a `kept` text nor of something the user sees.
+def scrub(
+    text: str, sees: Visibility, *, kept: frozenset[str] = frozenset(), names: Names = REAL_NAMES
+) -> str:
+    """Replace each id, full or short, that is neither in a `kept` text nor of something the user sees; names likewise.
 
     SECURITY: whether it is an image is not asked: everybody sees images, so every id would pass for one.
     The 409 for a taken name prints the other container's full id, "overlapping" the other network's.
     """
 
     def shown(match: re.Match[str]) -> str:
-        return match[0] if _may_show(match[0], sees, kept) else _HIDDEN
+        return match[0] if _may_show(match[0], sees, kept) else HIDDEN
 
     def endpoint(match: re.Match[str]) -> str:
-        return match[0] if sees.sees_container(match[1]) else f"container {_HIDDEN}"
+        return match[0] if sees.sees_container(match[1]) else f"container {HIDDEN}"
 
-    return _ID.sub(shown, _ENDPOINT.sub(endpoint, text))
+    return names.plain_text(_ID.sub(shown, _ENDPOINT.sub(endpoint, text)), kept)
 
 
 def _may_show(object_id: str, sees: Visibility, kept: frozenset[str]) -> bool:
@@ -76,6 +81,21 @@ def _may_show(object_id: str, sees: Visibility, kept: frozenset[str]) -> bool:
         or sees.sees_container(object_id)
         or sees.sees_network(object_id)
         or sees.sees_volume(object_id)  # an anonymous volume is named by 64 digits
+    )
+
+
+def taken(kind: Kind, text: str, object_id: str) -> tuple[int, str]:
+    """Status and message for a name that another object of the user's own has, in dockerd's words.
+
+    Args:
+        text: the name, as the client wrote it.
+        object_id: the full id of the object that has it.
+    """
+    if kind is Kind.NETWORK:
+        return 409, f"network with name {text} already exists"
+    return 409, (
+        f'Conflict. The container name "/{text}" is already in use by container "{object_id}". '
+        "You have to remove (or rename) that container to be able to reuse that name."
     )
 
 

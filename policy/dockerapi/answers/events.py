@@ -24,6 +24,7 @@ _BETWEEN = re.compile(
 )  # short strings included
 _BRACES = frozenset({b"{", b"}", b"[", b"]"})
 _SEAL = "ds01.seal"
+_NAMES = frozenset({"name", "oldName"})  # the second, with a slash, is a rename's
 
 
 class JsonStream:
@@ -126,10 +127,21 @@ class EventFilter:
     """One user's view of one event stream. `feed` takes the engine's bytes and gives the client's."""
 
     def __init__(
-        self, sees: Visibility, *, content_type: str = "application/json", names: Names = REAL_NAMES
+        self,
+        sees: Visibility,
+        *,
+        content_type: str = "application/json",
+        names: Names = REAL_NAMES,
+        everything: bool = False,
     ) -> None:
-        """content_type: the engine's; only `application/json-seq` frames differently."""
+        """Follow one stream for one user.
+
+        Args:
+            content_type: the engine's; only `application/json-seq` frames differently.
+            everything: nothing is left out, of the engine's own events neither.
+        """
         self._sees = sees
+        self._everything = everything
         self._names = names
         self._stream = JsonStream()
         sequence = content_type.partition(";")[0].strip().lower() == "application/json-seq"
@@ -143,11 +155,10 @@ class EventFilter:
     def show(self, document: bytes) -> bytes | None:
         """One message as the user may see it, or None. Raises: UnreadableAnswer."""
         message = read(_MESSAGE, document)
-        if not self._sees_message(message):
+        if not self._everything and not self._sees_message(message):
             return None
-        if (
-            message.actor.attributes and message.actor.attributes.seal is not None
-        ) or self._names is not REAL_NAMES:
+        sealed = message.actor.attributes is not None and message.actor.attributes.seal is not None
+        if sealed or self._names.may_be_in(document):
             return self._rewritten(document, message)
         return document
 
@@ -188,13 +199,17 @@ class EventFilter:
         attributes = read_optional_fields(actor.get("Attributes", b"null")) or {}
         attributes.pop(_SEAL, None)
         if message.type == "volume":
-            actor["ID"] = piece(self._names.volume(message.actor.id))
-        elif message.type in {"container", "network"} and "name" in attributes:
-            shown = self._names.container if message.type == "container" else self._names.network
-            attributes["name"] = piece(shown(read_text(attributes["name"])))
+            actor["ID"] = piece(self._names.plain(message.actor.id))
+        elif message.type in {"container", "network"}:
+            for key in _NAMES & attributes.keys():
+                attributes[key] = piece(self._shown_name(read_text(attributes[key])))
         actor["Attributes"] = piece(attributes)
         fields["Actor"] = piece(actor)
         return write(fields)
+
+    def _shown_name(self, name: str) -> str:
+        slash = "/" if name.startswith("/") else ""
+        return slash + self._names.plain(name.removeprefix("/"))
 
 
 def _reference(actor: _Actor) -> str:

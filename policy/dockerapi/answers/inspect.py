@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from policy.dockerapi.answers.errors import scrub
-from policy.dockerapi.answers.mounts import Sources, shown_binds, shown_mounts, shown_networks
+from policy.dockerapi.answers.mounts import (
+    Sources,
+    shown_binds,
+    shown_links,
+    shown_mounts,
+    shown_networks,
+)
 from policy.dockerapi.answers.pieces import (
     Piece,
     piece,
@@ -54,17 +60,29 @@ def container_inspect(
     fields = read_fields(body)
     if "Id" not in fields or not sees.sees_container(read_text(fields["Id"])):
         raise UnreadableAnswer("the engine answered with another container")
-    if not sources and names is REAL_NAMES:
+    renames = names.may_be_in(body)
+    if not sources and not renames:
         return body
     if "Name" in fields:
-        fields["Name"] = piece("/" + names.container(read_text(fields["Name"]).removeprefix("/")))
+        fields["Name"] = piece("/" + names.plain(read_text(fields["Name"]).removeprefix("/")))
     if "Mounts" in fields:
         fields["Mounts"] = shown_mounts(fields["Mounts"], names, sources or {})
     if "HostConfig" in fields:
         fields["HostConfig"] = _shown_host_config(fields["HostConfig"], names, sources or {})
-    if "NetworkSettings" in fields and names is not REAL_NAMES:
+    if "NetworkSettings" in fields and renames:
         fields["NetworkSettings"] = shown_networks(fields["NetworkSettings"], names)
+    if "State" in fields and renames:
+        fields["State"] = _shown_state(fields["State"], names)
     return write(fields)
+
+
+def _shown_state(raw: msgspec.Raw, names: Names) -> msgspec.Raw:
+    """Why the last start failed, in dockerd's words, is kept in `State.Error`."""
+    state = read_optional_fields(raw)
+    if state is None or "Error" not in state:
+        return raw
+    state["Error"] = piece(names.plain_text(read_text(state["Error"])))
+    return piece(state)
 
 
 def _shown_host_config(raw: msgspec.Raw, names: Names, sources: Sources) -> msgspec.Raw:
@@ -75,6 +93,8 @@ def _shown_host_config(raw: msgspec.Raw, names: Names, sources: Sources) -> msgs
         config["Binds"] = shown_binds(config["Binds"], names, sources)
     if "Mounts" in config:
         config["Mounts"] = shown_mounts(config["Mounts"], names, sources)
+    if "Links" in config:
+        config["Links"] = shown_links(config["Links"], names)
     return piece(config)
 
 
@@ -85,22 +105,36 @@ def exec_inspect(body: bytes, sees: Visibility) -> bytes:
     return body
 
 
+def stats(document: Piece, names: Names) -> Piece:
+    """One document of GET /containers/{id}/stats; the same bytes if nothing had to go. Raises: UnreadableAnswer."""
+    if not names.may_be_in(document):
+        return document
+    fields = read_fields(document)
+    if "name" in fields:
+        fields["name"] = piece("/" + names.plain(read_text(fields["name"]).removeprefix("/")))
+    return write(fields)
+
+
 def created_id(body: Piece) -> str:
     """The full id in the answer of a container, exec, network create or a commit. Raises: UnreadableAnswer."""
     return read(_CREATED, body).id
 
 
-def container_create(body: bytes, sees: Visibility, *, warnings: Sequence[str] = ()) -> bytes:
+def container_create(
+    body: bytes, sees: Visibility, *, warnings: Sequence[str] = (), names: Names = REAL_NAMES
+) -> bytes:
     """POST /containers/create: the engine's warnings, then ours. Raises: UnreadableAnswer."""
     created = read(_CREATED, body)
-    own = [scrub(warning, sees, kept=frozenset({created.id})) for warning in created.warnings or ()]
+    kept = frozenset({created.id})
+    own = [scrub(warning, sees, kept=kept, names=names) for warning in created.warnings or ()]
     return write({"Id": created.id, "Warnings": [*own, *warnings]})
 
 
-def network_create(body: bytes, sees: Visibility) -> bytes:
+def network_create(body: bytes, sees: Visibility, *, names: Names = REAL_NAMES) -> bytes:
     """POST /networks/create. Raises: UnreadableAnswer.
 
     SECURITY: engines up to 24 warn about a second network of that name with the other's id.
     """
     created = read(_CREATED_NETWORK, body)
-    return write({"Id": created.id, "Warning": scrub(created.warning, sees, kept=frozenset({created.id}))})
+    warning = scrub(created.warning, sees, kept=frozenset({created.id}), names=names)
+    return write({"Id": created.id, "Warning": warning})

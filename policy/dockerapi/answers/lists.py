@@ -8,10 +8,10 @@ from __future__ import annotations
 import msgspec
 
 from policy.dockerapi.answers.images import shown_image
-from policy.dockerapi.answers.mounts import shown_mounts, shown_networks
+from policy.dockerapi.answers.mounts import shown_directory, shown_mounts, shown_networks
 from policy.dockerapi.answers.networks import shown_network
 from policy.dockerapi.answers.pieces import (
-    Fields,
+    NULL,
     Piece,
     join,
     piece,
@@ -19,20 +19,43 @@ from policy.dockerapi.answers.pieces import (
     read_array,
     read_fields,
     read_text,
+    splice,
     write,
 )
 from policy.dockerapi.answers.visibility import REAL_NAMES, Names, UnreadableAnswer, Visibility
+from policy.dockerapi.name_filters import EVERY_NAME, NameFilter
 
 
 class _Container(msgspec.Struct, frozen=True, rename="pascal"):
+    """The parts that are looked at; those left raw can be found again in the entry's bytes."""
+
     id: str
     names: list[str] | None = None
+    mounts: msgspec.Raw = NULL
+    network_settings: msgspec.Raw = NULL
+
+
+class _Spelled(msgspec.Struct, frozen=True, rename="pascal"):
+    names: msgspec.Raw = NULL
+
+
+class _Named(msgspec.Struct, frozen=True, rename="pascal"):
+    name: str
 
 
 _CONTAINER = msgspec.json.Decoder(_Container)
+_SPELLED = msgspec.json.Decoder(_Spelled)
+_NAMED = msgspec.json.Decoder(_Named)
 
 
-def container_list(body: Piece, sees: Visibility, *, limit: int = 0, names: Names = REAL_NAMES) -> bytes:
+def container_list(
+    body: Piece,
+    sees: Visibility,
+    *,
+    limit: int = 0,
+    names: Names = REAL_NAMES,
+    wanted: NameFilter = EVERY_NAME,
+) -> bytes:
     """GET /containers/json: the user's containers, the first `limit` of them (0 or less: all), in the engine's order.
 
     Raises: UnreadableAnswer.
@@ -40,33 +63,37 @@ def container_list(body: Piece, sees: Visibility, *, limit: int = 0, names: Name
     entries = ((raw, read(_CONTAINER, raw)) for raw in read_array(body) or ())
     own = [(raw, head) for raw, head in entries if sees.sees_container(head.id)]
     parents = frozenset(name for _, head in own for name in head.names or () if name.count("/") == 1)
+    if wanted is not EVERY_NAME:
+        own = [(raw, head) for raw, head in own if _is_wanted(head, names, wanted)]
     return join(
         _shown_container(raw, head, parents, names) for raw, head in (own[:limit] if limit > 0 else own)
     )
 
 
+def _is_wanted(head: _Container, names: Names, wanted: NameFilter) -> bool:
+    """As dockerd matches: the container's own name, with its slash or without."""
+    own = [names.plain(name[1:]) for name in head.names or () if name.count("/") == 1]
+    return any(wanted.matches(f"/{name}") or wanted.matches(name) for name in own)
+
+
 def _shown_container(raw: msgspec.Raw, head: _Container, parents: frozenset[str], names: Names) -> Piece:
     # SECURITY: a link puts "/parent/alias" among the target's names; the parent may be another user's (I4).
     kept = [name for name in head.names or () if name.count("/") == 1 or name.rpartition("/")[0] in parents]
-    if kept == (head.names or []) and names is REAL_NAMES:
-        return raw
-    fields = read_fields(raw)
-    fields["Names"] = piece([_shown_name(name, names) for name in kept])
-    return write(_renamed(fields, names))
+    shown = [_shown_name(name, names) for name in kept]
+    entry: Piece = raw
+    if shown != (head.names or []):
+        entry = splice(raw, read(_SPELLED, raw).names, write(shown))
+    if names.may_be_in(head.mounts):
+        entry = splice(entry, head.mounts, shown_mounts(head.mounts, names, {}))
+    if names.may_be_in(head.network_settings):
+        entry = splice(entry, head.network_settings, shown_networks(head.network_settings, names))
+    return entry
 
 
 def _shown_name(slashed: str, names: Names) -> str:
     """Map "/name" or "/parent/alias"; an alias is the user's own word already."""
     name, slash, alias = slashed.removeprefix("/").partition("/")
-    return f"/{names.container(name)}{slash}{alias}"
-
-
-def _renamed(fields: Fields, names: Names) -> Fields:
-    if "Mounts" in fields:
-        fields["Mounts"] = shown_mounts(fields["Mounts"], names, {})
-    if "NetworkSettings" in fields:
-        fields["NetworkSettings"] = shown_networks(fields["NetworkSettings"], names)
-    return fields
+    return f"/{names.plain(name)}{slash}{alias}"
 
 
 def image_list(body: Piece, sees: Visibility) -> bytes:
@@ -75,23 +102,36 @@ def image_list(body: Piece, sees: Visibility) -> bytes:
     return join(raw for raw in shown if raw is not None)
 
 
-def network_list(body: Piece, sees: Visibility, *, names: Names = REAL_NAMES) -> bytes:
+def network_list(
+    body: Piece, sees: Visibility, *, names: Names = REAL_NAMES, wanted: NameFilter = EVERY_NAME
+) -> bytes:
     """GET /networks: own, shared and predefined networks, with own containers only. Raises: UnreadableAnswer."""
-    shown = (shown_network(raw, sees, names) for raw in read_array(body) or ())
+    listed = (raw for raw in read_array(body) or () if _has_wanted_name(raw, names, wanted))
+    shown = (shown_network(raw, sees, names) for raw in listed)
     return join(raw for raw in shown if raw is not None)
 
 
-def volume_list(body: Piece, sees: Visibility, *, names: Names = REAL_NAMES) -> bytes:
+def _has_wanted_name(raw: msgspec.Raw, names: Names, wanted: NameFilter) -> bool:
+    return wanted is EVERY_NAME or wanted.matches(names.plain(read(_NAMED, raw).name))
+
+
+def volume_list(
+    body: Piece, sees: Visibility, *, names: Names = REAL_NAMES, wanted: NameFilter = EVERY_NAME
+) -> bytes:
     """GET /volumes. Warnings are left out: drivers name volumes in them. Raises: UnreadableAnswer."""
     fields = read_fields(body)
     if "Volumes" not in fields:
         raise UnreadableAnswer("the engine's answer has no Volumes")
-    return write({"Volumes": msgspec.Raw(volumes(fields["Volumes"], sees, names=names)), "Warnings": None})
+    listed = volumes(fields["Volumes"], sees, names=names, wanted=wanted)
+    return write({"Volumes": msgspec.Raw(listed), "Warnings": None})
 
 
-def volumes(body: Piece, sees: Visibility, *, names: Names = REAL_NAMES) -> bytes:
+def volumes(
+    body: Piece, sees: Visibility, *, names: Names = REAL_NAMES, wanted: NameFilter = EVERY_NAME
+) -> bytes:
     """An array of volumes, as /volumes and /system/df hold it. Raises: UnreadableAnswer."""
-    shown = (_shown_volume(raw, sees, names) for raw in read_array(body) or ())
+    listed = (raw for raw in read_array(body) or () if _has_wanted_name(raw, names, wanted))
+    shown = (_shown_volume(raw, sees, names) for raw in listed)
     return join(raw for raw in shown if raw is not None)
 
 
@@ -113,7 +153,10 @@ def _shown_volume(raw: Piece, sees: Visibility, names: Names) -> Piece | None:
     real_name = read_text(fields["Name"])
     if not sees.sees_volume(real_name):
         return None
-    if names is REAL_NAMES:
+    plain = names.plain(real_name)
+    if plain == real_name:
         return raw
-    fields["Name"] = piece(names.volume(real_name))
+    fields["Name"] = piece(plain)
+    if "Mountpoint" in fields:
+        fields["Mountpoint"] = shown_directory(fields["Mountpoint"], real_name, names)
     return write(fields)

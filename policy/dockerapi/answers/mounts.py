@@ -46,8 +46,17 @@ def _shown_mount(mount: Fields, names: Names, sources: Sources) -> Fields:
         # Mounts names the volume in Name and its directory in Source; HostConfig.Mounts names it in Source.
         key = "Name" if "Name" in mount else "Source"
         if key in mount:
-            mount[key] = piece(names.volume(read_text(mount[key])))
+            real = read_text(mount[key])
+            if key == "Name" and "Source" in mount:
+                mount["Source"] = shown_directory(mount["Source"], real, names)
+            mount[key] = piece(names.plain(real))
     return mount
+
+
+def shown_directory(raw: msgspec.Raw, real_name: str, names: Names) -> msgspec.Raw:
+    """A volume's directory (`Mountpoint`, `Mounts[].Source`): users cannot open it, so it reads as in plain Docker."""
+    plain = names.plain(real_name)
+    return raw if plain == real_name else piece(read_text(raw).replace(f"/{real_name}/", f"/{plain}/"))
 
 
 def shown_binds(raw: msgspec.Raw, names: Names, sources: Sources) -> msgspec.Raw:
@@ -60,15 +69,38 @@ def _shown_bind(bind: str, names: Names, sources: Sources) -> str:
     source, colon, rest = bind.partition(":")
     if not colon:
         return bind
-    shown = sources.get(source, source) if source.startswith("/") else names.volume(source)
+    shown = sources.get(source, source) if source.startswith("/") else names.plain(source)
     return f"{shown}:{rest}"
 
 
+def shown_links(raw: msgspec.Raw, names: Names) -> msgspec.Raw:
+    """`HostConfig.Links`: each "/name:/parent/alias"."""
+    links = read_texts(raw)
+    return (
+        raw
+        if links is None
+        else piece(["/".join(names.plain(part) for part in link.split("/")) for link in links])
+    )
+
+
 def shown_networks(raw: msgspec.Raw, names: Names) -> msgspec.Raw:
-    """`NetworkSettings`: the keys of `Networks` are network names."""
+    """`NetworkSettings`: the keys of `Networks` are network names, and `DNSNames` has the container's."""
     settings = read_optional_fields(raw)
     networks = read_optional_fields(settings["Networks"]) if settings and "Networks" in settings else None
     if settings is None or networks is None:
         return raw
-    settings["Networks"] = piece({names.network(name): endpoint for name, endpoint in networks.items()})
+    settings["Networks"] = piece(
+        {names.plain(name): _shown_endpoint(endpoint, names) for name, endpoint in networks.items()}
+    )
     return piece(settings)
+
+
+def _shown_endpoint(raw: msgspec.Raw, names: Names) -> msgspec.Raw:
+    if not names.may_be_in(raw):
+        return raw
+    endpoint = read_fields(raw)
+    dns_names = read_texts(endpoint["DNSNames"]) if "DNSNames" in endpoint else None
+    if dns_names is not None:
+        # The plain name is an alias as well, so it would stand there twice.
+        endpoint["DNSNames"] = piece(list(dict.fromkeys(names.plain(name) for name in dns_names)))
+    return piece(endpoint)

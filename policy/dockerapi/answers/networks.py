@@ -42,7 +42,7 @@ def shown_network(raw: Piece, sees: Visibility, names: Names) -> Piece | None:
     if not sees.owns_network(network_id):
         hidden = [key for key in _OPERATIONAL if fields.pop(key, None) is not None]
         changed = changed or bool(hidden)
-    if names is not REAL_NAMES:
+    if names.may_be_in(raw):
         _rename(fields, names)
         changed = True
     return write(fields) if changed else raw
@@ -59,7 +59,7 @@ def _without_others(fields: Fields, sees: Visibility) -> bool:
 
 
 def _rename(fields: Fields, names: Names) -> None:
-    fields["Name"] = piece(names.network(read_text(fields["Name"])))
+    fields["Name"] = piece(names.plain(read_text(fields["Name"])))
     containers = read_optional_fields(fields["Containers"]) if "Containers" in fields else None
     if containers is not None:
         fields["Containers"] = piece({key: _renamed(raw, names) for key, raw in containers.items()})
@@ -68,5 +68,5 @@ def _rename(fields: Fields, names: Names) -> None:
 def _renamed(raw: msgspec.Raw, names: Names) -> Fields:
     endpoint = read_fields(raw)
     if "Name" in endpoint:
-        endpoint["Name"] = piece(names.container(read_text(endpoint["Name"])))
+        endpoint["Name"] = piece(names.plain(read_text(endpoint["Name"])))
     return endpoint

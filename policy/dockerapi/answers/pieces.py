@@ -19,6 +19,8 @@ T = TypeVar("T")
 Piece = bytes | msgspec.Raw
 Fields = dict[str, msgspec.Raw]  # one JSON object, its values not yet read, in the engine's order
 
+NULL = msgspec.Raw(b"null")
+
 _ARRAY: msgspec.json.Decoder[list[msgspec.Raw] | None] = msgspec.json.Decoder(list[msgspec.Raw] | None)
 _FIELDS = msgspec.json.Decoder(Fields)
 _OPTIONAL_FIELDS: msgspec.json.Decoder[Fields | None] = msgspec.json.Decoder(Fields | None)
@@ -67,6 +69,18 @@ def write(value: object) -> bytes:
 def piece(value: object) -> msgspec.Raw:
     """Write a value as a piece, to be put into `Fields`."""
     return msgspec.Raw(msgspec.json.encode(value))
+
+
+def splice(whole: Piece, old: Piece, new: Piece) -> bytes:
+    """One array or object with one inside it replaced, all else in the very bytes it had.
+
+    INVARIANT: `old` holds a string, so it never begins inside one: its first quote would end that string, and what follows
+    would be no JSON. Raises: UnreadableAnswer: `old` is not in `whole` in this spelling.
+    """
+    before, found, after = bytes(whole).partition(bytes(old))
+    if not found:
+        raise UnreadableAnswer("the engine's answer is not spelled as it was read")
+    return b"".join((before, new, after))
 
 
 def join(pieces: Iterable[Piece]) -> bytes:

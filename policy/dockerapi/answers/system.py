@@ -14,6 +14,7 @@ import msgspec
 from policy.dockerapi.answers.images import shown_image
 from policy.dockerapi.answers.lists import container_list, volumes
 from policy.dockerapi.answers.pieces import (
+    NULL,
     Fields,
     Piece,
     join,
@@ -56,7 +57,6 @@ _NO_SWARM = {
     "Error": "",
     "RemoteManagers": None,
 }
-_NULL = msgspec.Raw(b"null")
 # SECURITY: how busy the engine is with others.
 _ACTIVITY = ("NFd", "NGoroutines", "NEventsListener")
 
@@ -191,14 +191,14 @@ def disk_usage(body: bytes, sees: Visibility, *, names: Names = REAL_NAMES) -> b
     fields = read_fields(body)
     if "Images" not in fields and "Containers" not in fields and "Volumes" not in fields:
         raise UnreadableAnswer("the engine's answer holds no disk usage")
-    listed = fields.get("Containers", _NULL)
+    listed = fields.get("Containers", NULL)
     containers = container_list(listed, sees, names=names)
-    images = _images(fields.get("Images", _NULL), containers if _is_there(listed) else None, sees)
+    images = _images(fields.get("Images", NULL), containers if _is_there(listed) else None, sees)
     shown = {
         "LayersSize": msgspec.Raw(write(sum(image.size for image in read(_SIZES, images)))),
         "Images": msgspec.Raw(images),
         "Containers": msgspec.Raw(containers),
-        "Volumes": msgspec.Raw(volumes(fields.get("Volumes", _NULL), sees, names=names)),
+        "Volumes": msgspec.Raw(volumes(fields.get("Volumes", NULL), sees, names=names)),
         "BuildCache": msgspec.Raw(b"[]"),
         "BuilderSize": msgspec.Raw(b"0"),
     }

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import msgspec
+
 
 class UnreadableAnswer(Exception):  # noqa: N818  names what happened, as MalformedRequest does for the other side
     """The engine's answer has not the expected shape, so nobody can say whose it is: never pass it on, say 502."""
@@ -41,26 +43,28 @@ class Visibility(Protocol):
 
 
 class Names(Protocol):
-    """The name a user knows an object by, from its name inside dockerd. The seam for names per user."""
+    """The names a user knows objects by, from those inside dockerd; `policy.names.ViewerNames` has the rule."""
 
-    def container(self, real_name: str, /) -> str: ...
+    def plain(self, real_name: str, /) -> str: ...
 
-    def network(self, real_name: str, /) -> str: ...
+    def may_be_in(self, piece: bytes | msgspec.Raw, /) -> bool:
+        """Whether JSON may hold a name that shows differently; False spares taking it apart."""
 
-    def volume(self, real_name: str, /) -> str: ...
+    def plain_text(self, text: str, kept: frozenset[str] = frozenset(), /) -> str:
+        """A message as the user may read it; `kept` is what the user wrote."""
 
 
 class RealNames:
     """Names inside dockerd are the names users know."""
 
-    def container(self, real_name: str, /) -> str:
+    def plain(self, real_name: str, /) -> str:
         return real_name
 
-    def network(self, real_name: str, /) -> str:
-        return real_name
+    def may_be_in(self, _: bytes | msgspec.Raw, /) -> bool:
+        return False
 
-    def volume(self, real_name: str, /) -> str:
-        return real_name
+    def plain_text(self, text: str, _: frozenset[str] = frozenset(), /) -> str:
+        return text
 
 
 REAL_NAMES = RealNames()

@@ -111,7 +111,7 @@ ROUTES = (
     ),
     _own("GET", "/changes", Operation.CONTAINER_CHANGES),
     _own("GET", "/export", Operation.CONTAINER_EXPORT),
-    _own("GET", "/stats", Operation.CONTAINER_STATS, on("stream") + flag("one-shot")),
+    _own("GET", "/stats", Operation.CONTAINER_STATS, on("stream") + flag("one-shot"), answer=Answer.STATS),
     _own("HEAD", "/archive", Operation.CONTAINER_ARCHIVE_INFO, text("path")),
     _own("GET", "/archive", Operation.CONTAINER_ARCHIVE, text("path")),
     _own(

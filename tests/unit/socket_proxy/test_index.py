@@ -34,6 +34,50 @@ def test_only_own_containers_are_found(text: str, found: str | None) -> None:
     assert (entry.id if entry else None) == found
 
 
+@pytest.mark.parametrize(
+    ("text", "everything", "found"),
+    [
+        ("web", False, A),
+        ("u1001.web", False, None),
+        ("old", False, A2),
+        ("u1002.web", False, None),
+        ("web", True, A),
+        ("u1001.web", True, A),
+        ("u1002.web", True, B),
+        ("old", True, A2),
+    ],
+)
+def test_own_objects_go_by_their_plain_names(text: str, found: str | None, *, everything: bool) -> None:
+    """An admin may also use any name as it is inside dockerd; what is from before has one name."""
+    made = index(
+        container(A, "u1001.web", ALICE), container(A2, "old", ALICE), container(B, "u1002.web", BOB)
+    )
+    entry = made.find(Kind.CONTAINER, text, ALICE, everything=everything)
+    assert (entry.id if entry else None) == found
+
+
+@pytest.mark.parametrize("text", ["u1001.data", "u1002.data"])
+def test_a_volume_is_not_found_by_its_name_inside_dockerd(text: str) -> None:
+    """Though that name is its id."""
+    made = index(
+        *(Entry(kind=Kind.VOLUME, id=f"u{uid}.data", name=f"u{uid}.data", owner=uid) for uid in (ALICE, BOB))
+    )
+    assert made.find(Kind.VOLUME, text, ALICE, everything=False) is None
+    found = made.find(Kind.VOLUME, "data", ALICE, everything=False)
+    assert found is not None
+    assert found.owner == ALICE
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("web", A), ("old", A2), (A[:12], None), (A, None), ("his", None)]
+)
+def test_a_new_name_is_compared_with_own_names_alone(text: str, found: str | None) -> None:
+    """Not with ids, nor with what is another's."""
+    made = index(container(A, "u1001.web", ALICE), container(A2, "old", ALICE), container(B, "his", BOB))
+    entry = made.named(Kind.CONTAINER, text, ALICE)
+    assert (entry.id if entry else None) == found
+
+
 def test_another_cannot_capture_or_blur_a_reference() -> None:
     """A name like an own id, and an id with the same prefix, change nothing when they are another's."""
     made = index(container(A, "mine", ALICE), container(B, A[:12], BOB), container(A2, "x", BOB))

@@ -6,13 +6,15 @@ import json
 
 import pytest
 
-from policy.dockerapi.bind import UnboundReference, bind
+from policy.dockerapi.bind import UnboundReference, bind, taken
 from policy.dockerapi.model import Incoming, MalformedRequest, Request
 from policy.dockerapi.read import read
 from policy.dockerapi.references import tagged
 from policy.dockerapi.write import write
 from policy.facts import needed
-from policy.model import EngineFacts, Facts, Kind, ObjectFact, Reference
+from policy.model import EngineFacts, Facts, Kind, ObjectFact, Reference, Uid
+
+ALICE, BOB = Uid(1001), Uid(1002)
 
 ENGINE = EngineFacts(
     engine_id="e",
@@ -38,7 +40,7 @@ def host(**fields: object) -> Request:
 
 
 def named(request: Request) -> set[str]:
-    return {f"{reference.kind} {reference.text}" for reference in needed(request)}
+    return {f"{'new ' * reference.new}{reference.kind} {reference.text}" for reference in needed(request)}
 
 
 def facts(*, absent: tuple[str, ...] = (), request: Request) -> Facts:
@@ -48,7 +50,7 @@ def facts(*, absent: tuple[str, ...] = (), request: Request) -> Facts:
         objects={
             reference: None
             if reference.text in absent
-            else ObjectFact(kind=reference.kind, id=f"[{reference.text}]", owner=None)
+            else ObjectFact(kind=reference.kind, id=f"[{reference.text}]", owner=ALICE)
             for reference in needed(request)
         },
     )
@@ -88,7 +90,10 @@ PLACES = [
         {"network n", "container a"},
         id="disconnect",
     ),
-    pytest.param(ask("POST", "/volumes/create", {"Name": "v"}), {"volume v"}, id="volume create"),
+    pytest.param(ask("POST", "/volumes/create", {"Name": "v"}), {"new volume v"}, id="volume create"),
+    pytest.param(ask("POST", "/networks/create", {"Name": "n"}), {"new network n"}, id="network create"),
+    pytest.param(ask("POST", "/containers/create?name=/c", {}), {"new container c"}, id="container create"),
+    pytest.param(ask("POST", "/containers/a/rename?name=b"), {"container a", "new container b"}, id="rename"),
     pytest.param(ask("DELETE", "/volumes/v"), {"volume v"}, id="volume"),
     pytest.param(ask("POST", "/containers/create", {"Image": "a"}), {"image a"}, id="image"),
     pytest.param(host(NetworkMode="n"), {"network n"}, id="NetworkMode"),
@@ -137,25 +142,93 @@ def test_every_reference_is_needed(request_: Request, references: set[str]) -> N
     assert named(request_) == references
 
 
+def bound_form(reference: str) -> str:
+    kind, name = reference.rsplit(" ", 1)
+    match kind:
+        case "image":
+            return reference
+        case "new container" | "new network":
+            return f"{kind} u1001.{name}"
+    return f"{kind} [{name}]"
+
+
 @pytest.mark.parametrize(("request_", "references"), PLACES)
 def test_every_reference_is_bound(request_: Request, references: set[str]) -> None:
-    """After binding each reference but an image is the id of its fact."""
-    bound = bind(request_, facts(request=request_))
-    assert named(bound) == {
-        reference if reference.startswith("image") else "{} [{}]".format(*reference.split(" "))
-        for reference in references
-    }
+    """After binding each reference but an image is the id of its fact, and a new name is in the actor's namespace."""
+    bound = bind(request_, uid=ALICE, facts=facts(request=request_))
+    assert named(bound) == {bound_form(reference) for reference in references}
 
 
 @pytest.mark.parametrize(("request_", "references"), PLACES)
 def test_an_absent_object_is_never_bound_to_its_name(request_: Request, references: set[str]) -> None:
     """Passing on the name of something absent, or another's, could reach another's object."""
-    must_exist = {text.split(" ")[1] for text in references if not text.startswith("image")}
-    if request_.operation == "VolumeCreate" or not must_exist:
-        assert bind(request_, facts(request=request_, absent=tuple(must_exist))) == request_
-        return
-    with pytest.raises(UnboundReference):
-        bind(request_, facts(request=request_, absent=tuple(must_exist)))
+    must_exist = {
+        text.rsplit(" ", 1)[1]
+        for text in references
+        if not text.startswith(("image", "new ")) or "volume" in text
+    }
+    absent = facts(request=request_, absent=tuple(must_exist))
+    if request_.operation == "VolumeCreate":
+        assert named(bind(request_, uid=ALICE, facts=absent)) == {"new volume u1001.v"}
+    elif not must_exist:
+        assert named(bind(request_, uid=ALICE, facts=absent)) == {bound_form(text) for text in references}
+    else:
+        with pytest.raises(UnboundReference):
+            bind(request_, uid=ALICE, facts=absent)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "written"),
+    [
+        (ALICE, "api", "u1001.api"),
+        (BOB, "api", "u1002.api"),
+        (BOB, "u1002.api", "u1002.api"),
+        (BOB, "u1003.api", "u1002.u1003.api"),
+        (None, "api", "api"),
+    ],
+)
+def test_an_admin_renames_within_the_owners_namespace(owner: Uid | None, name: str, written: str) -> None:
+    """By the plain name or the one that admins see; what is nobody's gets the name as it is written."""
+    request = ask("POST", f"/containers/web/rename?name={name}")
+    objects: dict[Reference, ObjectFact | None] = {
+        Reference(kind=Kind.CONTAINER, text="web"): ObjectFact(kind=Kind.CONTAINER, id="a" * 64, owner=owner),
+        Reference(kind=Kind.CONTAINER, text=name, new=True): None,
+    }
+    bound = bind(request, uid=ALICE, facts=Facts(engine=ENGINE, objects=objects))
+    assert bound.query["name"] == (written,)
+
+
+@pytest.mark.parametrize(
+    ("real_name", "is_taken"), [("u1001.web", False), ("web", True), (None, False)], ids=str
+)
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ask("POST", "/containers/create?name=web", {}),
+        ask("POST", "/containers/web/rename?name=web"),
+        ask("POST", "/networks/create", {"Name": "web"}),
+    ],
+    ids=lambda request: str(request.operation),
+)
+def test_a_name_that_shows_already_is_taken(
+    request_: Request, real_name: str | None, *, is_taken: bool
+) -> None:
+    """dockerd sees the conflict only where both have the same form; the other one is seen here."""
+    objects = {
+        reference: None
+        if real_name is None
+        else ObjectFact(kind=reference.kind, id="a" * 64, owner=ALICE, name=real_name)
+        for reference in needed(request_)
+    }
+    assert (taken(request_, Facts(engine=ENGINE, objects=objects), uid=ALICE) is not None) == is_taken
+
+
+def test_a_volume_made_before_is_made_again_under_its_own_name() -> None:
+    """dockerd then answers with the volume that is there."""
+    request = ask("POST", "/volumes/create", {"Name": "old"})
+    fact = ObjectFact(kind=Kind.VOLUME, id="old", owner=ALICE, name="old")
+    objects = {Reference(kind=Kind.VOLUME, text="old", new=True): fact}
+    assert bind(request, uid=ALICE, facts=Facts(engine=ENGINE, objects=objects)).body == {"Name": "old"}
 
 
 @pytest.mark.parametrize(
@@ -189,7 +262,7 @@ def test_what_stands_around_a_name_is_kept() -> None:
         Binds=["v:/x:ro,nocopy"],
         NetworkMode="container:/e",
     )
-    config = dict(bind(request, facts(request=request)).body or {})["HostConfig"]
+    config = dict(bind(request, uid=ALICE, facts=facts(request=request)).body or {})["HostConfig"]
     assert config == {
         "Links": ["[a]:x", "[b]:y", "[c]:c"],
         "VolumesFrom": ["[d]:ro"],
@@ -208,7 +281,7 @@ def test_network_mode_and_its_endpoint_are_bound_to_one_id() -> None:
             "NetworkingConfig": {"EndpointsConfig": {"n": {"Aliases": ["a"]}}},
         },
     )
-    assert bind(request, facts(request=request)).body == {
+    assert bind(request, uid=ALICE, facts=facts(request=request)).body == {
         "HostConfig": {"NetworkMode": "[n]"},
         "NetworkingConfig": {"EndpointsConfig": {"[n]": {"Aliases": ["a"]}}},
     }
@@ -223,7 +296,7 @@ def test_one_network_under_two_names_is_refused() -> None:
         for text in endpoints
     }
     with pytest.raises(MalformedRequest):
-        bind(request, Facts(engine=ENGINE, objects=objects))
+        bind(request, uid=ALICE, facts=Facts(engine=ENGINE, objects=objects))
 
 
 def test_a_bound_path_is_written_with_the_full_id() -> None:
@@ -233,7 +306,7 @@ def test_a_bound_path_is_written_with_the_full_id() -> None:
     objects = {
         Reference(kind=Kind.CONTAINER, text="web"): ObjectFact(kind=Kind.CONTAINER, id=full, owner=None)
     }
-    assert write(bind(request, Facts(engine=ENGINE, objects=objects))).target == (
+    assert write(bind(request, uid=ALICE, facts=Facts(engine=ENGINE, objects=objects))).target == (
         f"/v1.41/containers/{full}/stop?t=3"
     )
 
@@ -252,7 +325,7 @@ def test_the_hosts_network_is_bound_as_its_word() -> None:
     asked = ask("POST", "/containers/create", {"HostConfig": {"NetworkMode": "70be"}})
     fact = ObjectFact(kind=Kind.NETWORK, id="70be" * 16, owner=None, shared=True, name="host")
     facts = Facts(engine=ENGINE, objects={Reference(kind=Kind.NETWORK, text="70be"): fact})
-    body = bind(asked, facts).body or {}
+    body = bind(asked, uid=ALICE, facts=facts).body or {}
     assert body["HostConfig"] == {"NetworkMode": "host"}
 
 
@@ -262,5 +335,5 @@ def test_containers_that_filters_look_up_are_references() -> None:
     web = Reference(kind=Kind.CONTAINER, text="web")
     assert needed(asked) == (web,)
     fact = ObjectFact(kind=Kind.CONTAINER, id="ab" * 32, owner=None, name="web")
-    bound = bind(asked, Facts(engine=ENGINE, objects={web: fact}))
+    bound = bind(asked, uid=ALICE, facts=Facts(engine=ENGINE, objects={web: fact}))
     assert json.loads(bound.query["filters"][0]) == {"since": {"ab" * 32: True}, "label": {"a": True}}

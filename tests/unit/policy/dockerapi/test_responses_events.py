@@ -7,8 +7,11 @@ import json
 import pytest
 
 from policy.dockerapi.responses import EventFilter, JsonStream, UnreadableAnswer
-from tests.fakes.visibility import PrefixNames, SetVisibility
+from policy.model import Uid
+from policy.names import ViewerNames
+from tests.fakes.visibility import SetVisibility
 
+ALICES = ViewerNames(Uid(1001))
 OWN, OTHER = "a" * 64, "b" * 64
 NET, OTHER_NET = "1" * 64, "2" * 64
 SEES = SetVisibility(
@@ -87,7 +90,7 @@ def test_the_seal_is_taken_out() -> None:
 )
 def test_names_are_mapped(document: bytes) -> None:
     """The name inside dockerd does not show."""
-    shown = EventFilter(SEES, names=PrefixNames()).feed(document)
+    shown = EventFilter(SEES, names=ALICES).feed(document)
     assert shown
     assert b"u1001" not in shown
 

@@ -15,8 +15,11 @@ from policy.dockerapi.responses import (
     image_inspect,
     network_create,
 )
-from tests.fakes.visibility import PrefixNames, SetVisibility
+from policy.model import Uid
+from policy.names import ViewerNames
+from tests.fakes.visibility import SetVisibility
 
+ALICES = ViewerNames(Uid(1001))
 OWN, OTHER = "a" * 64, "b" * 64
 SEES = SetVisibility(containers=frozenset({OWN}), images=frozenset({"sha256:1", "busybox:latest"}))
 REAL = "/run/ds01/users/alice/docker.sock"
@@ -61,7 +64,7 @@ def test_bind_sources_are_mapped_back() -> None:
 
 def test_names_are_mapped_back() -> None:
     """The name inside dockerd shows nowhere in an inspect answer."""
-    shown = container_inspect(json.dumps(inspect_answer()).encode(), SEES, names=PrefixNames())
+    shown = container_inspect(json.dumps(inspect_answer()).encode(), SEES, names=ALICES)
     assert b"u1001" not in shown
     assert json.loads(shown)["Mounts"][1]["Source"] == "/var/lib/docker/volumes/x/_data"
 
@@ -70,9 +73,7 @@ def test_names_are_mapped_back() -> None:
 def test_null_parts_are_kept(absent: str) -> None:
     """A part that is null stays null."""
     body = json.dumps(inspect_answer() | {absent: None}).encode()
-    assert (
-        json.loads(container_inspect(body, SEES, sources={REAL: SHOWN}, names=PrefixNames()))[absent] is None
-    )
+    assert json.loads(container_inspect(body, SEES, sources={REAL: SHOWN}, names=ALICES))[absent] is None
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"", json.dumps({"Id": OTHER}).encode()])

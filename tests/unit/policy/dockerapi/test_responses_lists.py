@@ -15,8 +15,11 @@ from policy.dockerapi.responses import (
     volume_inspect,
     volume_list,
 )
-from tests.fakes.visibility import PrefixNames, SetVisibility
+from policy.model import Uid
+from policy.names import ViewerNames
+from tests.fakes.visibility import SetVisibility
 
+ALICES = ViewerNames(Uid(1001))
 OWN, OTHER = "a" * 64, "b" * 64
 OWN_NET, SHARED_NET, OTHER_NET = "1" * 64, "2" * 64, "3" * 64
 SEES = SetVisibility(
@@ -93,7 +96,7 @@ def test_names_are_mapped_in_a_container_list() -> None:
         "Mounts": [{"Type": "volume", "Name": "u1001.data", "Source": "/x"}],
         "NetworkSettings": {"Networks": {"u1001.net": {"NetworkID": OWN_NET}}},
     }
-    shown = container_list(json.dumps([entry]).encode(), SEES, names=PrefixNames())
+    shown = container_list(json.dumps([entry]).encode(), SEES, names=ALICES)
     assert b"u1001" not in shown
     assert json.loads(shown)[0]["Names"] == ["/db", "/db/alias"]
 
@@ -135,7 +138,7 @@ def test_names_are_mapped_in_a_network() -> None:
     body = json.dumps(
         network(OWN_NET, Containers={OWN: {"Name": "u1001.web"}}) | {"Name": "u1001.n"}
     ).encode()
-    shown = json.loads(network_inspect(body, SEES, names=PrefixNames()))
+    shown = json.loads(network_inspect(body, SEES, names=ALICES))
     assert (shown["Name"], shown["Containers"][OWN]["Name"]) == ("n", "web")
 
 
@@ -159,7 +162,7 @@ def test_volume_answer_of_another_name_is_refused() -> None:
 def test_volume_name_is_mapped() -> None:
     """The volume shows by the user's name."""
     sees = SetVisibility(volumes=frozenset({"u1001.data"}))
-    assert volume_inspect(b'{"Name":"u1001.data"}', sees, names=PrefixNames()) == b'{"Name":"data"}'
+    assert volume_inspect(b'{"Name":"u1001.data"}', sees, names=ALICES) == b'{"Name":"data"}'
 
 
 def test_images_show_visible_tags_and_no_foreign_count() -> None:

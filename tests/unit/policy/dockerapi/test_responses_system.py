@@ -15,8 +15,11 @@ from policy.dockerapi.responses import (
     ping_headers,
     version,
 )
-from tests.fakes.visibility import PrefixNames, SetVisibility
+from policy.model import Uid
+from policy.names import ViewerNames
+from tests.fakes.visibility import SetVisibility
 
+ALICES = ViewerNames(Uid(1001))
 OWN, OTHER = "a" * 64, "b" * 64
 COUNTS = Counts(running=1, paused=2, stopped=3, images=4)
 SEES = SetVisibility(
@@ -186,7 +189,7 @@ def test_images_without_a_container_list_are_not_counted() -> None:
 def test_disk_usage_maps_names() -> None:
     """Names inside dockerd are not shown."""
     sees = SetVisibility(volumes=frozenset({"u1001.data"}))
-    assert b"u1001" not in disk_usage(b'{"Volumes":[{"Name":"u1001.data"}]}', sees, names=PrefixNames())
+    assert b"u1001" not in disk_usage(b'{"Volumes":[{"Name":"u1001.data"}]}', sees, names=ALICES)
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b'{"Images":{}}', b'{"Images":[{"Size":1}]}'])

@@ -19,7 +19,7 @@ REFUSED: list[tuple[Request, str]] = [
     (create({"Binds": ["/home/alice:/x:rshared"]}), "HostConfig.Binds"),
     (create({"Binds": ["/home/alice:/proc/x"]}), "HostConfig.Binds"),
     (create({"Binds": ["/run/ds01/users/bob/docker.sock:/x"]}), "HostConfig.Binds"),
-    (create({"Binds": ["v:/var/run/nvidia-container-devices/all"]}), "HostConfig.Binds"),
+    (create({"Binds": ["vol:/var/run/nvidia-container-devices/all"]}), "HostConfig.Binds"),
     (create({"Mounts": [{"Type": "bind", "Source": "/etc", "Target": "/x"}]}), "HostConfig.Mounts"),
     (
         create(
@@ -77,7 +77,7 @@ ACCEPTED: list[Request] = [
             "Mounts": [
                 {
                     "Type": "volume",
-                    "Source": "v",
+                    "Source": "vol",
                     "Target": "/x",
                     "VolumeOptions": {"Labels": {"ds01.uid": "0"}},
                 }

@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from policy.dockerapi.model import Operation, Request
-from policy.model import Effect
-from tests.fakes.policy_world import decide, request, rewrite, second_look
+from policy.model import Effect, Kind
+from tests.fakes.policy_world import ADMIN, create, decide, own, request, rewrite, second_look
+
+NAMED, RENAMED = Operation.CONTAINER_CREATE, Operation.CONTAINER_RENAME
+
+
+def container(name: str, host: dict[str, Any] | None = None) -> Request:
+    return request(NAMED, {"Image": "busybox", "HostConfig": host or {}}, query={"name": (name,)})
+
+
+def renamed(name: str) -> Request:
+    return request(RENAMED, query={"name": (name,)}, container="web")
+
+
+def network(name: str) -> Request:
+    return request(Operation.NETWORK_CREATE, {"Name": name, "CheckDuplicate": True})
+
+
+def volume(name: str) -> Request:
+    return request(Operation.VOLUME_CREATE, {"Name": name})
+
 
 REFUSED: list[tuple[Request, str]] = [
-    (request(Operation.CONTAINER_CREATE, {"HostConfig": {}}, query={"name": ("0123456789ab",)}), "name"),
-    (request(Operation.CONTAINER_CREATE, {"HostConfig": {}}, query={"name": ("/" + "a" * 64,)}), "name"),
+    (container("0123456789ab"), "name"),
+    (container("/" + "a" * 64), "name"),
+    (container("-web"), "name"),
+    (container("x"), "name"),
+    (renamed("0123456789ab"), "name"),
+    (renamed(".."), "name"),
+    (network("0123456789ab"), "Name"),
+    (network(" "), "Name"),
+    (volume(".data"), "Name"),
+    (volume("x"), "Name"),
+    (create({"Binds": ["x:/x"]}), "HostConfig"),
+    (request(Operation.CONTAINER_DELETE, query={"link": ("1",)}, container="web"), "link"),
 ]
 ACCEPTED: list[Request] = [
-    request(Operation.CONTAINER_CREATE, {"HostConfig": {}}, query={"name": ("0123456789abc",)}),
+    container("0123456789abc"),
+    container("/web"),
+    container("u1001.web"),
+    container("web", {"Binds": ["data:/data"]}),
+    renamed("api"),
+    network("my net"),
+    volume("0123456789ab"),
+    create(),
 ]
 
 
 @pytest.mark.parametrize(("asked", "field"), REFUSED)
 def test_refuses(asked: Request, field: str) -> None:
     """It is refused by this rule, and the message names the field."""
-    decision = decide(asked)
+    decision = decide(asked, web=own(Kind.CONTAINER))
     assert decision.effect is Effect.DENY
     assert ("names", field) in {(reason.rule, reason.field) for reason in decision.reasons}
 
@@ -28,6 +66,37 @@ def test_refuses(asked: Request, field: str) -> None:
 @pytest.mark.parametrize("asked", ACCEPTED)
 def test_accepts(asked: Request) -> None:
     """It is let through, and what is written passes the second look."""
-    decision = decide(asked)
+    decision = decide(asked, web=own(Kind.CONTAINER))
     assert decision.effect is Effect.ALLOW, decision.reasons
     assert second_look(rewrite(asked, decision)) == ()
+
+
+def reasons(asked: Request, *, admin: bool = False) -> set[str]:
+    """What this rule has against a request in the plugin's second look."""
+    looked = second_look(asked, ADMIN) if admin else second_look(asked)
+    return {reason.asked for reason in looked if reason.rule == "names"}
+
+
+@pytest.mark.parametrize("make", [container, renamed, network])
+@pytest.mark.parametrize(("name", "fits"), [("u1000.web", True), ("u1001.web", False), ("web", False)])
+def test_the_plugin_wants_the_actors_namespace(make: Any, name: str, *, fits: bool) -> None:
+    """What the proxy writes is the actor's; another's or nobody's passes for an admin alone."""
+    assert reasons(make(name)) == (set() if fits else {name})
+    assert not reasons(make(name), admin=True)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        volume,
+        lambda name: create({"Binds": [f"{name}:/x", "/home/alice:/y"]}),
+        lambda name: create({"Mounts": [{"Type": "volume", "Source": name, "Target": "/x"}]}),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [("u1000.data", True), ("u1001.data", False), ("old", True), ("f" * 64, True), ("u1000x.data", True)],
+)
+def test_the_plugin_lets_nobody_make_a_volume_of_anothers(make: Any, name: str, *, fits: bool) -> None:
+    """A volume that is in no namespace may be one from before, or one without a name of its own."""
+    assert reasons(make(name)) == (set() if fits else {name})

@@ -9,18 +9,18 @@ from policy.model import Effect
 from tests.fakes.policy_world import decide, request, rewrite, second_look
 
 REFUSED: list[tuple[Request, str]] = [
-    (request(Operation.VOLUME_CREATE, {"Name": "x", "Driver": "sshfs"}), "Driver"),
+    (request(Operation.VOLUME_CREATE, {"Name": "vol", "Driver": "sshfs"}), "Driver"),
     (
         request(
             Operation.VOLUME_CREATE,
-            {"Name": "x", "DriverOpts": {"type": "none", "o": "bind", "device": "/etc"}},
+            {"Name": "vol", "DriverOpts": {"type": "none", "o": "bind", "device": "/etc"}},
         ),
         "DriverOpts",
     ),
     (
         request(
             Operation.VOLUME_CREATE,
-            {"Name": "x", "DriverOpts": {"type": "tmpfs", "device": "tmpfs", "o": "size=1g,bind"}},
+            {"Name": "vol", "DriverOpts": {"type": "tmpfs", "device": "tmpfs", "o": "size=1g,bind"}},
         ),
         "DriverOpts",
     ),
@@ -29,7 +29,7 @@ REFUSED: list[tuple[Request, str]] = [
 ACCEPTED: list[Request] = [
     request(
         Operation.VOLUME_CREATE,
-        {"Name": "x", "DriverOpts": {"type": "tmpfs", "device": "tmpfs", "o": "size=64m"}},
+        {"Name": "vol", "DriverOpts": {"type": "tmpfs", "device": "tmpfs", "o": "size=64m"}},
     ),
 ]
 

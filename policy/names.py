@@ -1,0 +1,73 @@
+"""Names per user: dockerd has one space of names for all, so a user's `web` is `u1001.web` inside dockerd.
+
+Owns the two forms and the way between them. A name of the second form is never an id or a prefix of one (`u` is no hex
+digit) nor a word of the Engine API (none has a dot). What was named before, or by dockerd itself, has only its real name.
+
+INVARIANT: `plain(uid, real(uid, name)) == name` for every name, and two users' names never give the same real name.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from policy.model import Uid
+
+if TYPE_CHECKING:
+    import msgspec
+
+HIDDEN = "(not yours)"
+
+_REAL = re.compile(r"u(0|[1-9][0-9]*)\..+", re.DOTALL)
+# In a message: not within a longer word, and with all that may follow in a name.
+_IN_TEXT = re.compile(r"(?<![0-9A-Za-z_.-])u(0|[1-9][0-9]*)\.[0-9A-Za-z_.-]*")
+
+
+def real(uid: Uid, name: str) -> str:
+    """The name inside dockerd of what `uid` calls `name`."""
+    return f"u{uid}.{name}"
+
+
+def plain(uid: Uid | None, real_name: str) -> str:
+    """What the owner `uid` calls the object that is `real_name` inside dockerd; unmanaged ones have one name."""
+    return real_name if uid is None else real_name.removeprefix(f"u{uid}.") or real_name
+
+
+def owner(real_name: str) -> Uid | None:
+    """Whose namespace a name inside dockerd is in; None if it is nobody's, as before names were per user."""
+    found = _REAL.fullmatch(real_name)
+    return Uid(int(found[1])) if found else None
+
+
+class ViewerNames:
+    """Names as one viewer knows them: the own ones plain, others' as they are inside dockerd."""
+
+    __slots__ = ("_everything", "_prefix", "_prefix_bytes", "_uid")
+
+    def __init__(self, uid: Uid, *, everything: bool = False) -> None:
+        """everything: the viewer is an admin, who may read others' names."""
+        self._uid = uid
+        self._everything = everything
+        self._prefix = f"u{uid}."
+        self._prefix_bytes = self._prefix.encode()
+
+    def plain(self, real_name: str, /) -> str:
+        return plain(self._uid, real_name)
+
+    def may_be_in(self, piece: bytes | msgspec.Raw, /) -> bool:
+        """Whether JSON text may hold a name to be shown in another form; quick."""
+        return self._prefix_bytes in bytes(piece)
+
+    def plain_text(self, text: str, kept: frozenset[str] = frozenset(), /) -> str:
+        """A message of dockerd's with own names plain and, but for admins, others' taken out.
+
+        kept: what the viewer wrote; a name in there is no news.
+        """
+
+        def shown(match: re.Match[str]) -> str:
+            name = match[0]
+            if name.startswith(self._prefix):
+                return name[len(self._prefix) :]
+            return name if self._everything or any(name in known for known in kept) else HIDDEN
+
+        return _IN_TEXT.sub(shown, text)

@@ -1,0 +1,92 @@
+"""Two forms of a name, and the way between them that loses nothing."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policy.dockerapi.references import NETWORK_WORDS
+from policy.model import Uid
+from policy.names import HIDDEN, ViewerNames, owner, plain, real
+
+UIDS = st.integers(min_value=0, max_value=2**32 - 2).map(Uid)
+NAMES = (
+    st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", fullmatch=True)
+    | st.builds(real, UIDS, st.sampled_from(["web", "u1.web", "."]))
+    | st.text(min_size=1)
+)
+ALICE = Uid(1001)
+
+
+@given(UIDS, NAMES)
+def test_a_name_comes_back(uid: Uid, name: str) -> None:
+    """From the user's form to dockerd's and back, whatever the name, and the form says whose it is."""
+    assert plain(uid, real(uid, name)) == name
+    assert owner(real(uid, name)) == uid
+
+
+@given(UIDS, NAMES, UIDS, NAMES)
+def test_two_names_never_meet(uid: Uid, name: str, other: Uid, others_name: str) -> None:
+    """Equal inside dockerd means the same user and the same name."""
+    same = (uid, name) == (other, others_name)
+    assert (real(uid, name) == real(other, others_name)) == same
+    if uid != other:
+        assert plain(other, real(uid, name)) == real(uid, name)
+
+
+@given(UIDS, st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", fullmatch=True))
+def test_dockerd_takes_it_for_a_name_and_nothing_else(uid: Uid, name: str) -> None:
+    """It has dockerd's form, and is no word, no id and no prefix of one."""
+    assert re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", real(uid, name))
+    assert real(uid, name) not in NETWORK_WORDS
+    assert not re.fullmatch(r"[0-9a-f]*", real(uid, name))
+
+
+@pytest.mark.parametrize("name", ["web", "u1001", "u.web", "u01.web", "u-1.web", "U1001.web", "xu1001.web"])
+def test_other_names_are_in_no_namespace(name: str) -> None:
+    """Those from before, and those that dockerd makes up."""
+    assert owner(name) is None
+    assert plain(ALICE, name) == name
+    assert plain(None, f"u1001.{name}") == f"u1001.{name}"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('name "/u1001.web" is in use', 'name "/web" is in use'),
+        ("remove u1001.data: volume is in use", "remove data: volume is in use"),
+        ("endpoint u1001.u1001.web", "endpoint u1001.web"),
+        ("/u1001.db:/u1001.web/db", "/db:/web/db"),
+        ("network u1002.net", f"network {HIDDEN}"),
+        ("u1002.net u1001.net", f"{HIDDEN} net"),
+        ("not mine: xu1001.web 1.u1001.web a_u1002.b", "not mine: xu1001.web 1.u1001.web a_u1002.b"),
+        ("u10010.web", HIDDEN),
+        ("172.17.0.2:1001. 0.0.0.0", "172.17.0.2:1001. 0.0.0.0"),
+        ("u1001.é", "é"),
+    ],
+)
+def test_a_message_has_own_names_plain_and_no_others(text: str, shown: str) -> None:
+    """Own ones as their user knows them, others' not at all."""
+    assert ViewerNames(ALICE).plain_text(text) == shown
+
+
+def test_what_the_user_wrote_stays_in_a_message() -> None:
+    """It is no news."""
+    kept = frozenset({"u1002.net"})
+    assert ViewerNames(ALICE).plain_text("network u1002.net not found", kept) == "network u1002.net not found"
+
+
+def test_an_admin_reads_others_names_as_they_are() -> None:
+    """Own ones plain all the same."""
+    admin = ViewerNames(ALICE, everything=True)
+    assert admin.plain_text("u1002.net and u1001.net") == "u1002.net and net"
+    assert (admin.plain("u1001.net"), admin.plain("u1002.net")) == ("net", "u1002.net")
+
+
+@pytest.mark.parametrize(("text", "found"), [(b'"/u1001.web"', True), (b'"/u1002.web"', False), (b"", False)])
+def test_text_without_own_names_is_known_quickly(text: bytes, *, found: bool) -> None:
+    """Then nothing need be taken apart."""
+    assert ViewerNames(ALICE).may_be_in(text) == found
