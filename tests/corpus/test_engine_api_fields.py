@@ -161,7 +161,7 @@ def test_a_field_is_treated_as_the_list_says(row: Row) -> None:
         return
     assert decision.effect is Effect.ALLOW, (decision.reasons, decision.missing)
     written = rewrite(request, decision)
-    assert second_look(bind(written, facts(request, **KNOWN))) == ()
+    assert second_look(bind(written, facts(request, **KNOWN), uid=ALICE.uid)) == ()
     now = standing(row, written)
     match row.outcome:
         case "allowed":

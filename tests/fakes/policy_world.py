@@ -110,13 +110,17 @@ def decide(
 
 
 def rewrite(asked: Request, decision: Decision, actor: Actor = ALICE) -> Request:
-    """Carry out an allow, as the proxy does; every LeaseGpus is granted, and new names are the actor's."""
+    """Carry out an allow, as the proxy does; every LeaseGpus is granted."""
     lease = next((one for one in decision.obligations if isinstance(one, LeaseGpus)), None)
     number = (lease.count or len(lease.device_ids)) if lease else 0
     sealed = labels(actor, LEASE if lease else None, RequestId("abc123abc123")) | {SEAL: "s"}
-    applied = apply(asked, decision.obligations, labels=sealed, devices=GPUS[:number], engine=ENGINE)
+    return apply(asked, decision.obligations, labels=sealed, devices=GPUS[:number], engine=ENGINE)
+
+
+def in_namespace(request: Request, actor: Actor = ALICE) -> Request:
+    """The request with new names as binding writes them."""
     return walk(
-        applied,
+        request,
         lambda place: real(actor.uid, place.reference.text) if place.reference.new else place.reference.text,
     )
 

@@ -12,7 +12,7 @@ from policy.dockerapi.read import read
 from policy.dockerapi.write import write
 from policy.evaluate import evaluate
 from policy.model import Effect, Kind
-from tests.fakes.policy_world import ALICE, POLICY, facts, own, rewrite, second_look
+from tests.fakes.policy_world import ALICE, POLICY, facts, in_namespace, own, rewrite, second_look
 
 CASES: list[tuple[str, dict[str, Any] | None]] = [
     ("/v1.41/containers/web/update", {"Memory": 10**13, "CpuPeriod": 1000, "PidsLimit": -1}),
@@ -40,4 +40,4 @@ def test_rewriting_is_a_fixpoint(target: str, body: dict[str, Any] | None) -> No
     out = write(written)
     again = Incoming(method=out.method, target=out.target, headers=(*out.headers, *head[1:]), body=out.body)
     assert read(again, engine_max=(1, 41)) == written
-    assert second_look(written) == ()
+    assert second_look(in_namespace(written)) == ()

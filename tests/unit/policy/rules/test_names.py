@@ -8,7 +8,7 @@ import pytest
 
 from policy.dockerapi.model import Operation, Request
 from policy.model import Effect, Kind
-from tests.fakes.policy_world import ADMIN, create, decide, own, request, rewrite, second_look
+from tests.fakes.policy_world import ADMIN, create, decide, in_namespace, own, request, rewrite, second_look
 
 NAMED, RENAMED = Operation.CONTAINER_CREATE, Operation.CONTAINER_RENAME
 
@@ -68,7 +68,7 @@ def test_accepts(asked: Request) -> None:
     """It is let through, and what is written passes the second look."""
     decision = decide(asked, web=own(Kind.CONTAINER))
     assert decision.effect is Effect.ALLOW, decision.reasons
-    assert second_look(rewrite(asked, decision)) == ()
+    assert second_look(in_namespace(rewrite(asked, decision))) == ()
 
 
 def reasons(asked: Request, *, admin: bool = False) -> set[str]:

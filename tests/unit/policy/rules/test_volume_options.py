@@ -6,7 +6,7 @@ import pytest
 
 from policy.dockerapi.model import Operation, Request
 from policy.model import Effect
-from tests.fakes.policy_world import decide, request, rewrite, second_look
+from tests.fakes.policy_world import decide, in_namespace, request, rewrite, second_look
 
 REFUSED: list[tuple[Request, str]] = [
     (request(Operation.VOLUME_CREATE, {"Name": "vol", "Driver": "sshfs"}), "Driver"),
@@ -47,4 +47,4 @@ def test_accepts(asked: Request) -> None:
     """It is let through, and what is written passes the second look."""
     decision = decide(asked)
     assert decision.effect is Effect.ALLOW, decision.reasons
-    assert second_look(rewrite(asked, decision)) == ()
+    assert second_look(in_namespace(rewrite(asked, decision))) == ()
