@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cli import account, break_glass, explain, policy_check
+from cli import account, break_glass, doctor, evidence, explain, policy_check
 from cli.outcome import Exit, Failed
 from cli.screen import paint, plain
 from cli.server import ask, tree_of
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     check = verb(policies, "check", _policy_check, "find every mistake in policy files")
     check.add_argument("files", nargs="*", metavar="FILE", help="default: the files in force")
+    verb(verbs, "doctor", _doctor, "root only: what on this server is not as ds01 needs it")
     glass = verb(verbs, "break-glass", _break_glass, "root only: use dockerd directly for a while, on record")
     glass.add_argument("--minutes", type=int, help=f"how long, at most {break_glass.MOST_MINUTES}")
     glass.add_argument("--reason", help="what for; goes into the audit log")
@@ -97,6 +98,13 @@ def _policy_check(options: argparse.Namespace) -> Shown:
         lines = "\n".join(plain(mistake) for mistake in error.mistakes)
         return Exit.REFUSED, policy_check.mistakes_as_json(error), lines
     return Exit.OK, found, policy_check.shown(found)
+
+
+def _doctor(_options: argparse.Namespace) -> Shown:
+    if os.geteuid() != 0:
+        raise Failed(Exit.REFUSED, "doctor looks at what only root may see; try: sudo ds01 doctor")
+    findings = doctor.examine(evidence.gather(tree_of()))
+    return doctor.code(findings), doctor.report(findings), doctor.shown(findings)
 
 
 def _break_glass(options: argparse.Namespace) -> Shown:

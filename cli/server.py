@@ -49,7 +49,7 @@ def ask(path: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any
     Raises: Failed: REFUSED with the server's message, UNAVAILABLE when nobody or something else answers.
     """
     where = socket_of(environment)
-    status, body = _get(where, _PREFIX + path)
+    status, body = fetch(where, _PREFIX + path)
     answer = _object(body)
     message = answer.get("message") if answer else None
     if status == 200 and answer is not None:
@@ -63,7 +63,8 @@ def ask(path: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any
     )
 
 
-def _get(where: Path, target: str) -> tuple[int, bytes]:
+def fetch(where: Path, target: str) -> tuple[int, bytes]:
+    """GET `target` on a Unix socket. Returns: status and body. Raises: Failed: REFUSED or UNAVAILABLE."""
     connection = _Connection(where)
     try:
         connection.request("GET", target)

@@ -16,6 +16,7 @@ from policy.compile import Policy
 from policy.grants import Grants, Role
 from policy.model import Actor, EngineFacts, Json, Kind
 from socket_proxy.canary import Canary
+from socket_proxy.discovery import shortcomings
 from socket_proxy.facts import FactSource
 from socket_proxy.index import Index
 from socket_proxy.leases import AllocatorClient
@@ -118,6 +119,7 @@ class Local:
             "policy": {"digest": self._policy().digest},
         }
         if grants.role is Role.ADMIN:
+            status["notices"] = shortcomings(self._engine_facts)
             status["objects"] = {str(kind): sum(1 for _ in self._index.all(kind)) for kind in _COUNTED}
         return status
 

@@ -63,3 +63,20 @@ def test_break_glass_opens_the_engine_and_closes_it(lab: Lab) -> None:
         "break_glass.opened",
         "break_glass.closed",
     ]
+
+
+def test_doctor_finds_what_was_broken(lab: Lab) -> None:
+    """A running lab has nothing bad in it; an engine socket open to a group is named."""
+    assert lab.run(lab.alice, "ds01", "doctor").status == 1
+    well = lab.run("root", "ds01", "doctor", "--json", seconds=90)
+    findings = json.loads(well.out)
+    assert not [one for one in findings if one["state"] in ("bad", "unknown")], well.out
+    assert {one["about"] for one in findings} >= {"AuthZ plugin", "engine", "dockerd settings", "bind mounts"}
+    engine = lab.root / "run" / "engine.sock"
+    engine.chmod(0o660)
+    try:
+        broken = lab.run("root", "ds01", "doctor")
+    finally:
+        engine.chmod(0o600)
+    assert broken.status == 1
+    assert re.search(r"bad +engine socket +owner 0, mode 0660", broken.out), broken.out
