@@ -73,13 +73,17 @@ def read(incoming: Incoming) -> Request:
 def checker(policies: PolicyFiles[Policy]) -> Checker:
     """Every rule that needs no facts, on the policy in force at that moment.
 
-    The proxy may have read a changed policy a moment earlier: before a denial the files are looked at again.
+    The proxy may have read a changed policy a moment earlier, or reads it a moment later. Before a denial the files
+    are looked at again, and for a few seconds after a swap what the former policy permits passes.
     """
 
     def check(actor: Actor, request: Request, *, leases: tuple[LeaseId, ...]) -> tuple[Reason, ...]:
         reasons = evaluate.check(policies.current, actor, request, leases=leases)
         if reasons and policies.reload_if_changed():
             reasons = evaluate.check(policies.current, actor, request, leases=leases)
+        former = policies.former if reasons else None
+        if former is not None and not evaluate.check(former, actor, request, leases=leases):
+            return ()
         return reasons
 
     return check

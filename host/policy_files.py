@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Generic, TypeVar
 from host.files import FileUntrusted, Version, read_trusted, version_of
 
 P = TypeVar("P")
+_OVERLAP_SECONDS = 5.0
 
 
 class PolicyMissing(Exception):  # noqa: N818  the name says what is missing
@@ -41,6 +43,7 @@ class PolicyFiles(Generic[P]):
         self._on_rejected = on_rejected
         self._owners = owners
         self._versions = self._look()
+        self._former: tuple[P, float] | None = None
         try:
             self.current = self._load()
         except Exception as error:
@@ -54,11 +57,24 @@ class PolicyFiles(Generic[P]):
             return False
         self._versions = versions
         try:
-            self.current = self._load()
+            loaded = self._load()
         except Exception as error:  # noqa: BLE001  whatever is wrong with the files, the last good policy stays
             self._on_rejected(str(error))
             return False
+        self._former = (self.current, time.monotonic() + _OVERLAP_SECONDS)
+        self.current = loaded
         return True
+
+    @property
+    def former(self) -> P | None:
+        """The policy before the current one, for 5 s after the swap; then None.
+
+        Daemons read the same files, each in its own time: what one has decided on the former policy is on its way
+        when another already has the current one.
+        """
+        if self._former is not None and time.monotonic() > self._former[1]:
+            self._former = None
+        return self._former[0] if self._former is not None else None
 
     def _paths(self) -> list[Path]:
         extra = self._directory / "policy.d"

@@ -403,9 +403,7 @@ class Pool:
                     else:
                         return connection
         except OSError as error:  # TimeoutError is one
-            raise UpstreamUnavailable(
-                f"cannot connect to upstream: {error.strerror or 'timed out'}"
-            ) from error
+            raise UpstreamUnavailable(f"cannot connect: {error.strerror or 'timed out'}") from error
 
 
 def prepare(

@@ -51,9 +51,7 @@ from socket_proxy.stores import Stores
 from socket_proxy.trail import Trail
 from socket_proxy.watcher import Watcher
 
-_POLL_SECONDS = (
-    0.2  # well below the plugin's, which must not be ahead: what it would not write itself it denies
-)
+_POLL_SECONDS = 0.2
 
 
 class Proxy:

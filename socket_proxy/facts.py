@@ -32,6 +32,7 @@ from socket_proxy.records import Records
 from socket_proxy.refusals import EngineError, Unavailable
 
 _READY_SECONDS = 5
+_FIRST_READY_SECONDS = 30  # after a start the index is on its way, however slow the machine
 
 
 class _ImageFields(msgspec.Struct):
@@ -54,6 +55,7 @@ class FactSource:
         self._creating: defaultdict[Uid, set[RequestId]] = defaultdict(
             set
         )  # requests that make a container now
+        self._was_ready = False
         self.ready = asyncio.Event()  # the index mirrors the engine; cleared while the event stream is down
 
     async def gather(self, actor: Actor, references: Iterable[Reference], *, everything: bool) -> Facts:
@@ -75,9 +77,12 @@ class FactSource:
         if self.ready.is_set():
             return
         try:
-            await asyncio.wait_for(self.ready.wait(), _READY_SECONDS)
+            await asyncio.wait_for(
+                self.ready.wait(), _READY_SECONDS if self._was_ready else _FIRST_READY_SECONDS
+            )
         except TimeoutError as error:
             raise Unavailable("the Docker engine is restarting; try again in a moment") from error
+        self._was_ready = True
 
     def _usage(self, actor: Actor) -> Usage:
         if not self.ready.is_set():

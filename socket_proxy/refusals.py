@@ -83,7 +83,7 @@ def of_error(error: Exception, request_id: RequestId) -> Refusal:
         case UpstreamUnavailable():
             return Refusal(
                 status=503,
-                message="ds01: the Docker engine is not running or is restarting; try again in a moment",
+                message=f"ds01: the Docker engine is not running or is restarting ({error}); try again in a moment",
                 rules=("engine",),
             )
         case UpstreamLost():

@@ -20,6 +20,8 @@ from host.listener import listen
 from host.policy_files import PolicyFiles
 from host.tree import Tree
 from policy.build import build_policy
+from policy.dockerapi.model import Operation
+from tests.fakes.policy_world import ALICE, request
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,3 +109,23 @@ async def test_it_serves_until_told_to_stop(tree: Tree, gate: Gate) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         assert await reader.read() == b""
         writer.close()
+
+
+@root_only
+def test_what_the_former_policy_permits_passes_for_a_moment(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy may have decided just before a tighter policy came; seconds later the tighter one holds alone."""
+    now = [100.0]
+    monkeypatch.setattr("host.policy_files.time.monotonic", lambda: now[0])
+    path = tree.etc / "policy.yaml"
+    path.write_text("version: 1\ndefaults: {role: user, allow: {registries: ['*']}}\n")
+    store = policies(tree)
+    check = app.checker(store)
+    pull = request(Operation.IMAGE_CREATE, query={"fromImage": ("registry.example/x",), "tag": ("1",)})
+    assert not check(ALICE, pull, leases=())
+    path.write_text("version: 1\ndefaults: {role: user, allow: {registries: []}}\n")
+    assert store.reload_if_changed()
+    assert not check(ALICE, pull, leases=())
+    now[0] += 6
+    assert [reason.rule for reason in check(ALICE, pull, leases=())] == ["registry"]

@@ -101,3 +101,18 @@ def test_without_a_policy_nothing_starts(etc: Path, text: str | None) -> None:
         put(etc / "policy.yaml", text)
     with pytest.raises(PolicyMissing):
         files(etc)
+
+
+def test_the_former_policy_is_known_for_a_while(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five seconds after a swap it is gone, and a file that changed nothing has no former one."""
+    now = [0.0]
+    monkeypatch.setattr("host.policy_files.time.monotonic", lambda: now[0])
+    store = files(etc)
+    put(etc / "policy.yaml", "two")
+    store.reload_if_changed()
+    assert (store.former, store.current) == ("one", "two")
+    now[0] = 5.1
+    put(etc / "policy.yaml", "wrong")
+    store.reload_if_changed()
+    assert store.current == "two"
+    assert store.former is None

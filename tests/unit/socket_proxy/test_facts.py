@@ -33,7 +33,7 @@ async def test_without_the_index_nothing_is_decided_on_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stale ownership is never used, and how much is in use is unknown rather than 0."""
-    monkeypatch.setattr(facts, "_READY_SECONDS", 0.01)
+    monkeypatch.setattr(facts, "_FIRST_READY_SECONDS", 0.01)
     async with proxy_world(tmp_path) as world:
         with pytest.raises(Unavailable):
             await world.facts.gather(ALICE, (Reference(kind=Kind.CONTAINER, text="x"),), everything=False)
