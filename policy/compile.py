@@ -2,7 +2,7 @@
 
 Order, weakest first: built-in values, `defaults`, groups, the user's own entry.
 - Groups: a number that groups state replaces the default's; of several groups the larger counts. Lists are united with
-  the default's. The most powerful role counts; `drop` counts over `deny`.
+  the default's. The most powerful role counts; `drop` counts over `deny`, and of `builds` the one that permits more.
 - The user's entry replaces whatever it names, numbers and lists alike, so that an admin can also take away.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from policy.document import Document, Entry
-from policy.grants import ROLE_ORDER, BindPath, Grants, Handling, Limits, Ports, Role
+from policy.grants import BUILDS_ORDER, ROLE_ORDER, BindPath, Grants, Handling, Limits, Ports, Role
 from policy.model import Actor
 
 UID_MIN = 1000
@@ -128,6 +128,13 @@ def _allowed(defaults: Entry, groups: Sequence[Entry], user: Entry) -> dict[str,
         ]
         if stated:
             found[name] = Handling.DROP if Handling.DROP in stated else Handling.DENY
+    builds = [
+        entry.allow["builds"]
+        for entry in _speaking("builds", [defaults], groups, user)
+        if "builds" in entry.allow
+    ]
+    if builds:
+        found["builds"] = max(builds, key=BUILDS_ORDER.index)
     found["binds"] = _binds(_union("binds", united, user))
     ports = tuple(
         sorted(set(_union("ports", united, user)), key=lambda one: (one.host_ip, one.first, one.last))

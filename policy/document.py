@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from policy.grants import BindPath, Handling, Ports, Role
+from policy.grants import BindPath, Builds, Handling, Ports, Role
 from policy.paths import clean_path, is_forbidden_source, is_under
 
 MAX_CHARS = 512 * 1024
@@ -44,9 +44,9 @@ class PolicyInvalid(Exception):  # noqa: N818  the project's word for it
         super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
 
 
-Allowed = tuple[str, ...] | tuple[BindPath, ...] | tuple[Ports, ...] | Handling
+Allowed = tuple[str, ...] | tuple[BindPath, ...] | tuple[Ports, ...] | Handling | Builds
 Read = Callable[[yaml.Node], Any]
-Choice = TypeVar("Choice", Role, Handling)
+Choice = TypeVar("Choice", Role, Handling, Builds)
 
 UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 MIN_CPUS = 0.01
@@ -350,6 +350,10 @@ def _read_handling(node: yaml.Node) -> Handling:
     return _choice(node, Handling)
 
 
+def _read_builds(node: yaml.Node) -> Builds:
+    return _choice(node, Builds)
+
+
 def _choice(node: yaml.Node, kind: type[Choice]) -> Choice:
     names = [str(one) for one in kind]
     text = _text(node)
@@ -509,4 +513,5 @@ ALLOW: Mapping[str, Read] = {
     "ports": _read_ports,
     "security_opt": _read_handling,
     "ipc_host": _read_handling,
+    "builds": _read_builds,
 }

@@ -23,6 +23,7 @@ from policy.model import (
     Reference,
     SealLabels,
     SetField,
+    SetHeader,
     SetQuery,
 )
 from policy.obligations import get
@@ -122,7 +123,7 @@ def check(policy: Policy, actor: Actor, request: Request, *, leases: tuple[str, 
                     permitted = True
                 case Reason():
                     found.append(finding)
-                case SetField() | SetQuery() | SealLabels():
+                case SetField() | SetQuery() | SetHeader() | SealLabels():
                     found.extend(_undone(rule, ask, finding))
                 case _:
                     pass
@@ -133,7 +134,9 @@ def check(policy: Policy, actor: Actor, request: Request, *, leases: tuple[str, 
     return tuple(dict.fromkeys(found))
 
 
-def _undone(rule: Rule, ask: Ask, obligation: SetField | SetQuery | SealLabels) -> Iterable[Reason]:
+def _undone(
+    rule: Rule, ask: Ask, obligation: SetField | SetQuery | SetHeader | SealLabels
+) -> Iterable[Reason]:
     """A reason, if carrying out the obligation would change the request."""
     body = ask.body
     match obligation:
@@ -148,6 +151,8 @@ def _undone(rule: Rule, ask: Ask, obligation: SetField | SetQuery | SealLabels) 
                 ask.request.query.get(key, ()) == values,
                 key,
             )
+        case SetHeader(name=name, value=value):
+            now, done, field = ask.request.headers.get(name), ask.request.headers.get(name, "") == value, name
         case SealLabels(path=()):
             return  # labels of a built image prove nothing: images are owned by record
         case SealLabels(path=path):

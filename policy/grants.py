@@ -30,6 +30,17 @@ class Handling(StrEnum):
     DENY = "deny"
 
 
+class Builds(StrEnum):
+    """Which builders may be used, ordered from less to more."""
+
+    CLASSIC = "classic"  # BuildKit is refused, with the advice to use the classic builder
+    MEDIATED = "mediated"  # BuildKit, each of its calls decided and rewritten
+    OPAQUE = "opaque"  # BuildKit as it comes: nothing is looked at, so it is for whom one trusts with the builder of all
+
+
+BUILDS_ORDER: tuple[Builds, ...] = (Builds.CLASSIC, Builds.MEDIATED, Builds.OPAQUE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Numbers per container, except `gpus`, `containers` and `connections`, which count per user."""
@@ -85,6 +96,7 @@ class Grants:
     ports: tuple[Ports, ...] = (Ports(),)
     security_opt: Handling = Handling.DROP
     ipc_host: Handling = Handling.DROP
+    builds: Builds = Builds.MEDIATED
     user_socket: str = ""  # the actor's own ds01 socket, mounted where a container asks for Docker's
 
     @property

@@ -159,6 +159,14 @@ class SetQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetHeader:
+    """Obligation: give a forwarded header this value; an empty one removes it."""
+
+    name: str  # lower-case
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseGpus:
     """Obligation: the create holds only with a lease.
 
@@ -198,7 +206,7 @@ class SealLabels:
     path: tuple[str, ...]  # ("Labels",); () = the `labels` query of a build
 
 
-Obligation = SetField | SetQuery | LeaseGpus | CheckBind | EnsureVolume | SealLabels
+Obligation = SetField | SetQuery | SetHeader | LeaseGpus | CheckBind | EnsureVolume | SealLabels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from policy.model import (
     Obligation,
     SealLabels,
     SetField,
+    SetHeader,
     SetQuery,
 )
 from policy.ownership import OWNER, is_reserved_label
@@ -46,6 +47,8 @@ def apply(
                 request = replace(request, body=put(request.body or {}, path, value))
             case SetQuery(key=key, values=values):
                 request = replace(request, query=_put_query(request.query, key, values))
+            case SetHeader(name=name, value=value):
+                request = replace(request, headers=_put_header(request.headers, name, value))
             case SealLabels(path=()):
                 request = replace(request, query=_seal_query(request.query, _for_image(labels)))
             case SealLabels(path=path):
@@ -82,6 +85,11 @@ def _put_query(
 ) -> dict[str, tuple[str, ...]]:
     others = {name: kept for name, kept in query.items() if name != key}
     return {**others, key: values} if values else others
+
+
+def _put_header(headers: Mapping[str, str], name: str, value: str) -> dict[str, str]:
+    others = {other: kept for other, kept in headers.items() if other != name}
+    return {**others, name: value} if value else others
 
 
 def _seal(body: Mapping[str, Json], path: tuple[str, ...], labels: Mapping[str, str]) -> dict[str, Json]:

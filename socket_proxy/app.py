@@ -25,6 +25,7 @@ from policy.compile import Policy
 from policy.model import EngineFacts, RequestId
 from socket_proxy.answers import Answers
 from socket_proxy.binds import Binds
+from socket_proxy.builds import Builds
 from socket_proxy.canary import Canary
 from socket_proxy.containers import Containers
 from socket_proxy.discovery import shortcomings, wait_for_engine
@@ -101,6 +102,14 @@ class Proxy:
         self.watcher.container_gone = containers.forget
         handlers = Handlers(
             answers=answers,
+            builds=Builds(
+                answers=answers,
+                policy=lambda: policies.current,
+                engine_facts=facts,
+                facts=source,
+                records=records,
+                trail=self.trail,
+            ),
             containers=containers,
             images=Images(engine=engine, records=records, answers=answers),
             stores=Stores(index=index, records=records, answers=answers, sealer=sealer),

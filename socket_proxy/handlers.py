@@ -5,6 +5,7 @@ from __future__ import annotations
 from policy.dockerapi.model import Operation
 from policy.dockerapi.routes import ROUTE_OF
 from socket_proxy.answers import Answers
+from socket_proxy.builds import Builds
 from socket_proxy.containers import Containers
 from socket_proxy.fulfil import Fulfilled
 from socket_proxy.images import Images
@@ -17,10 +18,23 @@ class Handlers:
     """A table with exactly one handler for each operation that can be allowed."""
 
     def __init__(
-        self, *, answers: Answers, containers: Containers, images: Images, stores: Stores, prunes: Prunes
+        self,
+        *,
+        answers: Answers,
+        builds: Builds,
+        containers: Containers,
+        images: Images,
+        stores: Stores,
+        prunes: Prunes,
     ) -> None:
         self._containers = containers
-        own = containers.by_operation | images.by_operation | stores.by_operation | prunes.by_operation
+        own = (
+            containers.by_operation
+            | images.by_operation
+            | stores.by_operation
+            | prunes.by_operation
+            | builds.by_operation
+        )
         self._table: dict[Operation, Handler] = {
             operation: own.get(operation) or answers.by_kind[route.answer]
             for operation, route in ROUTE_OF.items()

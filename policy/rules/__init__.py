@@ -3,6 +3,7 @@
 from policy.ask import Rule, rule_of
 from policy.rules import (
     build,
+    buildkit,
     capabilities,
     cgroup,
     commit,
@@ -40,6 +41,7 @@ RULES: tuple[Rule, ...] = tuple(
         operation,
         ownership,
         build,
+        buildkit,
         capabilities,
         cgroup,
         commit,

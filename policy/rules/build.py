@@ -26,7 +26,13 @@ def decide(ask: Ask) -> Iterable[Finding]:
     """Refuse what reaches out of the build; set its memory and CPU."""
     query = {key: values[0] for key, values in ask.request.query.items() if values}
     if query.get("version", "1") not in {"", "1"}:
-        yield _refused("version", query["version"], "1, the classic builder", "use DOCKER_BUILDKIT=0")
+        # SOURCE: moby v28.5, builder-next/builder.go: this way into BuildKit carries no cgroup parent.
+        yield _refused(
+            "version",
+            query["version"],
+            "1, the classic builder",
+            "use docker buildx build, or DOCKER_BUILDKIT=0",
+        )
     if not _may_join(ask, query.get("networkmode", "")):
         yield _refused(
             "networkmode",

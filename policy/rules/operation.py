@@ -29,19 +29,16 @@ ADMIN_ONLY = frozenset(
     }
 )
 NOBODY = frozenset({Operation.SWARM_READ, Operation.SWARM_WRITE, Operation.CHECKPOINT})
-BUILDKIT = frozenset({Operation.SESSION, Operation.GRPC})
-EVERY_USER = frozenset(Operation) - ADMIN_ONLY - NOBODY - BUILDKIT
+EVERY_USER = frozenset(Operation) - ADMIN_ONLY - NOBODY
 
 
 def decide(ask: Ask) -> Iterable[Finding]:
-    """Permit, or say why not. BuildKit inside dockerd cannot be kept to one user, so it is refused to all."""
+    """Permit, or say why not."""
     operation, role = ask.request.operation, ask.grants.role
     if role is Role.NONE:
         yield _refused(
             operation, "calls of users in the policy", "ask the admin to add your account to a group"
         )
-    elif operation in BUILDKIT:
-        yield _refused(operation, "the classic builder", "run it again with DOCKER_BUILDKIT=0")
     elif operation in NOBODY:
         yield _refused(
             operation, "a single node without swarm", "use docker compose, which works without swarm"

@@ -57,11 +57,16 @@ def registry_of(image: str) -> str:
 
 
 def _listed(ask: Ask, field: str, host: str) -> Iterable[Finding]:
-    name = HUB if host in HUB_NAMES else host.lower()
-    listed = ask.grants.registries
-    if name not in listed and not ("*" in listed and _is_elsewhere(name)):
-        permitted = ", ".join(sorted(listed)) or "none"
+    if not is_listed(host, ask.grants.registries):
+        name = HUB if host in HUB_NAMES else host.lower()
+        permitted = ", ".join(sorted(ask.grants.registries)) or "none"
         yield _refused(field, name, permitted, "ask the admin to list the registry")
+
+
+def is_listed(host: str, listed: frozenset[str]) -> bool:
+    """Whether policy lists the registry `host`, by name or as any but this machine itself."""
+    name = HUB if host in HUB_NAMES else host.lower()
+    return name in listed or ("*" in listed and _is_elsewhere(name))
 
 
 def _is_elsewhere(name: str) -> bool:

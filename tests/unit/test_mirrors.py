@@ -11,6 +11,7 @@ TESTS = ROOT / "tests"
 ROOMS = (
     "policy",
     "http1",
+    "buildkit",
     "host",
     "observability",
     "allocator",
@@ -25,6 +26,10 @@ VALUES = frozenset(
         "allocator/model.py",
         "allocator/ports.py",
         "authz_plugin/ports.py",
+        "buildkit/api_pb2.py",
+        "buildkit/ports.py",
+        "buildkit/verdicts.py",
+        "policy/buildkit/model.py",
         "policy/dockerapi/bodies.py",
         "policy/dockerapi/model.py",
         *(
@@ -50,6 +55,7 @@ VALUES = frozenset(
 # Tested by what they are part of, in the file named here.
 ELSEWHERE = {
     "allocator/nvml.py": "unit/allocator/test_nvml_contract.py",  # one contract for it and its fake
+    "buildkit/calls.py": "unit/buildkit/test_relay.py",  # the state that a relay keeps of a call
     "lab/accounts.py": "integration/test_lab.py",  # changes the accounts of the machine
     "lab/gpus.py": "unit/lab/test_nvml_simulated.py",
     "lab/main.py": "integration/test_lab.py",  # the command as its user meets it

@@ -10,6 +10,7 @@ from policy.dockerapi.model import Operation
 from policy.dockerapi.routes import ROUTE_OF
 from policy.model import LeaseId
 from socket_proxy.answers import Answers
+from socket_proxy.builds import Builds
 from socket_proxy.containers import Containers
 from socket_proxy.fulfil import Fulfilled
 from socket_proxy.handlers import Handlers
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _NONE = cast("Any", None)  # no handler is called here, so no part needs what it works with
 ANSWERS = Answers(engine=_NONE, index=_NONE, learn=_NONE)
+BUILDS = Builds(answers=ANSWERS, policy=_NONE, engine_facts=_NONE, facts=_NONE, records=_NONE, trail=_NONE)
 CONTAINERS = Containers(
     engine=_NONE, index=_NONE, leaser=_NONE, answers=ANSWERS, binds=_NONE, settlements=_NONE
 )
@@ -31,12 +33,14 @@ IMAGES = Images(engine=_NONE, records=_NONE, answers=ANSWERS)
 STORES = Stores(index=_NONE, records=_NONE, answers=ANSWERS, sealer=_NONE)
 PRUNES = Prunes(engine=_NONE, index=_NONE, records=_NONE, containers=CONTAINERS, answers=ANSWERS)
 OWN: tuple[Mapping[Operation, Handler], ...] = tuple(
-    part.by_operation for part in (CONTAINERS, IMAGES, STORES, PRUNES)
+    part.by_operation for part in (BUILDS, CONTAINERS, IMAGES, STORES, PRUNES)
 )
 
 
 def handlers() -> Handlers:
-    return Handlers(answers=ANSWERS, containers=CONTAINERS, images=IMAGES, stores=STORES, prunes=PRUNES)
+    return Handlers(
+        answers=ANSWERS, builds=BUILDS, containers=CONTAINERS, images=IMAGES, stores=STORES, prunes=PRUNES
+    )
 
 
 @pytest.mark.parametrize("operation", list(ROUTE_OF))

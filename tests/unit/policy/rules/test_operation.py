@@ -10,8 +10,6 @@ from tests.fakes.policy_world import decide, request, rewrite, second_look
 
 REFUSED: list[tuple[Request, str]] = [
     (request(Operation.SWARM_WRITE), "SwarmWrite"),
-    (request(Operation.SESSION), "Session"),
-    (request(Operation.GRPC), "Grpc"),
     (request(Operation.PLUGIN_PULL), "PluginPull"),
     (request(Operation.DEBUG), "Debug"),
     (request(Operation.CHECKPOINT), "Checkpoint"),

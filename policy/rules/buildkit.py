@@ -1,0 +1,86 @@
+"""Whether BuildKit may be used at all, and whose a session is.
+
+What passes through /grpc afterwards is decided call by call in `policy.buildkit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from policy.ask import Ask, Finding
+from policy.buildkit import names
+from policy.dockerapi.model import Operation
+from policy.fields import shown
+from policy.grants import Builds
+from policy.model import EngineFacts, Reason, SetHeader
+
+RULE_ID = "buildkit"
+OPERATIONS = frozenset({Operation.SESSION, Operation.GRPC})
+NEEDS_FACTS = False
+
+CONFINED_SINCE = 23  # SOURCE: moby 23.0 carries BuildKit 0.10, whose Dockerfile frontend knows `cgroup-parent`; 20.10 has none
+UUID = "x-docker-expose-session-uuid"
+SHARED_KEY = "x-docker-expose-session-sharedkey"
+METHODS = "x-docker-expose-session-grpc-method"
+# What the engine may call in the client: files, passwords, secrets, keys. Not: which exporters and sources to use.
+SERVICES = (
+    "/moby.filesync.v1.FileSync/",
+    "/moby.filesync.v1.FileSend/",
+    "/moby.filesync.v1.Auth/",
+    "/moby.buildkit.secrets.v1.Secrets/",
+    "/moby.sshforward.v1.SSH/",
+    "/moby.upload.v1.Upload/",
+    "/containerd.services.content.v1.Content/",
+    "/grpc.health.v1.Health/",
+)
+
+
+def decide(ask: Ask) -> Iterable[Finding]:
+    """Refuse BuildKit where policy or the engine cannot have it; put the user in front of a session's names."""
+    operation, builds = ask.request.operation, ask.grants.builds
+    if builds is Builds.CLASSIC:
+        yield _classic(operation, "the classic builder")
+    elif ask.facts is not None and not can_be_confined(ask.facts.engine):
+        yield _classic(operation, f"the classic builder on engine {ask.facts.engine.version}")
+    if ask.request.upgrade != "h2c":
+        yield Reason(
+            rule=RULE_ID, field="Upgrade", asked=shown(ask.request.upgrade), limit="h2c",
+            next_step="use docker buildx",
+        )  # fmt: skip
+    if operation is Operation.SESSION and builds is not Builds.OPAQUE:
+        yield from _session(ask)
+
+
+def can_be_confined(engine: EngineFacts) -> bool:
+    """Whether this engine's BuildKit takes the user's cgroup."""
+    major = engine.version.partition(".")[0]
+    return major.isascii() and major.isdigit() and int(major) >= CONFINED_SINCE
+
+
+def _session(ask: Ask) -> Iterable[Finding]:
+    """SECURITY: sessions are found by name, and uploads of equal shared keys are joined: both are per user."""
+    headers, uid = ask.request.headers, ask.actor.uid
+    uuid = headers.get(UUID, "")
+    if names.is_name(uuid):
+        yield SetHeader(name=UUID, value=names.own(uid, uuid))
+    else:
+        yield Reason(
+            rule=RULE_ID,
+            field=UUID,
+            asked=shown(uuid),
+            limit="letters and digits",
+            next_step="use docker buildx",
+        )
+    yield SetHeader(name=SHARED_KEY, value=names.own(uid, headers.get(SHARED_KEY, "")))
+    methods = [method for method in headers.get(METHODS, "").split(",") if method.startswith(SERVICES)]
+    yield SetHeader(name=METHODS, value=",".join(methods))
+
+
+def _classic(operation: Operation, limit: str) -> Reason:
+    return Reason(
+        rule=RULE_ID,
+        field=operation,
+        asked="this call",
+        limit=limit,
+        next_step="run it again with DOCKER_BUILDKIT=0",
+    )

@@ -1,0 +1,155 @@
+"""BuildKit: the connection to /grpc, mediated call by call, or passed as it is where policy says so."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+from buildkit.framing import BadMessage
+from buildkit.mediation import Mediation
+from buildkit.ports import Failed
+from buildkit.relay import Relay
+from buildkit.seen import SeenContent
+from buildkit.status import Code, Status
+from http1.errors import ClientGone
+from http1.writer import forwardable
+from observability import events
+from observability.logging import log
+from policy.buildkit.model import Builder
+from policy.compile import Policy
+from policy.dockerapi.model import Operation
+from policy.grants import Builds as BuildsGrant
+from policy.model import EngineFacts, RequestId
+from policy.ownership import cgroup_parent
+from socket_proxy.answers import Answers
+from socket_proxy.build_tags import BuildTags, Writing
+from socket_proxy.facts import FactSource
+from socket_proxy.records import Records
+from socket_proxy.refusals import Refusal, of_error
+from socket_proxy.trail import Trail
+from socket_proxy.transaction import Handler, Transaction
+
+
+class Builds:
+    """Handlers by operation."""
+
+    def __init__(
+        self,
+        *,
+        answers: Answers,
+        policy: Callable[[], Policy],
+        engine_facts: EngineFacts,
+        facts: FactSource,
+        records: Records,
+        trail: Trail,
+    ) -> None:
+        self._answers = answers
+        self._policy = policy
+        self._engine_facts = engine_facts
+        self._facts = facts
+        self._records = records
+        self._trail = trail
+        self._writing = Writing()
+        self._seen = SeenContent()
+        self.by_operation: dict[Operation, Handler] = {Operation.GRPC: self.grpc}
+
+    async def grpc(self, transaction: Transaction) -> Refusal | None:
+        """Join the two connections with the mediation between them, until either ends."""
+        if self._policy().for_actor(transaction.actor).builds is BuildsGrant.OPAQUE:
+            return await self._answers.hijack(transaction)
+        response = await self._answers.send(transaction)
+        if not response.raw:
+            return await self._answers.relay_response(transaction, response)
+        engine = response.hijack()
+        try:
+            client = transaction.exchange.hijack(
+                response.head.status, forwardable(response.head.headers), upgrade=transaction.request.upgrade
+            )
+        except ClientGone:
+            engine.abort()
+            raise
+        judge = self._mediation(transaction)
+        await Relay(client=client, engine=engine, judge=judge, failed=_failed).run()
+        return None
+
+    def _mediation(self, transaction: Transaction) -> Mediation:
+        tags = BuildTags(
+            actor=transaction.actor,
+            everything=transaction.everything,
+            policy=self._policy,
+            facts=self._facts,
+            records=self._records,
+            writing=self._writing,
+        )
+        return Mediation(
+            builder=lambda: self._builder(transaction),
+            everything=transaction.everything,
+            tags=tags,
+            trail=CallTrail(self._trail, transaction),
+            seen=self._seen,
+        )
+
+    def _builder(self, transaction: Transaction) -> Builder:
+        actor = transaction.actor
+        return Builder(
+            actor=actor,
+            grants=self._policy().for_actor(actor),
+            cgroup_parent=cgroup_parent(actor.uid, self._engine_facts.cgroup_driver),
+        )
+
+
+class CallTrail:
+    """A `buildkit.ports.Trail`: each decided call is on record like a request, under the number of its connection."""
+
+    def __init__(self, trail: Trail, transaction: Transaction) -> None:
+        self._trail = trail
+        self._transaction = transaction
+
+    def allowed(self, path: str, detail: dict[str, object]) -> None:
+        """Record before it is sent. Raises: AuditUnavailable."""
+        actor = self._transaction.actor
+        self._trail.note(
+            {
+                "event": "build_call",
+                "request_id": self._transaction.request_id,
+                "actor": actor.name,
+                "uid": actor.uid,
+                "door": actor.door,
+                "call": path,
+                "decision": "allow",
+                **detail,
+            }
+        )
+
+    def refused(self, path: str, status: int, message: str, rules: tuple[str, ...]) -> RequestId:
+        number = RequestId(secrets.token_hex(6))
+        self._trail.refused(
+            self._transaction.actor,
+            number,
+            Refusal(status=status, message=message, rules=rules),
+            method="POST",
+            target=path,
+            request=None,
+        )
+        return number
+
+
+def _failed(path: str, error: Exception) -> Status:
+    """How a call ends that could not be decided, told apart by who can do something about it."""
+    if isinstance(error, BadMessage):
+        return Status(code=Code.INVALID_ARGUMENT, message=f"ds01: {error} (rule buildkit)")
+    if isinstance(error, Failed):
+        return Status(code=Code.UNAVAILABLE, message=f"ds01: the engine did not answer: {error}")
+    number = RequestId(secrets.token_hex(6))
+    refusal = of_error(error, number)
+    if refusal.status in (500, 502):
+        log(
+            events.REQUEST_FAILED,
+            request_id=number,
+            uid=None,
+            operation=path,
+            problem=repr(error),
+            exc_info=error,
+        )
+    code = Code.INTERNAL if refusal.status in (500, 502) else Code.UNAVAILABLE
+    return Status(code=code, message=refusal.message)

@@ -1,0 +1,103 @@
+"""The image names that BuildKit writes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from policy.model import Actor
+from socket_proxy.build_tags import BuildTags, Writing
+from tests.fakes.policy_world import POLICY
+from tests.fakes.proxy_world import ALICE, BOB, ProxyWorld, proxy_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+IMAGE = "sha256:" + "1" * 64
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[ProxyWorld]:
+    """`taken` is there, other names are free."""
+    async with proxy_world(tmp_path) as running:
+        running.facts.ready.set()
+        running.answers["GET /images/taken"] = (200, {"Id": IMAGE, "RepoTags": ["taken:latest"]})
+        running.answers["GET /images/"] = (404, {"message": "no such image"})
+        yield running
+
+
+def build_tags(
+    world: ProxyWorld, writing: Writing, actor: Actor = ALICE, *, everything: bool = False
+) -> BuildTags:
+    return BuildTags(
+        actor=actor,
+        everything=everything,
+        policy=lambda: POLICY,
+        facts=world.facts,
+        records=world.records,
+        writing=writing,
+    )
+
+
+async def test_a_free_name_is_taken_and_owned(world: ProxyWorld) -> None:
+    """From the moment it may be written, so that nobody loses it who leaves as the build ends."""
+    tags = build_tags(world, Writing())
+    assert await tags.reserve(("docker.io/library/mine",)) is None
+    assert world.records.tag_owner("mine:latest") == ALICE.uid
+    tags.built(("mine",), (IMAGE,))
+    tags.release(("docker.io/library/mine",))
+    assert world.records.image_owners(IMAGE) == {ALICE.uid}
+
+
+async def test_no_name_is_no_question(world: ProxyWorld) -> None:
+    """A build without tags."""
+    tags = build_tags(world, Writing())
+    assert await tags.reserve(()) is None
+    tags.release(())
+    assert world.asked == []
+
+
+@pytest.mark.parametrize("owner", [BOB, None], ids=["anothers", "nobodys"])
+async def test_a_taken_name_is_refused(world: ProxyWorld, owner: Actor | None) -> None:
+    """Another's, and a pulled one, as for the classic builder; nothing of the others is taken."""
+    if owner is not None:
+        world.records.set_tag("taken:latest", owner.uid)
+    writing = Writing()
+    refusal = await build_tags(world, writing).reserve(("mine", "taken"))
+    assert refusal is not None
+    assert (refusal.rule, refusal.asked) == ("ownership", "taken")
+    assert world.records.tag_owner("mine:latest") is None
+    assert await build_tags(world, writing, BOB).reserve(("mine",)) is None
+
+
+async def test_ones_own_name_is_moved(world: ProxyWorld) -> None:
+    """Building again is what builds are for."""
+    world.records.set_tag("taken:latest", ALICE.uid)
+    assert await build_tags(world, Writing()).reserve(("taken",)) is None
+
+
+async def test_of_two_users_one_writes_a_free_name(world: ProxyWorld) -> None:
+    """Until the other's build is over; one's own second build may go on beside the first."""
+    writing = Writing()
+    alice, bob = build_tags(world, writing), build_tags(world, writing, BOB)
+    assert await alice.reserve(("new", "x")) is None
+    assert await alice.reserve(("new",)) is None
+    refusal = await bob.reserve(("y", "new"))
+    assert refusal is not None
+    assert refusal.asked == "new:latest"
+    alice.release(("new", "x"))
+    assert await bob.reserve(("new",)) is not None
+    alice.release(("new",))
+    assert await bob.reserve(("y", "new", "x")) is None
+
+
+async def test_what_an_admin_tags_is_everybodys(world: ProxyWorld) -> None:
+    """As with `docker tag`."""
+    world.records.set_tag("taken:latest", BOB.uid)
+    tags = build_tags(world, Writing(), Actor(uid=ALICE.uid, gid=ALICE.gid, name="root2"), everything=True)
+    assert await tags.reserve(("new",)) is None
+    tags.built(("taken",), ())
+    assert world.records.tag_owner("taken:latest") is None
+    assert world.records.tag_owner("new:latest") is None
