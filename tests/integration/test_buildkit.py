@@ -1,0 +1,511 @@
+"""BuildKit through the proxy on a real engine: buildx, compose, and clients that ask for more than they may."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from h2 import events as h2
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+
+from buildkit import api_pb2 as pb
+from buildkit.framing import frame
+from policy.buildkit.methods import BRIDGE, CONTROL
+from tests.fakes.raw_socket import connected, exchange
+from tests.integration.conftest import Lab, Result, eventually
+
+pytestmark = pytest.mark.dockerd
+
+CONFINED_SINCE = 23
+SYSTEM = Path(os.environ.get("DS01_TEST_ENGINE", "/"))
+PLUGINS = next(
+    (
+        path
+        for root in (SYSTEM, Path("/"))
+        for path in (root / "usr/libexec/docker/cli-plugins", root / "usr/lib/docker/cli-plugins")
+        if (path / "docker-buildx").exists()
+    ),
+    None,
+)
+UPGRADE = b"POST /grpc HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+FORBIDDEN = "7"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """A lab whose engine has a BuildKit that can be confined, and its client."""
+
+    lab: Lab
+    files: Path  # readable by both users
+
+    def docker(self, user: str, *words: str, seconds: float = 120, cwd: Path | str = "/") -> Result:
+        """The docker CLI with buildx and compose, and no word about which builder to use."""
+        settings = (
+            "-u",
+            "DOCKER_BUILDKIT",
+            "-u",
+            "COMPOSE_DOCKER_CLI_BUILD",
+            f"DOCKER_CONFIG={self.files}/{user}",
+        )
+        return self.lab.run(user, "env", *settings, "docker", *words, seconds=seconds, cwd=cwd)
+
+    def context(self, dockerfile: str, **files: str) -> Path:
+        """A directory with a Dockerfile."""
+        path = Path(tempfile.mkdtemp(dir=self.files))
+        path.chmod(0o755)
+        for name, text in ({"Dockerfile": dockerfile} | files).items():
+            (path / name).write_text(text)
+        return path
+
+    def build(self, user: str, dockerfile: str | Path, *words: str) -> Result:
+        context = dockerfile if isinstance(dockerfile, Path) else self.context(dockerfile)
+        return self.docker(user, "buildx", "build", "--progress=plain", *words, str(context))
+
+    def built(self, user: str, dockerfile: str | Path, *words: str) -> str:
+        """A build that must succeed; gives its log."""
+        result = self.build(user, dockerfile, *words)
+        assert result.status == 0, result.err
+        return result.err
+
+    def uid(self, user: str) -> int:
+        return pwd.getpwnam(user).pw_uid
+
+
+def _major(lab: Lab) -> int:
+    return int(lab.ok(lab.alice, "version", "-f", "{{.Server.Version}}").split(".")[0])
+
+
+@pytest.fixture
+def bench(clean_lab: Lab) -> Iterator[Bench]:
+    """Skips where the engine's BuildKit takes no cgroup, or the client has no buildx."""
+    major = _major(clean_lab)
+    if major < CONFINED_SINCE:
+        pytest.skip(f"engine {major} is older than {CONFINED_SINCE}: BuildKit is refused there")
+    if PLUGINS is None:
+        pytest.skip("needs docker-buildx")
+    files = Path(tempfile.mkdtemp(prefix="ds01-bk-"))
+    files.chmod(0o755)
+    for user in (clean_lab.alice, clean_lab.bob):
+        (files / user).mkdir()
+        (files / user / "config.json").write_text(f'{{"cliPluginsExtraDirs": ["{PLUGINS}"]}}')
+        shutil.chown(files / user, user)
+    yield Bench(lab=clean_lab, files=files)
+    for user in (clean_lab.alice, clean_lab.bob):
+        images = clean_lab.docker(user, "images", "--format", "{{.Repository}}:{{.Tag}}", "bk-*").out.split()
+        for image in images:
+            clean_lab.docker(user, "rmi", "-f", image)
+    shutil.rmtree(files, ignore_errors=True)
+
+
+# --- what everybody types ---
+
+
+def test_a_build_with_stages_caches_and_secrets(bench: Bench) -> None:
+    """`docker buildx build --load`: the image is there, runs, and is its maker's; the secret is not in it."""
+    secret = bench.files / "secret"
+    secret.write_text("hush-4711")
+    secret.chmod(0o644)
+    dockerfile = (
+        "FROM busybox AS one\nARG WHO\n"
+        "RUN --mount=type=cache,target=/cache --mount=type=secret,id=s echo $WHO > /out; cat /run/secrets/s > /cache/s; wc -c < /cache/s > /size\n"
+        "FROM busybox\nCOPY --from=one /out /size /\nCOPY hello /\nLABEL mine=yes\n"
+    )
+    context = bench.context(dockerfile, hello="hello")
+    bench.built(
+        bench.lab.alice,
+        context,
+        "--load",
+        "-t",
+        "bk-a",
+        "--build-arg",
+        "WHO=alice",
+        "--secret",
+        f"id=s,src={secret}",
+    )
+    alice, bob = bench.lab.alice, bench.lab.bob
+    assert bench.lab.ok(alice, "run", "--rm", "bk-a", "cat", "/out", "/size", "/hello").split() == [
+        "alice",
+        "9",
+        "hello",
+    ]
+    labels = bench.lab.ok(
+        alice, "inspect", "-f", '{{index .Config.Labels "ds01.owner"}} {{.Config.Labels.mine}}', "bk-a"
+    )
+    assert labels == f"{alice} yes"
+    assert bench.lab.docker(bob, "rmi", "bk-a").status != 0
+    bench.lab.ok(alice, "rmi", "bk-a")
+
+
+def test_plain_docker_build_uses_buildkit(bench: Bench) -> None:
+    """Nobody has to set DOCKER_BUILDKIT."""
+    result = bench.docker(
+        bench.lab.alice, "build", "-t", "bk-plain", str(bench.context("FROM busybox\nRUN echo hi\n"))
+    )
+    assert result.status == 0, result.err
+    assert "DONE" in result.err
+
+
+def test_compose_builds_and_runs(bench: Bench) -> None:
+    """`docker compose build`, then `up` and `down`."""
+    project = bench.context(
+        "FROM busybox\nARG X\nRUN echo value-$X > /x\n",
+        **{
+            "compose.yaml": "services: {web: {build: {context: ., args: {X: '5'}}, image: bk-web, command: cat /x}}\n"
+        },
+    )
+    built = bench.docker(bench.lab.alice, "compose", "build", cwd=project)
+    assert built.status == 0, built.err
+    ran = bench.docker(bench.lab.alice, "compose", "up", cwd=project)
+    assert "value-5" in ran.out, ran
+    assert bench.docker(bench.lab.alice, "compose", "down", cwd=project).status == 0
+
+
+def test_output_to_the_client(bench: Bench) -> None:
+    """Files of the result arrive as the user's own."""
+    out = bench.files / "out"
+    out.mkdir()
+    shutil.chown(out, bench.lab.alice)
+    bench.built(bench.lab.alice, "FROM busybox AS b\nRUN echo made > /made\nFROM scratch\nCOPY --from=b /made /\n", "-o", f"type=local,dest={out}")  # fmt: skip
+    assert (out / "made").read_text() == "made\n"
+    assert (out / "made").stat().st_uid == bench.uid(bench.lab.alice)
+
+
+def test_a_foreign_syntax_line_is_not_followed(bench: Bench) -> None:
+    """The engine's own frontend reads the file; a frontend that is asked for by argument is refused."""
+    bench.built(bench.lab.alice, "# syntax=nowhere.invalid/frontend:1\nFROM busybox\nRUN echo 1\n")
+    refused = bench.build(
+        bench.lab.alice, "FROM busybox\n", "--build-arg", "BUILDKIT_SYNTAX=nowhere.invalid/f"
+    )
+    assert refused.status != 0
+    assert "BUILDKIT_SYNTAX" in refused.err
+    assert "rule buildkit" in refused.err
+
+
+def test_a_large_context(bench: Bench) -> None:
+    """A hundred megabytes go through /session."""
+    context = bench.context("FROM busybox\nCOPY big /\nRUN wc -c < /big > /size\n")
+    with (context / "big").open("wb") as file:
+        for _ in range(100):
+            file.write(os.urandom(1024 * 1024))
+    bench.built(bench.lab.alice, context, "-t", "bk-big")
+    assert bench.lab.ok(bench.lab.alice, "run", "--rm", "bk-big", "cat", "/size") == str(100 * 1024 * 1024)
+
+
+# --- within the user's bounds ---
+
+
+def _cgroup_of(marker: str) -> str:
+    """The cgroup of the process on this machine whose command line holds `marker`, "" if none does."""
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and marker.encode() in (entry / "cmdline").read_bytes().split(b"\0"):
+                return (entry / "cgroup").read_text()
+        except OSError:
+            continue
+    return ""
+
+
+@contextmanager
+def _building(bench: Bench, user: str, dockerfile: str, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A build that goes on meanwhile; ended afterwards."""
+    context = bench.context(dockerfile)
+    command = bench.lab.command(
+        user, "docker", "--config", str(bench.files / user), "buildx", "build", *words, str(context)
+    )
+    running = subprocess.Popen(
+        command, env=bench.lab.environment(user), cwd="/", stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.wait()
+
+
+def test_run_is_in_the_users_cgroup_and_ends_with_the_client(bench: Bench) -> None:
+    """As this machine sees it, whatever --cgroup-parent says; Ctrl-C ends the build."""
+    uid = bench.uid(bench.lab.alice)
+    with _building(
+        bench, bench.lab.alice, "FROM busybox\nRUN sleep 60471\n", "--cgroup-parent", "/elsewhere"
+    ) as build:
+        assert eventually(lambda: bool(_cgroup_of("60471")), seconds=30)
+        lines = [line for line in _cgroup_of("60471").splitlines() if line.rpartition(":")[2] != "/"]
+        assert lines
+        assert all(f"/ds01/{uid}/" in line or f"ds01-{uid}.slice" in line for line in lines), lines
+        build.send_signal(signal.SIGINT)
+        assert eventually(lambda: not _cgroup_of("60471"), seconds=30)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--allow", "network.host"), "Entitlements=network.host"),
+        (("--allow", "security.insecure"), "Entitlements=security.insecure"),
+        (("--network", "host"), "network.host"),
+        (("--sbom", "true"), "attest"),
+        (("--output", "type=image,name=x,push=true"), "push"),
+    ],
+)
+def test_what_reaches_out_of_a_build_is_refused(bench: Bench, words: tuple[str, ...], said: str) -> None:
+    """With what was refused and what to do."""
+    refused = bench.build(bench.lab.alice, "FROM busybox\n", *words)
+    assert refused.status != 0
+    assert said in refused.err.lower() or said in refused.err, refused.err
+
+
+def test_a_remote_context_is_refused(bench: Bench) -> None:
+    """The engine would fetch it."""
+    refused = bench.docker(bench.lab.alice, "buildx", "build", "http://127.0.0.1:1/x.tar")
+    assert refused.status != 0
+    assert "send the build context from your machine" in refused.err, refused.err
+
+
+def test_raw_llb_is_refused(bench: Bench) -> None:
+    """In both messages that could carry it, and by both frontends that would read it."""
+    with _grpc(bench.lab, bench.lab.alice) as grpc:
+        for request in (
+            pb.SolveRequest(Ref="raw1", Definition=b"\x0a\x00"),
+            pb.SolveRequest(Ref="raw2", Frontend="gateway.v0", FrontendAttrs={"source": "x"}),
+            pb.SolveRequest(Ref="raw3", Frontend="dockerfile.v0", FrontendInputs={"context": b"\x0a\x00"}),
+            pb.SolveRequest(Ref="raw4", EnableSessionExporter=True),
+            pb.SolveRequest(Ref="raw5", Entitlements=["device"]),
+        ):
+            assert grpc.call(f"{CONTROL}/Solve", request.SerializeToString())[0]["grpc-status"] == FORBIDDEN
+        bridge = pb.BridgeSolveRequest(Definition=b"\x0a\x00").SerializeToString()
+        metadata = (("buildkit-controlapi-buildid", "raw1"),)
+        assert grpc.call(f"{BRIDGE}/Solve", bridge, metadata)[0]["grpc-status"] == FORBIDDEN
+        for method in ("NewContainer", "ExecProcess"):
+            assert grpc.call(f"{BRIDGE}/{method}", b"", metadata)[0]["grpc-status"] == "12"
+
+
+# --- two users ---
+
+
+def test_a_tag_of_anothers_is_not_moved(bench: Bench) -> None:
+    """Nor is a shared one; one's own is."""
+    alice, bob = bench.lab.alice, bench.lab.bob
+    bench.built(alice, "FROM busybox\nRUN echo a > /who\n", "-t", "bk-mine")
+    for tag in ("bk-mine", "docker.io/library/bk-mine:latest", "busybox"):
+        refused = bench.build(bob, "FROM busybox\nRUN echo b > /who\n", "-t", tag)
+        assert refused.status != 0, tag
+        assert "rule ownership" in refused.err
+    assert bench.lab.ok(alice, "run", "--rm", "bk-mine", "cat", "/who") == "a"
+    bench.built(alice, "FROM busybox\nRUN echo again > /who\n", "-t", "bk-mine")
+    assert bench.lab.ok(alice, "run", "--rm", "bk-mine", "cat", "/who") == "again"
+
+
+def test_two_users_build_in_directories_of_one_name(bench: Bench) -> None:
+    """At the same time, with files that look alike from outside: nobody gets the other's."""
+    contexts = {}
+    for user in (bench.lab.alice, bench.lab.bob):
+        home = bench.files / f"home-{user}"
+        (home / "project").mkdir(parents=True)
+        (home / "project" / "Dockerfile").write_text("FROM busybox\nCOPY who /who\nRUN cat /who > /ran\n")
+        (home / "project" / "who").write_text(user[-5:].rjust(8))
+        for path in (home / "project").iterdir():
+            os.utime(path, (1_700_000_000, 1_700_000_000))
+        contexts[user] = home / "project"
+
+    def build(user: str) -> str:
+        for _ in range(3):
+            bench.built(user, contexts[user], "-t", f"bk-{user}")
+        return bench.lab.ok(user, "run", "--rm", f"bk-{user}", "cat", "/who", "/ran")
+
+    with concurrent.futures.ThreadPoolExecutor(2) as workers:
+        found = dict(zip(contexts, workers.map(build, contexts), strict=True))
+    assert found == {user: user[-5:].rjust(8) * 2 for user in contexts}
+
+
+def test_what_a_run_left_is_no_cache_hit_for_another(bench: Bench) -> None:
+    """The same Dockerfile gives each user a number of their own, and each user the same one again."""
+    context = bench.context("FROM busybox\nRUN head -c 8 /dev/urandom | od -An -tx1 > /number\n")
+
+    def number(user: str) -> str:
+        bench.built(user, context, "-t", f"bk-n-{user}")
+        return bench.lab.ok(user, "run", "--rm", f"bk-n-{user}", "cat", "/number")
+
+    alice, bob = number(bench.lab.alice), number(bench.lab.bob)
+    assert alice != bob
+    assert number(bench.lab.alice) == alice
+
+
+def test_cache_mounts_are_each_users_own(bench: Bench) -> None:
+    """Of one id, written by one and read by the other; `..` in an id leads nowhere."""
+    put = "FROM busybox\nRUN --mount=type=cache,id={id},target=/c echo {text} > /c/file; cat /c/file\n"
+    get = "FROM busybox\nARG NOW\nRUN --mount=type=cache,id={id},target=/c echo got:$(cat /c/file 2>/dev/null): $NOW\n"
+    alice, bob = bench.lab.alice, bench.lab.bob
+    bench.built(alice, put.format(id="shared", text="alice-only"))
+    uid = bench.uid(alice)
+    for name in ("shared", f"../ds01-{uid}/shared", f"/ds01-{uid}/shared", f"ds01-{uid}/shared"):
+        log = bench.built(bob, get.format(id=name), "--build-arg", f"NOW={name}")
+        assert "alice-only" not in log, log
+    assert "got:alice-only:" in bench.built(alice, get.format(id="shared"))
+
+
+def test_disk_usage_and_prune_are_ones_own(bench: Bench) -> None:
+    """Neither shows nor removes what is the other's."""
+    alice, bob = bench.lab.alice, bench.lab.bob
+    for user in (alice, bob):
+        bench.built(user, f"FROM busybox\nRUN --mount=type=cache,target=/c echo secret-of-{user} > /c/f\n")
+    shown = bench.docker(bob, "buildx", "du", "--verbose").out
+    assert f"secret-of-{bob}" in shown
+    assert alice not in shown
+    pruned = bench.docker(bob, "buildx", "prune", "-f")
+    assert pruned.status == 0, pruned.err
+    assert "exec.cachemount" not in bench.docker(bob, "buildx", "du", "--verbose").out
+    assert f"secret-of-{alice}" in bench.docker(alice, "buildx", "du", "--verbose").out
+    for words in (("prune", "-af"), ("prune", "-f", "--filter", "type=exec.cachemount")):
+        bench.docker(bob, "buildx", *words)
+    assert f"secret-of-{alice}" in bench.docker(alice, "buildx", "du", "--verbose").out
+
+
+def test_history_is_ones_own(bench: Bench) -> None:
+    """Lists, single builds, logs and removal; by name or by none."""
+    alice, bob = bench.lab.alice, bench.lab.bob
+    bench.built(alice, f"FROM busybox\nRUN echo seen-by-{alice}\n")
+    ref = (
+        bench.docker(alice, "buildx", "history", "ls", "--format", "{{.Ref}}")
+        .out.split()[0]
+        .rpartition("/")[2]
+    )
+    assert f"seen-by-{alice}" in str(bench.docker(alice, "buildx", "history", "logs", ref))
+    assert ref not in bench.docker(bob, "buildx", "history", "ls").out
+    uid = bench.uid(alice)
+    for name in (ref, f"ds01-{uid}-{ref}"):
+        for words in (("inspect", name), ("logs", name), ("rm", name)):
+            assert alice not in str(bench.docker(bob, "buildx", "history", *words))
+    bench.docker(bob, "buildx", "history", "rm", "--all")
+    assert ref in bench.docker(alice, "buildx", "history", "ls").out
+
+
+def test_another_users_build_and_session_cannot_be_named(bench: Bench) -> None:
+    """While it runs: its status, its files, its end."""
+    uid = bench.uid(bench.lab.alice)
+    with _building(bench, bench.lab.alice, "FROM busybox\nRUN sleep 60472\n"):
+        assert eventually(lambda: bool(_cgroup_of("60472")), seconds=30)
+        with _grpc(bench.lab, bench.lab.alice) as grpc:
+            events = grpc.call(f"{CONTROL}/ListenBuildHistory", pb.BuildHistoryRequest(ActiveOnly=True, EarlyExit=True).SerializeToString())  # fmt: skip
+            refs = [pb.BuildHistoryEvent.FromString(one).record.Ref for one in events[1]]
+        assert refs
+        with _grpc(bench.lab, bench.lab.bob) as grpc:
+            for ref in (*refs, f"ds01-{uid}-{refs[0]}"):
+                status = grpc.call(f"{CONTROL}/Status", pb.StatusRequest(Ref=ref).SerializeToString())
+                assert status[0]["grpc-status"] != "0" or not status[1]
+                metadata = (("buildkit-controlapi-buildid", ref),)
+                assert grpc.call(f"{BRIDGE}/Ping", b"", metadata)[0]["grpc-status"] != "0"
+                assert grpc.call(f"{BRIDGE}/Return", b"", metadata)[0]["grpc-status"] != "0"
+            listed = grpc.call(f"{CONTROL}/ListenBuildHistory", pb.BuildHistoryRequest(EarlyExit=True).SerializeToString())  # fmt: skip
+            assert not any(ref.encode() in message for ref in refs for message in listed[1])
+        assert _cgroup_of("60472")
+
+
+def test_nonsense_ends_only_its_own_connection(bench: Bench) -> None:
+    """Whatever is sent after the upgrade; a build beside it goes on."""
+    with _building(
+        bench, bench.lab.bob, "FROM busybox\nRUN sleep 5; echo done\n", "-t", "bk-beside"
+    ) as beside:
+        for junk in (
+            b"\0" * 9000,
+            b"GET / HTTP/1.1\r\n\r\n" * 9,
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 9000,
+        ):
+            with connected(_socket(bench.lab, bench.lab.alice), bench.lab.alice) as client:
+                client.sendall(UPGRADE)
+                assert client.recv(65536).startswith(b"HTTP/1.1 101")
+                client.sendall(junk)
+                while client.recv(65536):
+                    pass
+        assert beside.wait(60) == 0
+    assert '"request.failed"' not in bench.lab.log("proxy")
+
+
+# --- where BuildKit cannot be confined ---
+
+
+def test_an_old_engine_gets_the_classic_advice(clean_lab: Lab) -> None:
+    """Both ways in are refused with what to do, and the plugin is not asked."""
+    if _major(clean_lab) >= CONFINED_SINCE:
+        pytest.skip("this engine's BuildKit can be confined")
+    for call in ("grpc", "session"):
+        request = UPGRADE.replace(b"/grpc", b"/" + call.encode()).replace(
+            b"\r\n\r\n", b"\r\nX-Docker-Expose-Session-Uuid: abc\r\n\r\n"
+        )
+        answer = exchange(_socket(clean_lab, clean_lab.alice), clean_lab.alice, request)
+        assert answer.status == 403
+        assert "DOCKER_BUILDKIT=0" in answer.message
+
+
+def test_the_way_of_old_clients_is_refused_with_what_to_use(clean_lab: Lab) -> None:
+    """`/build?version=2` carries no cgroup."""
+    request = b"POST /v1.41/build?version=2&session=abc HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n"
+    answer = exchange(_socket(clean_lab, clean_lab.alice), clean_lab.alice, request)
+    assert answer.status == 403
+    assert "docker buildx build" in answer.message
+
+
+# --- a gRPC client on the user's socket ---
+
+
+def _socket(lab: Lab, user: str) -> Path:
+    return lab.root / "run" / "users" / user / "docker.sock"
+
+
+class _Grpc:
+    """Calls one after another, by h2 alone."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self._client = client
+        self._h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+        self._h2.initiate_connection()
+
+    def call(
+        self, path: str, message: bytes, metadata: tuple[tuple[str, str], ...] = ()
+    ) -> tuple[dict[str, str], list[bytes]]:
+        """The fields of the answer's head and trailers, and its messages."""
+        stream = self._h2.get_next_available_stream_id()
+        head = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "x")]
+        self._h2.send_headers(stream, [*head, ("content-type", "application/grpc"), *metadata])
+        self._h2.send_data(stream, frame(message), end_stream=True)
+        headers: dict[str, str] = {}
+        data = b""
+        while True:
+            self._client.sendall(self._h2.data_to_send())
+            for event in self._h2.receive_data(self._client.recv(65536)):
+                if isinstance(event, h2.ResponseReceived | h2.TrailersReceived):
+                    headers |= {str(name): str(value) for name, value in event.headers}
+                elif isinstance(event, h2.DataReceived):
+                    data += event.data
+                    self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                elif isinstance(event, h2.StreamEnded | h2.StreamReset):
+                    return headers, _messages(data)
+
+
+def _messages(data: bytes) -> list[bytes]:
+    found = []
+    while data:
+        size = int.from_bytes(data[1:5], "big")
+        found.append(data[5 : 5 + size])
+        data = data[5 + size :]
+    return found
+
+
+@contextmanager
+def _grpc(lab: Lab, user: str) -> Iterator[_Grpc]:
+    with connected(_socket(lab, user), user) as client:
+        client.sendall(UPGRADE)
+        head = client.recv(65536)
+        assert head.startswith(b"HTTP/1.1 101"), head
+        yield _Grpc(client)
