@@ -18,7 +18,7 @@ from socket_proxy.refusals import EngineError
 _FIRST_TRIES = ((1, 41), (1, 44), (1, 24))  # one of them is between every engine's minimum and maximum
 _RETRY_SECONDS = 0.5
 _ARCHIVES_MENDED = (29, 5, 1)
-_BODIES_SHOWN = (25, 0, 16)
+_BODIES_SHOWN = (((25, 0, 16), (26,)), ((29, 3, 1), (1000,)))  # CVE-2026-34040: from, up to but not including
 _NATIVE_GRPC = (29, 2)
 _CDI_GPU = re.compile(r"nvidia\.com/gpu=(GPU|MIG)-", re.ASCII)  # grants name devices by UUID
 
@@ -78,9 +78,10 @@ def shortcomings(facts: EngineFacts) -> tuple[str, ...]:
     notes = []
     if version < _ARCHIVES_MENDED:
         notes.append("docker cp has flaws that reach the host before engine 29.5.1; an update is advised")
-    if version < _BODIES_SHOWN:
+    if not any(first <= version < last for first, last in _BODIES_SHOWN):
         notes.append(
-            "JSON bodies over 1 MiB are hidden from plugins; ds01 sends none that large, others might"
+            "JSON bodies over 1 MiB are hidden from plugins, unless the distribution has mended it; "
+            "ds01 sends none that large, others might"
         )
     if version >= _NATIVE_GRPC:
         notes.append("gRPC on the engine's socket passes AuthZ plugins; the socket must stay root's alone")

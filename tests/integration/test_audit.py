@@ -73,7 +73,7 @@ def _records(lab: Lab) -> list[dict[str, Any]]:
 _CHANGES = {
     "create": ("create", "busybox"),
     "create with a GPU": ("create", "--gpus", "1", "busybox"),
-    "volume": ("volume", "create", "v"),
+    "volume": ("volume", "create", "vol"),
     "network": ("network", "create", "n"),
     "tag": ("tag", "busybox", "mine:1"),
 }
@@ -95,7 +95,7 @@ def test_a_change_that_cannot_be_recorded_does_not_happen(own: Lab, full: Path) 
 def test_the_refusal_is_a_503_in_dockers_form(own: Lab, full: Path) -> None:
     """Whoever asks learns that the server, and not the request, is at fault."""
     socket = own.root / "run" / "users" / own.alice / "docker.sock"
-    refused = unix_http.call(socket, "POST", "/volumes/create", b'{"Name":"v"}')
+    refused = unix_http.call(socket, "POST", "/volumes/create", b'{"Name":"vol"}')
     assert refused.status == 503
     assert set(json.loads(refused.body)) == {"message"}
     assert full.exists()

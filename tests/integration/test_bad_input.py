@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import socket
 import time
@@ -177,12 +178,16 @@ def _telling(lab: object) -> Iterator[None]:
     os.kill(pid, signal.SIGHUP)
 
 
+# Engines up to 26 and from 27 on say it differently.
+_CALL = re.compile(r'(?:msg="Calling |"handling [A-Z]+ request" method=)([A-Z]+) .*?(/[^\s"]*)')
+_OWN = re.compile(r"GET (/v[0-9.]+)?/(_ping|events|containers/json|version|info)")
+
+
 def reached(lab: object) -> list[str]:
     """Requests that dockerd got and that ds01 does not make by itself, as dockerd logs them."""
     log: Path = lab.root / "log" / "dockerd.log"  # type: ignore[attr-defined]  # the session's Lab
-    calls = [line for line in log.read_text(errors="replace").splitlines() if "Calling " in line]
-    own = ("GET /_ping", "/events", "GET /v1.41/containers/json", "GET /v1.41/version")
-    return [line for line in calls if not any(part in line for part in own)]
+    calls = [" ".join(found) for found in _CALL.findall(log.read_text(errors="replace"))]
+    return [call for call in calls if _OWN.match(call) is None]
 
 
 def is_decided(answer: Answer) -> bool:

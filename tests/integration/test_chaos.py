@@ -122,14 +122,15 @@ def _containers(lab: Lab) -> list[dict[str, Any]]:
 
 
 def _devices(container: dict[str, Any]) -> list[str]:
-    """The GPUs a container was given, by its environment."""
-    said = [
-        item.partition("=")[2]
-        for item in container["Config"]["Env"] or ()
-        if item.startswith("NVIDIA_VISIBLE_DEVICES=")
+    """The GPUs the engine was told to hand over; the hook, where it acts, is told the same."""
+    names = [
+        name.removeprefix("nvidia.com/gpu=")
+        for request in container["HostConfig"]["DeviceRequests"] or ()
+        for name in request["DeviceIDs"]
     ]
-    assert len(said) <= 1
-    return [] if not said or said[0] in ("", "void", "none") else said[0].split(",")
+    said = [item for item in container["Config"]["Env"] or () if item.startswith("NVIDIA_VISIBLE_DEVICES=")]
+    assert said in ([], ["NVIDIA_VISIBLE_DEVICES=void"], [f"NVIDIA_VISIBLE_DEVICES={','.join(names)}"])
+    return names
 
 
 def _uid(lab: Lab, user: str) -> int:

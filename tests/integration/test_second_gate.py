@@ -342,7 +342,7 @@ def test_what_is_no_stamp_is_refused(engine: Path, text: str) -> None:
 def test_a_body_the_engine_hides_from_its_plugins_is_denied(
     engine: Path, forger: Forger, *, chunked: bool
 ) -> None:
-    """dockerd shows a plugin no body above 1 MiB (CVE-2024-41110 and its kin); one that was signed must be seen."""
+    """One above 1 MiB (CVE-2024-41110 and its kin), signed or not; where the engine is mended it is too large."""
     body = json.dumps({"Image": "busybox", "HostConfig": {"Privileged": True}, "Env": ["X=" + "x" * _MIB]})
     sent = Sent(
         method="POST",
@@ -351,7 +351,9 @@ def test_a_body_the_engine_hides_from_its_plugins_is_denied(
         body=body.encode(),
         chunked=chunked,
     )
-    _assert_denied(forger.stamped(sent).over(engine), "it claims a JSON body, and none reached the plugin")
+    answer = forger.stamped(sent).over(engine)
+    hidden = "it claims a JSON body, and none reached the plugin"
+    _assert_denied(answer, hidden if hidden in _message(answer) else "the body is larger than")
 
 
 def test_a_body_without_length_is_read_like_any_other(engine: Path, forger: Forger, volume: Sent) -> None:

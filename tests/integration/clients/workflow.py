@@ -1,8 +1,8 @@
 """What people do with one client, as a table: steps that two users take side by side, each seeing only their own.
 
 A client is run as it comes, in a plain login environment: no flag and no setting of it is ds01's. In every text
-`%tag%` is what the user calls their things, `%home%` the directory of the workflow, `%port%` a port of the user's own
-and `%address%` where published ports answer.
+`%tag%` is what `%user%` calls their things, `%home%` the directory of the workflow, `%port%` a port of the user's own,
+`%address%` where published ports answer, and `%docker%` the docker CLI.
 """
 
 from __future__ import annotations
@@ -74,6 +74,8 @@ class Desk:
         """`text` with this user's words for the placeholders."""
         for name, value in {
             "tag": self.tag,
+            "user": self.user,
+            "docker": shutil.which("docker") or "docker",
             "home": str(self.home),
             "port": str(self.port),
             "address": self.lab.address,
@@ -128,7 +130,8 @@ class Desk:
 
 def side_by_side(lab: Lab, workflow: Workflow, *, programs: Path | None = None) -> None:
     """Both users take all steps at the same time, and neither is ever shown a word of the other's."""
-    assert len(workflow.steps) >= 10, "a workflow is ten steps or more"
+    shows = sum(max(1, len(one.says)) for one in workflow.steps)
+    assert shows >= 10, "a workflow is ten steps or more"
     desks = [
         Desk(lab, user, number=number, programs=programs)
         for number, user in enumerate((lab.alice, lab.bob), start=1)

@@ -92,8 +92,11 @@ async def test_the_proxy_waits_for_its_engine(tmp_path: Path, monkeypatch: pytes
     ("version", "words"),
     [
         ("20.10.24+dfsg1", ["docker cp", "1 MiB"]),
-        ("28.5.2", ["docker cp"]),
-        ("29.2.0", ["docker cp", "gRPC"]),
+        ("25.0.16", ["docker cp"]),
+        ("26.1.5+dfsg1", ["docker cp", "1 MiB"]),
+        ("28.5.2", ["docker cp", "1 MiB"]),
+        ("29.2.0", ["docker cp", "1 MiB", "gRPC"]),
+        ("29.3.1", ["docker cp", "gRPC"]),
         ("29.5.1", ["gRPC"]),
     ],
 )
