@@ -11,7 +11,7 @@ from typing import Final
 
 from buildkit import api_pb2 as pb
 from buildkit import messages
-from buildkit.ports import Ask, Tags, Trail
+from buildkit.ports import Ask, Confine, Tags, Trail
 from buildkit.seen import SeenContent
 from buildkit.status import Code, Headers, Status
 from buildkit.verdicts import Answer, Call, Forward, Refuse, Verdict
@@ -20,6 +20,7 @@ from policy.buildkit import solve as solves
 from policy.buildkit.attrs import refused
 from policy.buildkit.methods import HANDLING, INSTEAD, OTHERWISE, Handling
 from policy.buildkit.model import Builder
+from policy.grants import Builds
 from policy.model import Reason, Uid
 
 BUILD_ID: Final = "buildkit-controlapi-buildid"
@@ -35,6 +36,7 @@ class Mediation:
         *,
         builder: Callable[[], Builder],
         everything: bool,
+        confine: Confine,
         tags: Tags,
         trail: Trail,
         seen: SeenContent,
@@ -47,6 +49,7 @@ class Mediation:
         """
         self._builder = builder
         self._everything = everything
+        self._confine = confine
         self._tags = tags
         self._trail = trail
         self._seen = seen
@@ -59,7 +62,11 @@ class Mediation:
         )
 
     async def decide(self, call: Call, ask: Ask) -> Verdict:
-        """Decide one call. Raises: BadMessage, Failed; whatever `tags` and `trail` raise."""
+        """Decide one call. Raises: BadMessage, Failed; whatever `confine`, `tags` and `trail` raise."""
+        if self._builder().grants.builds is Builds.CLASSIC:
+            return self._no(
+                call.path, "BuildKit", "the classic builder", "run it again with DOCKER_BUILDKIT=0"
+            )
         match HANDLING[call.path]:
             case Handling.PASS:
                 return self._forward(call)
@@ -70,7 +77,7 @@ class Mediation:
             case Handling.BRIDGE:
                 return self._bridge(call, call.message)
             case Handling.BRIDGE_SOLVE:
-                return self._bridge_solve(call)
+                return await self._bridge_solve(call)
             case Handling.DISK_USAGE:
                 return self._disk_usage(call)
             case Handling.PRUNE:
@@ -87,9 +94,11 @@ class Mediation:
     # --- builds ---
 
     async def _solve(self, call: Call) -> Verdict:
-        shaped = solves.shape(messages.read_solve(call.message), self._builder())
+        builder = self._builder()
+        shaped = solves.shape(messages.read_solve(call.message), builder)
         if isinstance(shaped, tuple):
             return self._denied(call.path, shaped)
+        await self._confine(builder)
         tags = solves.tags(shaped)
         refusal = await self._tags.reserve(tags)
         if refusal is not None:
@@ -112,10 +121,12 @@ class Mediation:
             ended=lambda: self._tags.release(tags),
         )
 
-    def _bridge_solve(self, call: Call) -> Verdict:
-        shaped = solves.shape_bridge(messages.read_bridge_solve(call.message), self._builder())
+    async def _bridge_solve(self, call: Call) -> Verdict:
+        builder = self._builder()
+        shaped = solves.shape_bridge(messages.read_bridge_solve(call.message), builder)
         if isinstance(shaped, tuple):
             return self._denied(call.path, shaped)
+        await self._confine(builder)
         self._trail.allowed(call.path, {})
         return self._bridge(call, messages.write_bridge_solve(shaped, call.message))
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from buildkit.status import Headers
 from buildkit.verdicts import Call, Refuse, Verdict
+from policy.buildkit.model import Builder
 from policy.model import Reason, RequestId
 
 
@@ -39,6 +40,13 @@ class Tags(Protocol):
 
     def built(self, tags: tuple[str, ...], image_ids: tuple[str, ...]) -> None:
         """The build has written these names and images."""
+
+
+class Confine(Protocol):
+    """Makes the limits of the user's builds hold."""
+
+    async def __call__(self, builder: Builder) -> None:
+        """Before a build goes on. Raises: OSError: it must not."""
 
 
 class Trail(Protocol):

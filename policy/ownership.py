@@ -87,3 +87,13 @@ def cgroup_parent(uid: Uid, driver: Literal["cgroupfs", "systemd"] | str) -> str
         case "systemd":
             return f"ds01-{uid}.slice"
     raise ValueError(f"unknown cgroup driver {driver!r}")
+
+
+def build_cgroup(uid: Uid, driver: str) -> str:
+    """The cgroup, inside the user's, that holds all RUNs of their BuildKit builds and carries the limits of one container.
+
+    A path under either driver: BuildKit starts runc without systemd. SOURCE: moby v28.5, builder-next/executor_linux.go;
+    systemd.slice(5): `ds01-1000.slice` lies inside `ds01.slice`. Raises: ValueError: a driver dockerd does not have.
+    """
+    parent = cgroup_parent(uid, driver)
+    return f"/ds01.slice/{parent}/build" if driver == "systemd" else f"{parent}/build"

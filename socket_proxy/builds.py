@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from buildkit.ports import Failed
 from buildkit.relay import Relay
 from buildkit.seen import SeenContent
 from buildkit.status import Code, Status
+from host.cgroups import Bounds, bound
 from http1.errors import ClientGone
 from http1.writer import forwardable
 from observability import events
@@ -20,12 +22,12 @@ from policy.compile import Policy
 from policy.dockerapi.model import Operation
 from policy.grants import Builds as BuildsGrant
 from policy.model import EngineFacts, RequestId
-from policy.ownership import cgroup_parent
+from policy.ownership import build_cgroup
 from socket_proxy.answers import Answers
 from socket_proxy.build_tags import BuildTags, Writing
 from socket_proxy.facts import FactSource
 from socket_proxy.records import Records
-from socket_proxy.refusals import Refusal, of_error
+from socket_proxy.refusals import Refusal, Unavailable, of_error
 from socket_proxy.trail import Trail
 from socket_proxy.transaction import Handler, Transaction
 
@@ -84,6 +86,7 @@ class Builds:
         return Mediation(
             builder=lambda: self._builder(transaction),
             everything=transaction.everything,
+            confine=_confine,
             tags=tags,
             trail=CallTrail(self._trail, transaction),
             seen=self._seen,
@@ -94,7 +97,7 @@ class Builds:
         return Builder(
             actor=actor,
             grants=self._policy().for_actor(actor),
-            cgroup_parent=cgroup_parent(actor.uid, self._engine_facts.cgroup_driver),
+            cgroup_parent=build_cgroup(actor.uid, self._engine_facts.cgroup_driver),
         )
 
 
@@ -132,6 +135,18 @@ class CallTrail:
             request=None,
         )
         return number
+
+
+async def _confine(builder: Builder) -> None:
+    """Give all RUNs of the user together the limits of one container: BuildKit sets none itself. Raises: Unavailable."""
+    limits = builder.grants.limits
+    bounds = Bounds(memory_bytes=limits.memory_bytes, cpu_millis=limits.cpu_millis, pids=limits.pids)
+    try:
+        await asyncio.to_thread(bound, builder.cgroup_parent, bounds)
+    except OSError as error:
+        raise Unavailable(
+            f"the limits of builds cannot be set ({error.strerror}), so nothing is built; tell the admin, or use DOCKER_BUILDKIT=0"
+        ) from error
 
 
 def _failed(path: str, error: Exception) -> Status:

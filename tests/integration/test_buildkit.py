@@ -172,6 +172,20 @@ def test_compose_builds_and_runs(bench: Bench) -> None:
     assert bench.docker(bench.lab.alice, "compose", "down", cwd=project).status == 0
 
 
+def test_a_context_on_standard_input(bench: Bench) -> None:
+    """`docker build - < context.tar`, and a Dockerfile alone."""
+    context = bench.context("FROM busybox\nCOPY hello /\n", hello="from-a-tar")
+    subprocess.run(["tar", "-C", str(context), "-cf", str(bench.files / "c.tar"), "."], check=True)
+    for source, command in ((bench.files / "c.tar", "cat /hello"), (context / "Dockerfile", "")):
+        words = f"docker --config {bench.files}/{bench.lab.alice} buildx build -t bk-stdin - < {source}"
+        result = bench.lab.run(bench.lab.alice, "sh", "-c", words, seconds=120)
+        if command:
+            assert result.status == 0, result.err
+            assert bench.lab.ok(bench.lab.alice, "run", "--rm", "bk-stdin", *command.split()) == "from-a-tar"
+        else:
+            assert '"/hello": not found' in result.err, result.err
+
+
 def test_output_to_the_client(bench: Bench) -> None:
     """Files of the result arrive as the user's own."""
     out = bench.files / "out"
@@ -244,9 +258,30 @@ def test_run_is_in_the_users_cgroup_and_ends_with_the_client(bench: Bench) -> No
         assert eventually(lambda: bool(_cgroup_of("60471")), seconds=30)
         lines = [line for line in _cgroup_of("60471").splitlines() if line.rpartition(":")[2] != "/"]
         assert lines
-        assert all(f"/ds01/{uid}/" in line or f"ds01-{uid}.slice" in line for line in lines), lines
+        assert all(f"/ds01/{uid}/build/" in line or f"ds01-{uid}.slice/build/" in line for line in lines), (
+            lines
+        )
         build.send_signal(signal.SIGINT)
         assert eventually(lambda: not _cgroup_of("60471"), seconds=30)
+
+
+def test_run_has_the_limits_of_a_container(bench: Bench) -> None:
+    """As the kernel says them of the cgroup that all of a user's builds share."""
+    bench.built(bench.lab.alice, "FROM busybox\nRUN true\n")
+    bench.lab.ok(bench.lab.alice, "create", "--name", "bk-limits", "busybox")
+    form = "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}"
+    limits = bench.lab.ok(bench.lab.alice, "inspect", "-f", form, "bk-limits").split()
+    names = (("memory/memory.limit_in_bytes", "memory.max"), ("pids/pids.max", "pids.max"))
+    for (old, new), limit in zip(names, limits, strict=True):
+        paths = [_build_group(bench, *old.split("/")), _build_group(bench, "", new)]
+        assert next(path for path in paths if path.exists()).read_text().strip() == limit
+
+
+def _build_group(bench: Bench, controller: str, name: str) -> Path:
+    uid = bench.uid(bench.lab.alice)
+    top = Path("/sys/fs/cgroup") / controller
+    slices = top / "ds01.slice" / f"ds01-{uid}.slice"
+    return (slices if slices.exists() else top / "ds01" / str(uid)) / "build" / name
 
 
 @pytest.mark.parametrize(

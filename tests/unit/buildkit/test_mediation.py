@@ -16,7 +16,7 @@ from buildkit.status import Code, Headers
 from buildkit.verdicts import Answer, Call, Forward, Refuse, Verdict
 from policy.buildkit.methods import BRIDGE, CONTENT, CONTROL, HANDLING, INSTEAD, Handling
 from policy.buildkit.model import Builder
-from policy.grants import Grants
+from policy.grants import Builds, Grants
 from policy.model import Reason, RequestId, Uid
 from tests.fakes.policy_world import ALICE
 
@@ -37,6 +37,9 @@ class World:
     audit_fails: bool = False
     usage: list[pb.UsageRecord] = field(default_factory=list)
     asked: list[tuple[str, bytes]] = field(default_factory=list)
+    confined: list[str] = field(default_factory=list)
+    unconfined: bool = False
+    builds: Builds = Builds.MEDIATED
     seen: SeenContent = field(default_factory=SeenContent)
 
     async def reserve(self, tags: tuple[str, ...]) -> Reason | None:
@@ -71,10 +74,20 @@ class World:
         self.asked.append((path, message))
         return (pb.DiskUsageResponse(record=self.usage).SerializeToString(),)
 
+    async def confine(self, builder: Builder) -> None:
+        if self.unconfined:
+            raise OSError("no cgroups here")
+        self.confined.append(builder.cgroup_parent)
+
     def mediation(self) -> Mediation:
-        builder = Builder(actor=ALICE, grants=Grants(), cgroup_parent="/ds01/1000")
+        builder = Builder(actor=ALICE, grants=Grants(builds=self.builds), cgroup_parent="/ds01/1000")
         return Mediation(
-            builder=lambda: builder, everything=self.everything, tags=self, trail=self, seen=self.seen
+            builder=lambda: builder,
+            everything=self.everything,
+            confine=self.confine,
+            tags=self,
+            trail=self,
+            seen=self.seen,
         )
 
     def decide(self, path: str, message: bytes = b"", metadata: Headers = ()) -> Verdict:
@@ -169,6 +182,26 @@ def test_a_build_is_written_with_its_user_in_its_names() -> None:
     assert verdict.ended is not None
     verdict.ended()
     assert world.held == []
+
+
+def test_a_build_goes_on_only_within_limits() -> None:
+    """They are set before each message that starts something; where they cannot be, nothing does, and no tag is held."""
+    bridge = pb.BridgeSolveRequest(Frontend="dockerfile.v0").SerializeToString()
+    world = World()
+    world.decide(f"{CONTROL}/Solve", solve("a"))
+    world.decide(f"{BRIDGE}/Solve", bridge, ((BUILD_ID, REF),))
+    assert world.confined == ["/ds01/1000", "/ds01/1000"]
+    world = World(unconfined=True)
+    for path, message in ((f"{CONTROL}/Solve", solve("a")), (f"{BRIDGE}/Solve", bridge)):
+        with pytest.raises(OSError, match="cgroups"):
+            world.decide(path, message, ((BUILD_ID, REF),))
+    assert world.held == []
+
+
+@pytest.mark.parametrize("path", HANDLING)
+def test_a_policy_that_was_tightened_counts_at_once(path: str) -> None:
+    """On connections that are open too."""
+    assert "DOCKER_BUILDKIT=0" in refused(World(builds=Builds.CLASSIC).decide(path))
 
 
 def test_a_tag_of_anothers_is_refused() -> None:

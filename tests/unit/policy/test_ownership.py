@@ -7,6 +7,7 @@ import pytest
 from policy.model import RequestId, Uid
 from policy.ownership import (
     SEALED,
+    build_cgroup,
     cgroup_parent,
     format_seal,
     is_reserved_label,
@@ -56,3 +57,12 @@ def test_cgroup_parents() -> None:
     assert cgroup_parent(Uid(7), "systemd") == "ds01-7.slice"
     with pytest.raises(ValueError, match="driver"):
         cgroup_parent(Uid(7), "other")
+
+
+@pytest.mark.parametrize(
+    ("driver", "path"),
+    [("cgroupfs", "/ds01/1000/build"), ("systemd", "/ds01.slice/ds01-1000.slice/build")],
+)
+def test_builds_are_inside_the_users_cgroup(driver: str, path: str) -> None:
+    """As a path, for BuildKit knows no slices."""
+    assert build_cgroup(Uid(1000), driver) == path

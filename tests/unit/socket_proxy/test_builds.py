@@ -15,6 +15,7 @@ from buildkit import api_pb2 as pb
 from buildkit.framing import BadMessage, frame
 from buildkit.ports import Failed
 from buildkit.status import Code
+from host.cgroups import Bounds
 from policy.buildkit.methods import CONTROL
 from socket_proxy import builds
 from socket_proxy.refusals import Unavailable
@@ -67,6 +68,7 @@ class Grpc:
 
 
 SENT: list[bytes] = []
+BOUND: list[tuple[str, Bounds]] = []
 
 
 async def serve_grpc(talk: Talk) -> None:
@@ -95,6 +97,7 @@ async def world(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> AsyncIterator[WholeProxy]:
     """A proxy in front of an engine whose BuildKit can be confined; the marker's text is added to the policy."""
+    monkeypatch.setattr(builds, "bound", lambda path, bounds: BOUND.append((path, bounds)))
     monkeypatch.setattr(fakes, "ENGINE", replace(ENGINE, version="28.5.2"))
     allow = getattr(request, "param", "mediated")
     text = POLICY.replace('registries: ["*"]', f'registries: ["*"], builds: {allow}')
@@ -122,7 +125,8 @@ async def test_a_build_goes_through_with_its_user_in_it(world: WholeProxy) -> No
     assert headers["grpc-status"] == "0"
     sent = pb.SolveRequest.FromString(SENT[-1])
     assert sent.Ref == "ds01-1001-abc"
-    assert sent.FrontendAttrs["cgroup-parent"] == "/ds01/1001"
+    assert sent.FrontendAttrs["cgroup-parent"] == "/ds01/1001/build"
+    assert BOUND[-1] == ("/ds01/1001/build", Bounds(memory_bytes=1024**3, cpu_millis=1000, pids=100))
     await grpc.close()
     lines = [line for line in world.audit() if line.get("event") == "build_call"]
     assert [(line["call"], line["actor"], line["tags"]) for line in lines] == [
@@ -130,6 +134,22 @@ async def test_a_build_goes_through_with_its_user_in_it(world: WholeProxy) -> No
     ]
     connection = next(line for line in world.audit() if line.get("operation") == "Grpc")
     assert connection["request_id"] == lines[0]["request_id"]
+
+
+async def test_a_build_without_limits_does_not_happen(
+    world: WholeProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its user hears what to do instead."""
+
+    def fail(_path: str, _bounds: Bounds) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(builds, "bound", fail)
+    grpc = await connect(world)
+    headers, _ = await grpc.call(f"{CONTROL}/Solve", pb.SolveRequest(Ref="abc").SerializeToString())
+    assert headers["grpc-status"] == str(int(Code.UNAVAILABLE))
+    assert "DOCKER_BUILDKIT=0" in headers["grpc-message"]
+    await grpc.close()
 
 
 async def test_a_refused_build_can_be_explained(world: WholeProxy) -> None:

@@ -51,7 +51,7 @@ def test_they_cannot_be_said_otherwise(key: str) -> None:
         ("build-arg:A", "b"), ("build-arg:BUILDKIT_INLINE_CACHE", "1"), ("label:mine", "x"), ("add-hosts", "a=1.2.3.4"),
         ("vcs:source", "https://x/y"), ("frontend.caps", "moby.buildkit.frontend.inputs"), ("requestid", "frontend.lint"),
         ("force-network-mode", "none"), ("image-resolve-mode", "local"), ("context:x", "docker-image://busybox"),
-        ("context:x", "local:x"), ("shm-size", "999"), ("attest:provenance", "mode=max"),
+        ("context:x", "local:x"), ("context", "http://buildkit-session/2q1dsvr1n5n1vca4crsifwch7"), ("shm-size", "999"), ("attest:provenance", "mode=max"),
         ("attest:sbom", "disabled=true"), ("cache-from", "good.example/a,b"),
     ],
 )  # fmt: skip
@@ -67,7 +67,7 @@ def test_what_stays_in_the_build_is_kept(key: str, value: str) -> None:
     [
         ("build-arg:BUILDKIT_SYNTAX", "evil/frontend"), ("source", "evil/frontend"), ("unheard-of", "x"),
         ("force-network-mode", "host"), ("context", "https://169.254.169.254/"), ("context", "git://x/y"),
-        ("context", "github.com/x/y"), ("context:x", "input:y"), ("context:x", "https://x/"),
+        ("context", "github.com/x/y"), ("context", "http://buildkit-session/../x"), ("context", "http://buildkit-session@h/x"), ("context:x", "input:y"), ("context:x", "https://x/"),
         ("attest:sbom", "generator=evil/scanner"), ("attest:sbom", ""), ("override-copy-image", "x"),
         ("local-sessionid:context", "x:ds01-1001-abc"), ("cache-from", "bad.example/a"),
         ("cache-from", "good.example/a,127.0.0.1:5000/b"), ("cache-imports", '[{"Type":"s3","Attrs":{}}]'),
