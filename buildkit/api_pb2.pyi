@@ -99,6 +99,38 @@ class SolveRequest(_message.Message):
     CompatibilityVersion: int
     def __init__(self, Ref: _Optional[str] = ..., Definition: _Optional[bytes] = ..., ExporterDeprecated: _Optional[str] = ..., ExporterAttrsDeprecated: _Optional[_Mapping[str, str]] = ..., Session: _Optional[str] = ..., Frontend: _Optional[str] = ..., FrontendAttrs: _Optional[_Mapping[str, str]] = ..., Cache: _Optional[_Union[CacheOptions, _Mapping]] = ..., Entitlements: _Optional[_Iterable[str]] = ..., FrontendInputs: _Optional[_Mapping[str, bytes]] = ..., Internal: _Optional[bool] = ..., SourcePolicy: _Optional[bytes] = ..., Exporters: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., EnableSessionExporter: _Optional[bool] = ..., SourcePolicySession: _Optional[str] = ..., CompatibilityVersion: _Optional[int] = ...) -> None: ...
 
+class SourcePolicy(_message.Message):
+    __slots__ = ("version", "rules")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    rules: _containers.RepeatedCompositeFieldContainer[SourceRule]
+    def __init__(self, version: _Optional[int] = ..., rules: _Optional[_Iterable[_Union[SourceRule, _Mapping]]] = ...) -> None: ...
+
+class SourceRule(_message.Message):
+    __slots__ = ("action", "selector", "updates")
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
+    action: int
+    selector: SourceSelector
+    updates: SourceUpdate
+    def __init__(self, action: _Optional[int] = ..., selector: _Optional[_Union[SourceSelector, _Mapping]] = ..., updates: _Optional[_Union[SourceUpdate, _Mapping]] = ...) -> None: ...
+
+class SourceSelector(_message.Message):
+    __slots__ = ("identifier", "match_type")
+    IDENTIFIER_FIELD_NUMBER: _ClassVar[int]
+    MATCH_TYPE_FIELD_NUMBER: _ClassVar[int]
+    identifier: str
+    match_type: int
+    def __init__(self, identifier: _Optional[str] = ..., match_type: _Optional[int] = ...) -> None: ...
+
+class SourceUpdate(_message.Message):
+    __slots__ = ("identifier",)
+    IDENTIFIER_FIELD_NUMBER: _ClassVar[int]
+    identifier: str
+    def __init__(self, identifier: _Optional[str] = ...) -> None: ...
+
 class SolveResponse(_message.Message):
     __slots__ = ("ExporterResponse",)
     class ExporterResponseEntry(_message.Message):

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from buildkit import api_pb2 as pb
 from buildkit import messages
-from buildkit.ports import Ask, Confine, Tags, Trail
+from buildkit.ports import Ask, Confine, Images, Tags, Trail
 from buildkit.seen import SeenContent
 from buildkit.status import Code, Headers, Status
 from buildkit.verdicts import Answer, Call, Forward, Refuse, Verdict
@@ -37,6 +38,7 @@ class Mediation:
         builder: Callable[[], Builder],
         everything: bool,
         confine: Confine,
+        images: Images,
         tags: Tags,
         trail: Trail,
         seen: SeenContent,
@@ -50,6 +52,7 @@ class Mediation:
         self._builder = builder
         self._everything = everything
         self._confine = confine
+        self._images = images
         self._tags = tags
         self._trail = trail
         self._seen = seen
@@ -99,6 +102,7 @@ class Mediation:
         if isinstance(shaped, tuple):
             return self._denied(call.path, shaped)
         await self._confine(builder)
+        shaped = replace(shaped, hidden=await self._images.hidden())
         tags = solves.tags(shaped)
         refusal = await self._tags.reserve(tags)
         if refusal is not None:
@@ -127,6 +131,8 @@ class Mediation:
         if isinstance(shaped, tuple):
             return self._denied(call.path, shaped)
         await self._confine(builder)
+        # Again, and not only with the build's first message: what was made private since then is hidden as well.
+        shaped = replace(shaped, hidden=await self._images.hidden())
         self._trail.allowed(call.path, {})
         return self._bridge(call, messages.write_bridge_solve(shaped, call.message))
 

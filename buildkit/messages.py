@@ -14,8 +14,11 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from buildkit import api_pb2 as pb
 from buildkit.framing import BadMessage
+from policy.buildkit import sources
 from policy.buildkit.model import Entry, Solve
 from policy.buildkit.solve import exporter_attrs
+
+_DENY = 1
 
 M = TypeVar("M", bound=Message)
 
@@ -117,6 +120,7 @@ def write_solve(solve: Solve) -> bytes:
                 Exports=_written(solve.cache_exports), Imports=_written(solve.cache_imports)
             ),
             Internal=solve.internal,
+            SourcePolicy=_source_policy(solve.hidden),
         )
     )
 
@@ -151,9 +155,22 @@ def write_bridge_solve(solve: Solve, message: bytes) -> bytes:
             allowResultReturn=asked.allowResultReturn,
             allowResultArrayRef=asked.allowResultArrayRef,
             Final=asked.Final,
+            SourcePolicies=[policy] if (policy := _source_policy(solve.hidden)) else [],
             Evaluate=asked.Evaluate,
         )
     )
+
+
+def _source_policy(hidden: tuple[str, ...]) -> bytes:
+    """What denies the images, b"" for none."""
+    rules = [
+        pb.SourceRule(
+            action=_DENY,
+            selector=pb.SourceSelector(identifier=selector.identifier, match_type=selector.match),
+        )
+        for selector in sources.selectors(hidden)
+    ]
+    return write(pb.SourcePolicy(version=1, rules=rules)) if rules else b""
 
 
 def image_ids(message: bytes) -> tuple[str, ...]:

@@ -49,6 +49,13 @@ class Confine(Protocol):
         """Before a build goes on. Raises: OSError: it must not."""
 
 
+class Images(Protocol):
+    """What of the engine's images is whose."""
+
+    async def hidden(self) -> tuple[str, ...]:
+        """Tags and digests that the user's builds must not read."""
+
+
 class Trail(Protocol):
     """The record of what was decided."""
 

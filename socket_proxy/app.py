@@ -103,6 +103,7 @@ class Proxy:
         handlers = Handlers(
             answers=answers,
             builds=Builds(
+                engine=engine,
                 answers=answers,
                 policy=lambda: policies.current,
                 engine_facts=facts,

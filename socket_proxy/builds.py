@@ -24,7 +24,9 @@ from policy.grants import Builds as BuildsGrant
 from policy.model import EngineFacts, RequestId
 from policy.ownership import build_cgroup
 from socket_proxy.answers import Answers
+from socket_proxy.build_images import BuildImages
 from socket_proxy.build_tags import BuildTags, Writing
+from socket_proxy.engine import Engine
 from socket_proxy.facts import FactSource
 from socket_proxy.records import Records
 from socket_proxy.refusals import Refusal, Unavailable, of_error
@@ -38,6 +40,7 @@ class Builds:
     def __init__(
         self,
         *,
+        engine: Engine,
         answers: Answers,
         policy: Callable[[], Policy],
         engine_facts: EngineFacts,
@@ -45,6 +48,7 @@ class Builds:
         records: Records,
         trail: Trail,
     ) -> None:
+        self._engine = engine
         self._answers = answers
         self._policy = policy
         self._engine_facts = engine_facts
@@ -87,6 +91,7 @@ class Builds:
             builder=lambda: self._builder(transaction),
             everything=transaction.everything,
             confine=_confine,
+            images=BuildImages(engine=self._engine, sees=lambda: self._answers.sees(transaction)),
             tags=tags,
             trail=CallTrail(self._trail, transaction),
             seen=self._seen,

@@ -26,6 +26,7 @@ class Solve:
 
     ref, session: names; empty in a bridge's solve, which belongs to the build its metadata names.
     frontend: empty in a `Control/Solve` whose client asks the bridge for the rest, as buildx does.
+    hidden: images that the build must not read, as the engine lists them; never read from a client's message.
     beyond: names of fields that hold a build graph, a source policy or anything ds01 does not write, where they hold something.
     """
 
@@ -38,6 +39,7 @@ class Solve:
     cache_exports: tuple[Entry, ...] = ()
     entitlements: tuple[str, ...] = ()
     internal: bool = False
+    hidden: tuple[str, ...] = ()
     beyond: tuple[str, ...] = ()
 
 

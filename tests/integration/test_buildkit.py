@@ -342,6 +342,26 @@ def test_a_tag_of_anothers_is_not_moved(bench: Bench) -> None:
     assert bench.lab.ok(alice, "run", "--rm", "bk-mine", "cat", "/who") == "again"
 
 
+def test_a_private_image_of_anothers_is_not_read(bench: Bench) -> None:
+    """By no way that a Dockerfile has, whatever it is called there; one's own is."""
+    alice, bob = bench.lab.alice, bench.lab.bob
+    bench.built(alice, "FROM busybox\nRUN echo hush > /hush\n", "-t", "bk-private")
+    if bench.lab.docker(bob, "inspect", "bk-private").status == 0:
+        pytest.skip("images are shared by all users here")
+    bench.built(alice, "FROM bk-private\nRUN cat /hush\n")
+    for name in ("bk-private", "docker.io/library/bk-private:latest"):
+        for dockerfile in (
+            f"FROM {name}\nRUN cat /hush\n",
+            f"FROM busybox\nCOPY --from={name} /hush /\nRUN cat /hush\n",
+            f"FROM busybox\nRUN --mount=from={name},target=/m cat /m/hush\n",
+        ):
+            refused = bench.build(bob, dockerfile)
+            assert refused.status != 0, dockerfile
+            assert "denied by policy" in refused.err
+    named = bench.build(bob, "FROM x\nRUN cat /hush\n", "--build-context", "x=docker-image://bk-private")
+    assert named.status != 0
+
+
 def test_two_users_build_in_directories_of_one_name(bench: Bench) -> None:
     """At the same time, with files that look alike from outside: nobody gets the other's."""
     contexts = {}

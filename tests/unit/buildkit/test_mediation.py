@@ -39,6 +39,7 @@ class World:
     asked: list[tuple[str, bytes]] = field(default_factory=list)
     confined: list[str] = field(default_factory=list)
     unconfined: bool = False
+    private: tuple[str, ...] = ()
     builds: Builds = Builds.MEDIATED
     seen: SeenContent = field(default_factory=SeenContent)
 
@@ -74,6 +75,9 @@ class World:
         self.asked.append((path, message))
         return (pb.DiskUsageResponse(record=self.usage).SerializeToString(),)
 
+    async def hidden(self) -> tuple[str, ...]:
+        return self.private
+
     async def confine(self, builder: Builder) -> None:
         if self.unconfined:
             raise OSError("no cgroups here")
@@ -85,6 +89,7 @@ class World:
             builder=lambda: builder,
             everything=self.everything,
             confine=self.confine,
+            images=self,
             tags=self,
             trail=self,
             seen=self.seen,
@@ -196,6 +201,22 @@ def test_a_build_goes_on_only_within_limits() -> None:
         with pytest.raises(OSError, match="cgroups"):
             world.decide(path, message, ((BUILD_ID, REF),))
     assert world.held == []
+
+
+def test_a_build_is_told_which_images_not_to_read() -> None:
+    """In both messages: what is made private between them is hidden too."""
+    world = World(private=("his:latest",))
+    sent = pb.SolveRequest.FromString(forwarded(world.decide(f"{CONTROL}/Solve", solve())).message)
+    bridge = pb.BridgeSolveRequest(Frontend="dockerfile.v0").SerializeToString()
+    inside = forwarded(world.decide(f"{BRIDGE}/Solve", bridge, ((BUILD_ID, REF),)))
+    policies = [sent.SourcePolicy, *pb.BridgeSolveRequest.FromString(inside.message).SourcePolicies]
+    assert len(policies) == 2
+    for policy in policies:
+        rules = pb.SourcePolicy.FromString(policy).rules
+        assert [(rule.action, rule.selector.identifier, rule.selector.match_type) for rule in rules] == [
+            (1, "docker-image://docker.io/library/his:latest", 1),
+            (1, "docker-image://docker.io/library/his:latest@*", 0),
+        ]
 
 
 @pytest.mark.parametrize("path", HANDLING)

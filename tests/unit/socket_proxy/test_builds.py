@@ -103,6 +103,7 @@ async def world(
     text = POLICY.replace('registries: ["*"]', f'registries: ["*"], builds: {allow}')
     async with whole_proxy(tmp_path, monkeypatch, policy=text) as running:
         running.answers["POST /grpc"] = serve_grpc
+        running.answers["GET /images/json"] = (200, [])
         running.answers["GET /images/"] = (404, {"message": "no such image"})
         yield running
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 _NONE = cast("Any", None)  # no handler is called here, so no part needs what it works with
 ANSWERS = Answers(engine=_NONE, index=_NONE, learn=_NONE)
-BUILDS = Builds(answers=ANSWERS, policy=_NONE, engine_facts=_NONE, facts=_NONE, records=_NONE, trail=_NONE)
+BUILDS = Builds(
+    engine=_NONE, answers=ANSWERS, policy=_NONE, engine_facts=_NONE, facts=_NONE, records=_NONE, trail=_NONE
+)
 CONTAINERS = Containers(
     engine=_NONE, index=_NONE, leaser=_NONE, answers=ANSWERS, binds=_NONE, settlements=_NONE
 )
