@@ -8,10 +8,9 @@ from typing import Any
 
 from cli.outcome import Exit, Failed
 from cli.screen import columns, paint, plain
-from policy.rules import RULES
+from policy.rules import PAGES
 
 _REQUEST_ID = re.compile(r"[0-9a-f]{1,32}")
-_PAGES = frozenset(rule.id for rule in RULES)  # refusals by other parts (a lease, a tag) have no page
 
 
 def request_id(text: str) -> str:
@@ -73,6 +72,6 @@ def _reason(reason: Mapping[str, Any]) -> list[str]:
     ):
         if reason.get(key) not in (None, ""):
             rows.append([title, plain(reason[key])])
-    if rule in _PAGES:
+    if rule in PAGES:
         rows.append(["read more", f"docs/rules/{rule}.md"])
     return columns(rows, indent="  ")

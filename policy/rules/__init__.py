@@ -71,3 +71,27 @@ RULES: tuple[Rule, ...] = tuple(
         volume_options,
     )
 )
+
+# Ids of refusals that are no policy rules: parts of ds01 that say no for reasons of their own.
+OTHER_IDS = frozenset(
+    {
+        "bind_mounts",
+        "bug",
+        "canary",
+        "canonical_request",
+        "connections",
+        "engine",
+        "gpu_lease",
+        "gpu_limit",
+        "identity",
+        "image_tags",
+        "malformed_request",
+        "route_table",
+        "stamp",
+        "unavailable",
+        "unknown_field",
+        "volume_names",
+    }
+)
+PAGES = frozenset(rule.id for rule in RULES) | OTHER_IDS
+"""Every id that a refusal can name; each has a page in docs/rules."""

@@ -148,6 +148,7 @@ def test_what_cannot_be_read_is_denied_in_words(
     answer = now(gate, make_req(stamp=proxy.stamp(proxy.claims())))
     assert answer["Allow"] is False
     assert str(error) in answer["Msg"]
+    assert ("rule canonical_request" in answer["Msg"]) == isinstance(error, MalformedRequest)
 
 
 @pytest.mark.parametrize(

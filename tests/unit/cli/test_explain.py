@@ -55,9 +55,10 @@ def test_a_refusal_without_reasons_names_its_rules() -> None:
 
 
 def test_only_rules_with_a_page_are_pointed_to() -> None:
-    """A refused lease is no rule of the policy and has no page."""
-    text = explain(record(reasons=[], rules=["gpu_lease"]))
-    assert "gpu_lease" in text
+    """A refused lease is no rule of the policy and has a page; an id of an older release has none."""
+    assert "docs/rules/gpu_lease.md" in explain(record(reasons=[], rules=["gpu_lease"]))
+    text = explain(record(reasons=[], rules=["no_such_rule"]))
+    assert "no_such_rule" in text
     assert "docs/rules" not in text
 
 

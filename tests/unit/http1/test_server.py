@@ -198,6 +198,8 @@ async def test_connection_limit(hop: Hop, limits: Limits, until: Waiter) -> None
     head, body = await third.answer()
     assert b"503" in head
     assert b"too many connections" in body
+    if limits.connections_per_uid == 2:
+        assert b"(rule connections)" in body
     assert await third.rest() == b""
     first.writer.close()
     await until(lambda: server.connection_count == 1)
