@@ -2,7 +2,8 @@
 
 Order, weakest first: built-in values, `defaults`, groups, the user's own entry.
 - Groups: a number that groups state replaces the default's; of several groups the larger counts. Lists are united with
-  the default's. The most powerful role counts; `drop` counts over `deny`, and of `builds` the one that permits more.
+  the default's. The most powerful role counts; `drop` counts over `deny`, a network of one's own over the shared one, and of
+  `builds` the one that permits more.
 - The user's entry replaces whatever it names, numbers and lists alike, so that an admin can also take away.
 """
 
@@ -14,7 +15,17 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from policy.document import Document, Entry
-from policy.grants import BUILDS_ORDER, ROLE_ORDER, BindPath, Grants, Handling, Limits, Ports, Role
+from policy.grants import (
+    BUILDS_ORDER,
+    ROLE_ORDER,
+    BindPath,
+    DefaultNetwork,
+    Grants,
+    Handling,
+    Limits,
+    Ports,
+    Role,
+)
 from policy.model import Actor
 
 UID_MIN = 1000
@@ -22,7 +33,7 @@ USER_SOCKET = "/run/ds01/users/{name}/docker.sock"
 CACHE_ENTRIES = 4096
 
 _LISTS = ("capabilities", "devices", "sysctls", "networks", "registries")
-_HANDLING = ("security_opt", "ipc_host")
+_HANDLING = ("security_opt", "ipc_host", "host_network")
 
 Key = tuple[int, str, frozenset[str]]
 
@@ -135,6 +146,17 @@ def _allowed(defaults: Entry, groups: Sequence[Entry], user: Entry) -> dict[str,
     ]
     if builds:
         found["builds"] = max(builds, key=BUILDS_ORDER.index)
+    defaults_of = [
+        entry.allow["default_network"]
+        for entry in _speaking("default_network", [defaults], groups, user)
+        if "default_network" in entry.allow
+    ]
+    if defaults_of:
+        found["default_network"] = (
+            DefaultNetwork.OWN if DefaultNetwork.OWN in defaults_of else DefaultNetwork.SHARED
+        )
+    if any("subnets" in entry.allow for entry in (*united, user)):
+        found["subnets"] = frozenset(_union("subnets", united, user))
     found["binds"] = _binds(_union("binds", united, user))
     ports = tuple(
         sorted(set(_union("ports", united, user)), key=lambda one: (one.host_ip, one.first, one.last))

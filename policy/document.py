@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from policy.grants import BindPath, Builds, Handling, Ports, Role
+from policy.grants import BindPath, Builds, DefaultNetwork, Handling, Ports, Role
 from policy.paths import clean_path, is_forbidden_source, is_under
 
 MAX_CHARS = 512 * 1024
@@ -44,9 +44,9 @@ class PolicyInvalid(Exception):  # noqa: N818  the project's word for it
         super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
 
 
-Allowed = tuple[str, ...] | tuple[BindPath, ...] | tuple[Ports, ...] | Handling | Builds
+Allowed = tuple[str, ...] | tuple[BindPath, ...] | tuple[Ports, ...] | Handling | DefaultNetwork | Builds
 Read = Callable[[yaml.Node], Any]
-Choice = TypeVar("Choice", Role, Handling, Builds)
+Choice = TypeVar("Choice", Role, Handling, DefaultNetwork, Builds)
 
 UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 MIN_CPUS = 0.01
@@ -423,9 +423,24 @@ def _read_devices(node: yaml.Node) -> tuple[str, ...]:
 
 def _read_networks(node: yaml.Node) -> tuple[str, ...]:
     names = _read_names(node)
-    if set(names) - {"host"}:
-        raise _Wrong("only host can be listed; bridge, none and own networks are always allowed")
+    if set(names) & {"bridge", "none", "default"}:
+        raise _Wrong("list host, or networks that root has made; none and own networks are always allowed")
     return names
+
+
+def _read_default_network(node: yaml.Node) -> DefaultNetwork:
+    return _choice(node, DefaultNetwork)
+
+
+def _read_subnets(node: yaml.Node) -> tuple[str, ...]:
+    return tuple(sorted({_subnet(item) for item in _items(node)}))
+
+
+def _subnet(node: yaml.Node) -> str:
+    try:
+        return str(ipaddress.ip_network(_name(node)))
+    except ValueError:
+        raise _Wrong("must be a subnet, like 172.16.0.0/12") from None
 
 
 def _read_binds(node: yaml.Node) -> tuple[BindPath, ...]:
@@ -498,6 +513,7 @@ LIMITS: Mapping[str, tuple[str, Read]] = {
     "gpus": ("gpus", _whole(0, 1024)),
     "gpus_default": ("gpus_default", _whole(1, 1024)),
     "containers": ("containers", _whole(0, 10_000)),
+    "networks": ("networks", _whole(0, 1000)),
     "connections": ("connections", _whole(1, 10_000)),
     "wait": ("wait_seconds", _read_duration),
     "log_size": ("log_bytes", _size(least=1024**2)),
@@ -511,6 +527,9 @@ ALLOW: Mapping[str, Read] = {
     "registries": _read_names,
     "binds": _read_binds,
     "ports": _read_ports,
+    "subnets": _read_subnets,
+    "default_network": _read_default_network,
+    "host_network": _read_handling,
     "security_opt": _read_handling,
     "ipc_host": _read_handling,
     "builds": _read_builds,

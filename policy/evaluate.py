@@ -17,6 +17,7 @@ from policy.model import (
     Decision,
     Effect,
     Facts,
+    JoinOwnNetwork,
     LeaseGpus,
     Obligation,
     Reason,
@@ -125,6 +126,8 @@ def check(policy: Policy, actor: Actor, request: Request, *, leases: tuple[str, 
                     found.append(finding)
                 case SetField() | SetQuery() | SetHeader() | SealLabels():
                     found.extend(_undone(rule, ask, finding))
+                case JoinOwnNetwork():
+                    found.append(_not_rewritten(rule.id, "NetworkMode", "the default network"))
                 case _:
                     pass
     if not permitted and not found:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+SUBNETS = frozenset({"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"})
 MIB = 1024**2
 GIB = 1024**3
 
@@ -41,9 +42,16 @@ class Builds(StrEnum):
 BUILDS_ORDER: tuple[Builds, ...] = (Builds.CLASSIC, Builds.MEDIATED, Builds.OPAQUE)
 
 
+class DefaultNetwork(StrEnum):
+    """Where a container is that names no network."""
+
+    OWN = "own"  # a bridge of its user's own, made when it is first needed
+    SHARED = "shared"  # the engine's bridge, the same for all users
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Numbers per container, except `gpus`, `containers` and `connections`, which count per user."""
+    """Numbers per container, except `gpus`, `containers`, `networks` and `connections`, which count per user."""
 
     memory_bytes: int = 4 * GIB
     cpu_millis: int = 2000  # thousandths of a CPU
@@ -53,6 +61,7 @@ class Limits:
     gpus: int = 0  # devices held at once
     gpus_default: int = 1  # what `--gpus all` means
     containers: int = 20
+    networks: int = 20  # besides the user's default one
     connections: int = 64
     wait_seconds: int = 0  # how long a create may wait for a GPU
     log_bytes: int = 100 * MIB  # all log files of one container together
@@ -90,7 +99,12 @@ class Grants:
     capabilities: frozenset[str] = frozenset()  # without CAP_, upper case
     devices: frozenset[str] = frozenset()
     sysctls: frozenset[str] = frozenset()
-    networks: frozenset[str] = frozenset()  # network modes beyond bridge, none and own networks: "host"
+    networks: frozenset[str] = (
+        frozenset()
+    )  # beyond the own ones: "host", and names of root's that are for all
+    subnets: frozenset[str] = SUBNETS  # where a network's addresses may be chosen
+    default_network: DefaultNetwork = DefaultNetwork.OWN
+    host_network: Handling = Handling.DENY
     registries: frozenset[str] = frozenset()  # host names; "*" = any
     binds: tuple[BindPath, ...] = ()  # sorted by path; the home is always there
     ports: tuple[Ports, ...] = (Ports(),)

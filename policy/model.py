@@ -101,6 +101,7 @@ class Usage:
     """What the actor holds now. None means unknown, and unknown is never zero."""
 
     containers: int | None = None
+    networks: int | None = None  # the default one not among them
     gpus: int | None = None
 
 
@@ -200,13 +201,23 @@ class EnsureVolume:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JoinOwnNetwork:
+    """Obligation: where the request means the default network, it gets its user's own, made if it was missing."""
+
+    name: str  # inside dockerd
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SealLabels:
     """Obligation: drop every `ds01.*` label and set the owner's sealed ones at `path`."""
 
     path: tuple[str, ...]  # ("Labels",); () = the `labels` query of a build
 
 
-Obligation = SetField | SetQuery | SetHeader | LeaseGpus | CheckBind | EnsureVolume | SealLabels
+Obligation = (
+    SetField | SetQuery | SetHeader | LeaseGpus | CheckBind | EnsureVolume | JoinOwnNetwork | SealLabels
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

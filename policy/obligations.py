@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from policy import gpus
 from policy.dockerapi import strict_json
-from policy.dockerapi.model import Request
+from policy.dockerapi.model import Operation, Request
+from policy.dockerapi.references import DEFAULT_WORDS
 from policy.fields import as_object
 from policy.model import (
     DeviceUuid,
@@ -54,12 +55,27 @@ def apply(
             case SealLabels(path=path):
                 request = replace(request, body=_seal(request.body or {}, path, labels))
             case _:
-                pass  # CheckBind and EnsureVolume are the proxy's deeds; LeaseGpus is written below
+                pass  # the proxy's deeds; LeaseGpus is written below, and `join` by the proxy once ids are bound
     for lease in leases:
         # INVARIANT: after every SetField, so that no rule's Env or Runtime undoes the grant.
         body = gpus.granted(request.body or {}, devices, engine=engine, capabilities=lease.capabilities)
         request = replace(request, body=body)
     return request
+
+
+def join(request: Request, network_id: str) -> Request:
+    """The request with the default network's words replaced by the id of its user's own network."""
+    if request.operation is Operation.IMAGE_BUILD:
+        return replace(request, query=_put_query(request.query, "networkmode", (network_id,)))
+    body = request.body or {}
+    if as_object(body.get("HostConfig")).get("NetworkMode", "") in DEFAULT_WORDS:
+        body = put(body, ("HostConfig", "NetworkMode"), network_id)
+    at = ("NetworkingConfig", "EndpointsConfig")
+    endpoints = as_object(get(body, at))
+    if endpoints.keys() & DEFAULT_WORDS:
+        joined = {(network_id if name in DEFAULT_WORDS else name): one for name, one in endpoints.items()}
+        body = put(body, at, joined)
+    return replace(request, body=body)
 
 
 def put(body: Mapping[str, Json], path: tuple[str, ...], value: Json) -> dict[str, Json]:

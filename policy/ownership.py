@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from policy.model import Actor, LeaseId, RequestId, Uid
+from policy.names import owner, real
 
 OWNER = "ds01.owner"
 UID = "ds01.uid"
@@ -74,6 +75,20 @@ def parse_seal(text: str) -> tuple[str, bytes] | None:
     """Nonce and signature, or None if the text is no seal."""
     found = _SEAL.fullmatch(text)
     return (found[1], bytes.fromhex(found[2])) if found else None
+
+
+def default_network(uid: Uid) -> str:
+    """The name inside dockerd of the bridge that a user's containers are on when they name no network.
+
+    In the user's own namespace of names, where it is called `bridge`, as in plain Docker.
+    """
+    return real(uid, "bridge")
+
+
+def is_default_network(name: str) -> bool:
+    """Whether a name inside dockerd is some user's default network."""
+    holder = owner(name)
+    return holder is not None and name == default_network(holder)
 
 
 def cgroup_parent(uid: Uid, driver: Literal["cgroupfs", "systemd"] | str) -> str:  # noqa: PYI051  names the two

@@ -5,7 +5,7 @@ Filters are pure and live in `policy.dockerapi.responses`; here is who sees what
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import msgspec
@@ -57,17 +57,29 @@ class Answers:
         }
 
     def sees(self, transaction: Transaction) -> ActorVisibility:
-        return ActorVisibility(self._index, transaction.actor.uid, everything=transaction.everything)
+        return ActorVisibility(
+            self._index,
+            transaction.actor.uid,
+            everything=transaction.everything,
+            networks=transaction.networks,
+        )
 
     @staticmethod
     def names(transaction: Transaction) -> ViewerNames:
         return ViewerNames(transaction.actor.uid, everything=transaction.everything)
 
-    async def send(self, transaction: Transaction, *, outlives_client: bool = False) -> Response:
+    async def send(
+        self,
+        transaction: Transaction,
+        *,
+        outlives_client: bool = False,
+        through: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]] | None = None,
+    ) -> Response:
         """Forward the request, with the client's upload behind it if the operation has one.
 
         Args:
             outlives_client: the request is finished even when the client leaves: its outcome must be known.
+            through: what the client's upload goes through; its length is then no longer known.
         """
         exchange = transaction.exchange
         route = ROUTE_OF[transaction.request.operation]
@@ -77,13 +89,16 @@ class Answers:
                 reading.written = self._engine.written(_sent(transaction), uid=transaction.actor.uid)
             return await self._engine.send_again(reading.written, watch=None if outlives_client else exchange)
         streams = route.payload is Payload.STREAM and (exchange.head.chunked or exchange.head.content_length)
+        upload = exchange.body() if streams else None
+        if upload is not None and through is not None:
+            upload = through(upload)
         exchange.may_hijack = route.payload is Payload.HIJACK
         return await self._engine.send(
             _sent(transaction),
             uid=transaction.actor.uid,
             leases=(transaction.fulfilled.lease,) if transaction.fulfilled.lease else (),
-            upload=exchange.body() if streams else None,
-            upload_length=exchange.head.content_length if streams else None,
+            upload=upload,
+            upload_length=exchange.head.content_length if streams and through is None else None,
             watch=None if outlives_client else exchange,
         )
 

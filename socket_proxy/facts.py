@@ -26,6 +26,7 @@ from policy.model import (
     Uid,
     Usage,
 )
+from policy.ownership import is_default_network
 from socket_proxy.engine import Engine
 from socket_proxy.index import Index
 from socket_proxy.records import Records
@@ -58,18 +59,29 @@ class FactSource:
         self._was_ready = False
         self.ready = asyncio.Event()  # the index mirrors the engine; cleared while the event stream is down
 
-    async def gather(self, actor: Actor, references: Iterable[Reference], *, everything: bool) -> Facts:
+    async def gather(
+        self,
+        actor: Actor,
+        references: Iterable[Reference],
+        *,
+        everything: bool,
+        networks: frozenset[str] = frozenset(),
+    ) -> Facts:
         """All facts for one decision.
 
         Args:
             everything: the actor is an admin and sees every object.
+            networks: names of root's networks that policy shares with the actor.
         Raises: Unavailable: the index is not ready. UpstreamUnavailable, UpstreamLost, RecordsUnavailable.
         """
         references = tuple(references)
         if not references:
             return Facts(engine=self._engine_facts, usage=self._usage(actor))
         await self.wait_ready()
-        objects = {ref: await self._resolve(actor, ref, everything=everything) for ref in references}
+        objects = {
+            ref: await self._resolve(actor, ref, everything=everything, networks=networks)
+            for ref in references
+        }
         return Facts(engine=self._engine_facts, objects=objects, usage=self._usage(actor))
 
     async def wait_ready(self) -> None:
@@ -90,7 +102,11 @@ class FactSource:
         coming = sum(
             not self._index.made_by(Kind.CONTAINER, request) for request in self._creating.get(actor.uid, ())
         )
-        return Usage(containers=self._index.count(Kind.CONTAINER, actor.uid) + coming)
+        networks = self._index.owned(Kind.NETWORK, actor.uid)
+        return Usage(
+            containers=self._index.count(Kind.CONTAINER, actor.uid) + coming,
+            networks=sum(not is_default_network(entry.name) for entry in networks),
+        )
 
     @contextmanager
     def creating(self, actor: Actor, request_id: RequestId) -> Iterator[None]:
@@ -106,7 +122,9 @@ class FactSource:
             if not self._creating[actor.uid]:
                 del self._creating[actor.uid]
 
-    async def _resolve(self, actor: Actor, reference: Reference, *, everything: bool) -> ObjectFact | None:
+    async def _resolve(
+        self, actor: Actor, reference: Reference, *, everything: bool, networks: frozenset[str]
+    ) -> ObjectFact | None:
         match reference.kind:
             case Kind.IMAGE:
                 return await self._image(reference.text, actor.uid)
@@ -117,6 +135,8 @@ class FactSource:
                 return entry.fact() if entry else None
             case kind:
                 entry = self._index.find(kind, reference.text, actor.uid, everything=everything)
+                if entry is None and kind is Kind.NETWORK:
+                    entry = self._index.find_shared(reference.text, networks)
                 return entry.fact() if entry else None
 
     async def _exec(self, exec_id: str, uid: Uid, *, everything: bool) -> ObjectFact | None:

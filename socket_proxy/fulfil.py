@@ -15,6 +15,7 @@ from policy.model import (
     DeviceUuid,
     EnsureVolume,
     Facts,
+    JoinOwnNetwork,
     Kind,
     LeaseGpus,
     LeaseId,
@@ -25,6 +26,7 @@ from policy.model import (
 from policy.names import real
 from socket_proxy.engine import Engine
 from socket_proxy.index import Entry, Index
+from socket_proxy.networks import OwnNetworks
 from socket_proxy.ports import Leaser, LeaseRefused
 from socket_proxy.refusals import Refusal
 from socket_proxy.seal import Sealer
@@ -37,6 +39,7 @@ class Fulfilled:
     labels: dict[str, str]
     lease: LeaseId | None = None
     devices: tuple[DeviceUuid, ...] = ()
+    network: str | None = None  # the id to put where the default network is meant
     binds: tuple[CheckBind, ...] = ()  # host paths that were looked at; `source` is the real path
 
 
@@ -52,6 +55,7 @@ class Fulfiller:
         self._index = index
         self._sealer = sealer
         self._leaser = leaser
+        self._networks = OwnNetworks(engine=engine, index=index, sealer=sealer)
 
     async def look(
         self, actor: Actor, obligations: tuple[Obligation, ...]
@@ -69,7 +73,7 @@ class Fulfiller:
     async def fulfil(
         self, actor: Actor, obligations: tuple[Obligation, ...], facts: Facts, request_id: RequestId
     ) -> Fulfilled | Refusal:
-        """Make the volumes that `facts` do not have, lease the devices, seal the labels.
+        """Make the volumes that `facts` do not have and the network, lease the devices, seal the labels.
 
         Returns: what to write into the request, or why it may not go on. On a refusal no lease is held.
         Raises: Unavailable, UpstreamUnavailable, UpstreamLost.
@@ -79,12 +83,19 @@ class Fulfiller:
                 refusal = await self._ensure_volume(actor, obligation.name, request_id)
                 if refusal is not None:
                     return refusal
+        join = next((item for item in obligations if isinstance(item, JoinOwnNetwork)), None)
+        network = await self._networks.ensure(actor, join, request_id) if join else None
+        if isinstance(network, Refusal):
+            return network
         want = next((item for item in obligations if isinstance(item, LeaseGpus)), None)
         if want is None:
-            return Fulfilled(labels=self._sealer.labels(actor, lease=None, request_id=request_id))
-        return await self._lease(actor, want, request_id)
+            labels = self._sealer.labels(actor, lease=None, request_id=request_id)
+            return Fulfilled(labels=labels, network=network)
+        return await self._lease(actor, want, network, request_id)
 
-    async def _lease(self, actor: Actor, want: LeaseGpus, request_id: RequestId) -> Fulfilled | Refusal:
+    async def _lease(
+        self, actor: Actor, want: LeaseGpus, network: str | None, request_id: RequestId
+    ) -> Fulfilled | Refusal:
         lease = await self._leaser.reserve(uid=actor.uid, name=actor.name, want=want, request_id=request_id)
         if isinstance(lease, LeaseRefused):
             return Refusal(status=lease.status, message=lease.message, rules=("gpu_lease",))
@@ -92,6 +103,7 @@ class Fulfiller:
             labels=self._sealer.labels(actor, lease=lease.id, request_id=request_id),
             lease=lease.id,
             devices=lease.devices,
+            network=network,
         )
 
     async def _ensure_volume(self, actor: Actor, name: str, request_id: RequestId) -> Refusal | None:

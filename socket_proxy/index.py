@@ -96,6 +96,11 @@ class _Shelf:
         return [object_id for object_id in owned[at : at + 2] if object_id.startswith(prefix)]
 
 
+def _plain(entry: Entry) -> str:
+    """What its owner calls it."""
+    return names.plain(entry.owner, entry.name)
+
+
 class Index:
     """Lookups by full id, and by the references users write, among what a user may see."""
 
@@ -188,6 +193,17 @@ class Index:
         """The user's own object that the user knows by this very name."""
         shelf = self._shelves[kind]
         return next((shelf.by_id[found] for found in shelf.own(name, uid)), None)
+
+    def shares(self, entry: Entry, listed: frozenset[str]) -> bool:
+        """Whether a network is root's own and has one of these names: a user cannot make one that passes for it."""
+        return entry.kind is Kind.NETWORK and entry.owner in (None, 0) and _plain(entry) in listed
+
+    def find_shared(self, text: str, listed: frozenset[str]) -> Entry | None:
+        """The network of one of these names that `text` means: by name or full id."""
+        for entry in self._shelves[Kind.NETWORK].by_id.values() if listed else ():
+            if text in (entry.id, _plain(entry)) and self.shares(entry, listed):
+                return replace(entry, shared=True)
+        return None
 
     @staticmethod
     def _among(shelf: _Shelf, kind: Kind, text: str, *, owner: Uid | None, named: list[str]) -> Entry | None:

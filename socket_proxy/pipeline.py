@@ -35,11 +35,12 @@ from policy.model import (
     EngineFacts,
     EnsureVolume,
     Facts,
+    JoinOwnNetwork,
     RequestId,
     SetField,
     SetQuery,
 )
-from policy.obligations import apply
+from policy.obligations import apply, join
 from socket_proxy.facts import FactSource
 from socket_proxy.fulfil import Fulfilled, Fulfiller
 from socket_proxy.handlers import Handlers
@@ -120,8 +121,11 @@ class Pipeline:
         reading = await self._read(exchange)
         asked = way.request = reading.request
         policy = self._policy()
-        everything = policy.for_actor(way.actor).role is Role.ADMIN
-        facts = await self._facts.gather(way.actor, reading.references, everything=everything)
+        grants = policy.for_actor(way.actor)
+        everything = grants.role is Role.ADMIN
+        facts = await self._facts.gather(
+            way.actor, reading.references, everything=everything, networks=grants.networks
+        )
         decision = way.decision = _decide(reading, policy, way.actor, facts)
         if decision.effect is not Effect.ALLOW:
             return of_decision(decision, asked, way.request_id)
@@ -166,7 +170,12 @@ class Pipeline:
         try:
             if any(isinstance(item, EnsureVolume) for item in decision.obligations):
                 # The volumes exist now, and binding names them by what they are.
-                facts = await self._facts.gather(way.actor, reading.references, everything=everything)
+                facts = await self._facts.gather(
+                    way.actor,
+                    reading.references,
+                    everything=everything,
+                    networks=policy.for_actor(way.actor).networks,
+                )
             transaction = self._shape(
                 exchange, way, decision, facts, fulfilled, everything=everything, reading=reading
             )
@@ -235,7 +244,11 @@ class Pipeline:
                 engine=self._engine_facts,
             )
         if facts.objects:
-            shaped = with_aliases(bind(shaped, facts, uid=way.actor.uid), asked, facts)
+            shaped = bind(shaped, facts, uid=way.actor.uid)
+        if fulfilled.network is not None:
+            shaped = join(shaped, fulfilled.network)
+        if facts.objects:
+            shaped = with_aliases(shaped, asked, facts)
         notes = _notes(decision) if decision.obligations else ()
         return Transaction(
             exchange=exchange,
@@ -248,6 +261,7 @@ class Pipeline:
             fulfilled=fulfilled,
             notes=notes,
             user_socket=self._policy().for_actor(way.actor).user_socket,
+            networks=self._policy().for_actor(way.actor).networks,
             reading=reading if reading.again and shaped is reading.request else None,
         )
 
@@ -313,7 +327,7 @@ def _notes(decision: Decision) -> tuple[str, ...]:
     return tuple(
         f"ds01: {item.note}"
         for item in decision.obligations
-        if isinstance(item, SetField | SetQuery) and item.note
+        if isinstance(item, SetField | SetQuery | JoinOwnNetwork) and item.note
     )
 
 

@@ -11,6 +11,7 @@ from policy.dockerapi import responses
 from policy.dockerapi.model import Operation
 from policy.dockerapi.selection import Candidate, moment, select
 from policy.model import Kind
+from policy.ownership import is_default_network
 from socket_proxy.answers import Answers
 from socket_proxy.containers import Containers
 from socket_proxy.engine import Engine
@@ -109,8 +110,10 @@ class Prunes:
         chosen = _Chosen(transaction)
         removed = []
         for item in msgspec.json.decode(await self._engine.ask(Operation.NETWORK_LIST), type=list[_Network]):
-            if not self._owns(Kind.NETWORK, item.Id, transaction) or not chosen.has(
-                item.Labels, moment(item.Created)
+            if (
+                not self._owns(Kind.NETWORK, item.Id, transaction)
+                or is_default_network(item.Name)  # stopped containers would not start again without it
+                or not chosen.has(item.Labels, moment(item.Created))
             ):
                 continue
             if await self._remove(transaction, Operation.NETWORK_DELETE, {"network": item.Id}):

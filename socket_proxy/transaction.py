@@ -32,6 +32,7 @@ class Transaction:
     fulfilled: Fulfilled
     notes: tuple[str, ...] = ()
     reading: Reading | None = None  # set when the same head comes again and `request` is just what it says
+    networks: frozenset[str] = frozenset()  # names of root's networks that policy gives the actor
     user_socket: str = ""  # the actor's own ds01 socket, shown as Docker's in answers
 
 

@@ -11,9 +11,13 @@ from socket_proxy.index import Index
 class ActorVisibility:
     """Visibility of one actor; made for each filtered answer, holds no state of its own."""
 
-    __slots__ = ("_everything", "_index", "_uid")
+    __slots__ = ("_everything", "_index", "_networks", "_uid")
 
-    def __init__(self, index: Index, uid: Uid, *, everything: bool) -> None:
+    def __init__(
+        self, index: Index, uid: Uid, *, everything: bool, networks: frozenset[str] = frozenset()
+    ) -> None:
+        """networks: names of root's networks that policy shares with the actor."""
+        self._networks = networks
         self._index = index
         self._uid = uid
         self._everything = everything
@@ -32,7 +36,9 @@ class ActorVisibility:
         if self._everything:
             return True
         entry = self._index.seen(Kind.NETWORK, network_id)
-        return entry is not None and (entry.shared or entry.owner == self._uid)
+        return entry is not None and (
+            entry.shared or entry.owner == self._uid or self._index.shares(entry, self._networks)
+        )
 
     def owns_network(self, network_id: str) -> bool:
         return self._everything or self._owns(Kind.NETWORK, network_id)

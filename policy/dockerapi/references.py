@@ -29,6 +29,7 @@ Naming = Callable[[Place], str]  # what to write at a place; the reference's own
 
 # Words that stand for no object of anybody's: dockerd lets nobody make a network with such a name.
 NETWORK_WORDS = frozenset({"default", "bridge", "none", "host"})
+DEFAULT_WORDS = frozenset({"", "default", "bridge"})  # what a container means that names no network
 _PATH_KINDS = {
     "container": Kind.CONTAINER,
     "exec": Kind.EXEC,

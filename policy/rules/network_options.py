@@ -22,9 +22,6 @@ OPTIONS = frozenset(
         "com.docker.network.container_iface_prefix",
     }
 )
-PRIVATE = tuple(
-    ipaddress.ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
-)
 WIDEST_PREFIX = {4: 16, 6: 48}
 PREDEFINED = frozenset({"bridge", "host", "none", "default"})
 
@@ -39,7 +36,7 @@ def decide(ask: Ask) -> Iterable[Finding]:
     for key in as_object(body.get("Options")):
         if key not in OPTIONS:
             yield _refused("Options", key, ", ".join(sorted(OPTIONS)), "leave out --opt")
-    yield from _ipam(as_object(body.get("IPAM")))
+    yield from _ipam(ask, as_object(body.get("IPAM")))
     for key in ("Ingress", "ConfigOnly"):
         if as_bool(body.get(key)):
             yield _refused(key, "true", "false", "leave it out")
@@ -51,7 +48,7 @@ def decide(ask: Ask) -> Iterable[Finding]:
     yield SetField(path=("CheckDuplicate",), value=True)
 
 
-def _ipam(ipam: Mapping[str, Json]) -> Iterable[Finding]:
+def _ipam(ask: Ask, ipam: Mapping[str, Json]) -> Iterable[Finding]:
     if (driver := as_text(ipam.get("Driver"))) not in {"", "default"}:
         yield _refused("IPAM.Driver", driver, "default", "leave out --ipam-driver")
     if options := as_object(ipam.get("Options")):
@@ -59,18 +56,19 @@ def _ipam(ipam: Mapping[str, Json]) -> Iterable[Finding]:
     for item in as_list(ipam.get("Config")):
         config = as_object(item)
         for key in ("Subnet", "IPRange"):
-            if (text := as_text(config.get(key))) and not _is_private(text):
-                yield _refused(
-                    f"IPAM.Config.{key}", text, "private subnets of at most /16", "leave out --subnet"
-                )
+            if (text := as_text(config.get(key))) and not _is_permitted(text, ask.grants.subnets):
+                permitted = f"subnets of at most /16 in {', '.join(sorted(ask.grants.subnets))}"
+                yield _refused(f"IPAM.Config.{key}", text, permitted, "leave out --subnet")
 
 
-def _is_private(text: str) -> bool:
+def _is_permitted(text: str, pools: Iterable[str]) -> bool:
+    # SECURITY: a bridge with the addresses of the server's own network takes those over on the server.
     try:
         subnet = ipaddress.ip_network(text, strict=False)
     except ValueError:
         return False
-    inside = any(subnet.version == one.version and subnet.subnet_of(one) for one in PRIVATE)  # type: ignore[arg-type]  # versions are equal
+    networks = [ipaddress.ip_network(pool) for pool in pools]
+    inside = any(subnet.version == one.version and subnet.subnet_of(one) for one in networks)  # type: ignore[arg-type]  # versions are equal
     return inside and subnet.prefixlen >= WIDEST_PREFIX[subnet.version]
 
 

@@ -20,13 +20,17 @@ HARMLESS = frozenset(
 
 def decide(ask: Ask) -> Iterable[Finding]:
     """Refuse every other name."""
-    listed = HARMLESS | ask.grants.sysctls
     for name in as_object(ask.host_config.get("Sysctls")):
-        if name not in listed:
+        if name not in listed(ask):
             yield Reason(
                 rule=RULE_ID,
                 field="HostConfig.Sysctls",
                 asked=shown(name),
-                limit=", ".join(sorted(listed)),
+                limit=", ".join(sorted(listed(ask))),
                 next_step="leave out --sysctl",
             )
+
+
+def listed(ask: Ask) -> frozenset[str]:
+    """The names this actor may set."""
+    return HARMLESS | ask.grants.sysctls

@@ -21,13 +21,14 @@ from policy.evaluate import evaluate
 from policy.model import Decision, Effect, Kind, ObjectFact, Uid
 from policy.obligations import get
 from policy.rules import RULES
-from tests.fakes.policy_world import ALICE, POLICY, facts, own, rewrite, second_look
+from tests.fakes.policy_world import ALICE, OWN_NETWORK, POLICY, facts, own, rewrite, second_look
 
 LINES = (Path(__file__).parent / "engine_api" / "fields.tsv").read_text().splitlines()
 KNOWN: dict[str, ObjectFact | None] = {
     "mine": own(Kind.CONTAINER),
     "net": own(Kind.NETWORK),
     "run": own(Kind.EXEC),
+    OWN_NETWORK: ObjectFact(kind=Kind.NETWORK, id=OWN_NETWORK, owner=Uid(1000), name="u1000.bridge"),
     "bobimg": ObjectFact(kind=Kind.IMAGE, id="sha256:2", owner=Uid(1001), shared=True),
 }
 QUERIES = {  # query keys that a call needs
@@ -161,7 +162,7 @@ def test_a_field_is_treated_as_the_list_says(row: Row) -> None:
         return
     assert decision.effect is Effect.ALLOW, (decision.reasons, decision.missing)
     written = rewrite(request, decision)
-    assert second_look(bind(written, facts(request, **KNOWN), uid=ALICE.uid)) == ()
+    assert second_look(bind(written, facts(written, **KNOWN), uid=ALICE.uid)) == ()
     now = standing(row, written)
     match row.outcome:
         case "allowed":

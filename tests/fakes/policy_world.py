@@ -18,6 +18,7 @@ from policy.model import (
     EngineFacts,
     Facts,
     Gid,
+    JoinOwnNetwork,
     Kind,
     LeaseGpus,
     LeaseId,
@@ -30,7 +31,7 @@ from policy.model import (
     Usage,
 )
 from policy.names import real
-from policy.obligations import apply
+from policy.obligations import apply, join
 from policy.ownership import SEAL, labels
 
 POLICY_TEXT = """
@@ -59,6 +60,7 @@ ENGINE = EngineFacts(
 )
 GPUS = tuple(DeviceUuid(f"GPU-{n:08d}-2222-3333-4444-555555555555") for n in range(8))
 LEASE = LeaseId("L1")
+OWN_NETWORK = "d" * 64
 
 
 def policy(text: str) -> Policy:
@@ -88,7 +90,7 @@ def facts(asked: Request, **known: ObjectFact | None) -> Facts:
         shared = ObjectFact(kind=Kind.IMAGE, id="sha256:1", owner=None, shared=True)
         default = shared if reference.text.startswith("busybox") else None
         objects[reference] = known.get(reference.text, default)
-    return Facts(engine=ENGINE, objects=objects, usage=Usage(containers=0, gpus=0))
+    return Facts(engine=ENGINE, objects=objects, usage=Usage(containers=0, networks=0, gpus=0))
 
 
 def own(
@@ -114,7 +116,9 @@ def rewrite(asked: Request, decision: Decision, actor: Actor = ALICE) -> Request
     lease = next((one for one in decision.obligations if isinstance(one, LeaseGpus)), None)
     number = (lease.count or len(lease.device_ids)) if lease else 0
     sealed = labels(actor, LEASE if lease else None, RequestId("abc123abc123")) | {SEAL: "s"}
-    return apply(asked, decision.obligations, labels=sealed, devices=GPUS[:number], engine=ENGINE)
+    written = apply(asked, decision.obligations, labels=sealed, devices=GPUS[:number], engine=ENGINE)
+    joins = any(isinstance(one, JoinOwnNetwork) for one in decision.obligations)
+    return join(written, OWN_NETWORK) if joins else written
 
 
 def in_namespace(request: Request, actor: Actor = ALICE) -> Request:

@@ -39,7 +39,7 @@ version: 1
 defaults:
   role: user
   limits: {memory: 1GiB, cpus: 1, pids: 100, gpus: 2, containers: 5}
-  allow: {registries: ["*"]}
+  allow: {registries: ["*"], default_network: shared}
 groups:
   admins: {members: [carol], role: admin}
 """

@@ -344,7 +344,7 @@ OTHERS: list[tuple[str, str, object, str]] = [
     ("GET", "/networks/bobn", None, "not found"),
     ("GET", "/networks/<bobn>", None, "not found"),
     ("DELETE", "/networks/bobn", None, "not found"),
-    ("DELETE", "/networks/bridge", None, "ownership"),
+    ("DELETE", "/networks/bridge", None, "rule"),
     ("POST", "/networks/bobn/connect", {"Container": "mine"}, "not found"),
     ("POST", "/networks/bridge/connect", {"Container": "bobc"}, "No such container"),
     ("POST", "/networks/bridge/disconnect", {"Container": "bobc", "Force": True}, "No such container"),

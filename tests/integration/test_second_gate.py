@@ -131,7 +131,9 @@ class Forger:
         return stamp.format_stamp(claims, self.key.sign(stamp.message(claims)))
 
     def rewritten(self, method: str, target: str, body: Mapping[str, Any], account: Account) -> Sent:
-        """The request exactly as the proxy would forward it for `account`, not stamped yet."""
+        """The request exactly as the proxy would forward it for `account`, not stamped yet; on no network unless it says."""
+        if target.partition("?")[0].endswith("/containers/create"):
+            body = {**body, "HostConfig": {"NetworkMode": "none", **body.get("HostConfig", {})}}
         asked = read(
             Incoming(
                 method=method,
@@ -148,7 +150,7 @@ class Forger:
             for reference in needed(asked)
             if reference.kind is Kind.IMAGE
         }
-        facts = Facts(engine=engine, objects=objects, usage=Usage(containers=0))
+        facts = Facts(engine=engine, objects=objects, usage=Usage(containers=0, networks=0))
         decision = evaluate(self.policy(), actor, asked, facts)
         assert decision.effect is Effect.ALLOW, decision.reasons
         labels = Sealer(self.keys()).labels(actor, lease=None, request_id=RequestId(secrets.token_hex(6)))

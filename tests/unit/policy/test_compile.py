@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from policy.grants import Role
+from policy.grants import DefaultNetwork, Handling, Role
 from policy.model import Uid
 from tests.fakes.policy_world import ALICE, policy
 
@@ -38,6 +38,21 @@ def test_system_accounts_are_refused_unless_listed() -> None:
     assert policy("defaults: {role: user}").for_actor(daemon).role is Role.NONE
     assert policy("defaults: {role: user}\nsystem_accounts: [www-data]").for_actor(daemon).role is Role.USER
     assert policy("").for_actor(replace(ALICE, uid=Uid(0), name="root")).role is Role.ADMIN
+
+
+def test_networks_are_merged_to_the_safer_side() -> None:
+    """Of several groups the own network counts; lists are united, and subnets replaced by what is stated, none included."""
+    text = (
+        "defaults: {role: user, allow: {default_network: shared, networks: [lan]}}\n"
+        "groups:\n  a: {members: [alice], allow: {default_network: own, networks: [host]}}\n"
+        "  b: {members: [alice], allow: {default_network: shared, subnets: []}}"
+    )
+    grants = policy(text).for_actor(ALICE)
+    assert (grants.default_network, grants.networks) == (DefaultNetwork.OWN, frozenset({"lan", "host"}))
+    assert grants.subnets == frozenset()
+    silent = policy("defaults: {role: user}").for_actor(ALICE)
+    assert (silent.default_network, silent.host_network) == (DefaultNetwork.OWN, Handling.DENY)
+    assert "172.16.0.0/12" in silent.subnets
 
 
 def test_the_digest_follows_the_meaning() -> None:

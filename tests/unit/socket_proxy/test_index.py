@@ -124,3 +124,17 @@ def test_a_list_takes_out_only_what_was_known_when_it_was_asked_for() -> None:
     made.replace_all(Kind.CONTAINER, [container(A, "x", ALICE)], known=known)
     assert made.ids(Kind.CONTAINER) == {A, A2}
     assert made.seen(Kind.CONTAINER, B) is not None
+
+
+def test_a_shared_network_is_roots_and_named_by_policy() -> None:
+    """A user's own network of that name passes for none; root's is found by name and id, and by nobody without the name."""
+    index = Index()
+    index.put(Entry(kind=Kind.NETWORK, id="1" * 64, name="lan", owner=Uid(1001)))
+    assert index.find_shared("lan", frozenset({"lan"})) is None
+    index.put(Entry(kind=Kind.NETWORK, id="2" * 64, name="lan", owner=None))
+    index.put(Entry(kind=Kind.NETWORK, id="3" * 64, name="u0.wan", owner=Uid(0)))
+    for text, found in (("lan", "2" * 64), ("2" * 64, "2" * 64), ("wan", "3" * 64)):
+        entry = index.find_shared(text, frozenset({"lan", "wan"}))
+        assert entry is not None
+        assert (entry.id, entry.shared) == (found, True)
+        assert index.find_shared(text, frozenset({"other"})) is None
