@@ -47,6 +47,10 @@ class Binds:
         if len(self._approved) > _REMEMBERED:
             self._approved.popitem(last=False)
 
+    def targets(self, container: ContainerId) -> tuple[str, ...]:
+        """Where the host paths of a container that was looked at are mounted in it."""
+        return tuple(bind.target for bind in self._approved.get(container, ()))
+
     def forget(self, container: ContainerId) -> None:
         self._approved.pop(container, None)
 

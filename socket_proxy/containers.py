@@ -9,9 +9,11 @@ from http1.writer import forwardable
 from observability import events
 from observability.logging import log
 from policy.dockerapi import responses
+from policy.dockerapi.archive import Destination
 from policy.dockerapi.model import Operation
 from policy.model import ContainerId, Kind, LeaseId
 from socket_proxy.answers import ANSWER_BYTES, Answers
+from socket_proxy.archives import filtered
 from socket_proxy.binds import Binds
 from socket_proxy.engine import Engine
 from socket_proxy.index import Entry, Index
@@ -55,7 +57,7 @@ class Containers:
             Operation.CONTAINER_RESTART: self.start,
             Operation.CONTAINER_ARCHIVE_INFO: self.archive,
             Operation.CONTAINER_ARCHIVE: self.archive,
-            Operation.PUT_CONTAINER_ARCHIVE: self.archive,
+            Operation.PUT_CONTAINER_ARCHIVE: self.put_archive,
             Operation.CONTAINER_RENAME: self.rename,
             Operation.CONTAINER_DELETE: self.delete,
             Operation.CONTAINER_EXEC: self.exec_create,
@@ -163,6 +165,22 @@ class Containers:
         container = ContainerId(transaction.request.params["container"])
         refusal = await self._binds.recheck(transaction, container)
         return await self._answers.relay(transaction) if refusal is None else refusal
+
+    async def put_archive(self, transaction: Transaction) -> Refusal | None:
+        """`docker cp` into a container: dockerd extracts as root, so every member is made harmless on the way."""
+        request = transaction.request
+        container = ContainerId(request.params["container"])
+        refusal = await self._binds.recheck(transaction, container)
+        if refusal is not None:
+            return refusal
+        destination = Destination(
+            path=next(iter(request.query.get("path", ())), "/"),
+            binds=self._binds.targets(container),
+            uid=transaction.actor.uid,
+            gid=transaction.actor.gid,
+        )
+        response = await self._answers.send(transaction, through=lambda upload: filtered(upload, destination))
+        return await self._answers.relay_response(transaction, response)
 
     async def rename(self, transaction: Transaction) -> Refusal | None:
         response = await self._answers.send(transaction)

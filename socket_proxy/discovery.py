@@ -77,7 +77,10 @@ def shortcomings(facts: EngineFacts) -> tuple[str, ...]:
     version = tuple(int(part) for part in re.findall(r"\d+", facts.version)[:3])
     notes = []
     if version < _ARCHIVES_MENDED:
-        notes.append("docker cp has flaws that reach the host before engine 29.5.1; an update is advised")
+        notes.append(
+            "docker cp follows a bind target that is swapped meanwhile (CVE-2026-42306, GHSA-vp62-88p7-qqf5) before engine "
+            "29.5.1; ds01 unpacks uploads itself (CVE-2026-41567), but an update is advised"
+        )
     if not any(first <= version < last for first, last in _BODIES_SHOWN):
         notes.append(
             "JSON bodies over 1 MiB are hidden from plugins, unless the distribution has mended it; "
