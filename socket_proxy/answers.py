@@ -33,6 +33,7 @@ ERROR_BYTES = 64 * 1024
 DOCKER_SOCKET = "/var/run/docker.sock"
 
 Filter = Callable[[bytes, Transaction, ActorVisibility, ViewerNames], bytes]
+Shape = Callable[[bytes, ViewerNames], bytes | msgspec.Raw]
 Learn = Callable[[bytes], Awaitable[None]]
 
 
@@ -51,7 +52,8 @@ class Answers:
             Answer.PING: self.ping,
             Answer.INFO: self.info,
             Answer.EVENTS: self.events,
-            Answer.STATS: self.stats,
+            Answer.STATS: self._documents(responses.stats),
+            Answer.WAIT: self._documents(responses.wait),
             Answer.PLUGIN_LIST: self.plugins,
             **{kind: self._filtered(shape) for kind, shape in _FILTERS.items()},
         }
@@ -213,16 +215,24 @@ class Answers:
         await exchange.end()
         return None
 
-    async def stats(self, transaction: Transaction) -> Refusal | None:
-        """One document a second, each with the container's name in it."""
-        response = await self.send(transaction)
-        if response.head.status >= 400:
-            return await self.error(transaction, response)
+    def _documents(self, shape: Shape) -> Handler:
+        async def handle(transaction: Transaction) -> Refusal | None:
+            response = await self.send(transaction)
+            if response.head.status >= 400:
+                return await self.error(transaction, response)
+            return await self._document_by_document(transaction, response, shape)
+
+        return handle
+
+    async def _document_by_document(
+        self, transaction: Transaction, response: Response, shape: Shape
+    ) -> Refusal | None:
+        """The head at once, each JSON document as soon as it is whole."""
         exchange, names, documents = transaction.exchange, self.names(transaction), responses.JsonStream()
         exchange.start_response(response.head.status, forwardable(response.head.headers))
         async for chunk in response.body():
             for document in documents.feed(chunk):
-                await exchange.write(bytes(responses.stats(document, names)) + b"\n")
+                await exchange.write(bytes(shape(document, names)) + b"\n")
         await exchange.end()
         return None
 

@@ -19,6 +19,7 @@ from socket_proxy.engine import Engine
 from socket_proxy.index import Entry, Index
 from socket_proxy.ports import Leaser, LeaseRefused
 from socket_proxy.refusals import EngineError, Refusal, Unavailable
+from socket_proxy.renames import take_alias
 from socket_proxy.settle import Settlements
 from socket_proxy.transaction import Handler, Transaction
 
@@ -185,9 +186,27 @@ class Containers:
     async def rename(self, transaction: Transaction) -> Refusal | None:
         response = await self._answers.send(transaction)
         if response.head.status < 300:
-            name = transaction.request.query["name"][0].removeprefix("/")
-            self._index.rename(Kind.CONTAINER, transaction.request.params["container"], name)
+            await self._renamed(transaction)
         return await self._answers.relay_response(transaction, response)
+
+    async def _renamed(self, transaction: Transaction) -> None:
+        """The index and DNS know the new name before the client starts the container by it."""
+        container = transaction.request.params["container"]
+        name = transaction.request.query["name"][0].removeprefix("/")
+        self._index.rename(Kind.CONTAINER, container, name)
+        entry = self._index.get(Kind.CONTAINER, container)
+        try:
+            if entry is not None:
+                await take_alias(self._engine, self._index, entry)
+        except (EngineError, UpstreamLost, UpstreamUnavailable, msgspec.DecodeError) as error:
+            # The rename itself is done, so that is what the client is told.
+            log(
+                events.REQUEST_FAILED,
+                request_id=transaction.request_id,
+                uid=transaction.actor.uid,
+                operation=transaction.request.operation,
+                problem=f"a renamed container does not answer to its new name: {error}",
+            )
 
     async def delete(self, transaction: Transaction) -> Refusal | None:
         response = await self._answers.send(transaction)

@@ -40,6 +40,10 @@ class ActorVisibility:
             entry.shared or entry.owner == self._uid or self._index.shares(entry, self._networks)
         )
 
+    def network_name(self, network_id: str) -> str | None:
+        entry = self._index.get(Kind.NETWORK, network_id) if self.sees_network(network_id) else None
+        return entry.name if entry is not None else None
+
     def owns_network(self, network_id: str) -> bool:
         return self._everything or self._owns(Kind.NETWORK, network_id)
 

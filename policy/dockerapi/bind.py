@@ -39,6 +39,8 @@ def bind(request: Request, facts: Facts, *, uid: Uid) -> Request:
             return _new_name(request, facts, reference.text, uid)
         if fact is None:
             raise UnboundReference(reference)
+        if place.in_dns and fact.name:
+            return fact.name
         if fact.kind is Kind.NETWORK and fact.shared and fact.name in NETWORK_WORDS:
             # SECURITY: as the word that rules know, in the plugin as well: an id would hide that it is the host's.
             return fact.name

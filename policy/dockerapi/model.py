@@ -162,6 +162,7 @@ class Answer(StrEnum):
     DISK_USAGE = "disk_usage"
     EVENTS = "events"
     STATS = "stats"
+    WAIT = "wait"
     CONTAINER_CREATE = "container_create"
     CONTAINER_LIST = "container_list"
     CONTAINER_INSPECT = "container_inspect"

@@ -19,10 +19,15 @@ Body = dict[str, Json]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A reference where it stands. `target`: the call makes or moves this name, which need not exist yet."""
+    """A reference where it stands.
+
+    target: the call makes or moves this name, which need not exist yet.
+    in_dns: dockerd looks the name up only when the container asks for it, in the network's DNS, which knows no full ids.
+    """
 
     reference: Reference
     target: bool = False
+    in_dns: bool = False
 
 
 Naming = Callable[[Place], str]  # what to write at a place; the reference's own text changes nothing
@@ -222,13 +227,14 @@ def _volumes_from(name: Naming, text: str) -> str:
     return f"{_container(name, container)}{colon}{mode}"
 
 
-def _link(name: Naming, text: str) -> str:
+def _link(name: Naming, text: str, *, in_dns: bool = False) -> str:
     """`name`, `name:alias`, or `/name:/parent/alias` as inspect shows it; always written with its alias."""
     container, _, alias = text.partition(":")
     plain = container.removeprefix("/")
     if container.startswith("/"):
         alias = alias.rpartition("/")[2]
-    return f"{_container(name, plain)}:{alias or plain}"
+    place = Place(reference=Reference(kind=Kind.CONTAINER, text=plain), in_dns=in_dns)
+    return f"{name(place)}:{alias or plain}"
 
 
 def _bind(name: Naming, text: str) -> str:
@@ -261,5 +267,5 @@ def _endpoints(given: Body, name: Naming) -> Body:
 def _endpoint(given: Body, name: Naming) -> Body:
     endpoint = dict(given)
     _walk_text(endpoint, "NetworkID", lambda text: _existing(name, Kind.NETWORK, text))
-    _walk_texts(endpoint, "Links", lambda text: _link(name, text))
+    _walk_texts(endpoint, "Links", lambda text: _link(name, text, in_dns=True))
     return endpoint

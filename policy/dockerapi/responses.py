@@ -30,6 +30,7 @@ from policy.dockerapi.answers.inspect import (
     exec_inspect,
     network_create,
     stats,
+    wait,
 )
 from policy.dockerapi.answers.lists import (
     container_list,
@@ -80,4 +81,5 @@ __all__ = [
     "volume_inspect",
     "volume_list",
     "volume_prune",
+    "wait",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,7 @@ class ProxyWorld:
     leaser: MemoryLeaser = field(default_factory=MemoryLeaser)
     answers: dict[str, tuple[int, Any] | Callable[[], tuple[int, Any]]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)  # of each request that was asked
 
     def __post_init__(self) -> None:
         self.sealer = Sealer(self.keys)
@@ -101,8 +103,11 @@ class ProxyWorld:
 
     async def serve(self, talk: Talk) -> None:
         while True:
-            line = (await talk.head()).partition(b" HTTP/")[0].decode().replace("/v1.41", "", 1)
+            head = await talk.head()
+            line = head.partition(b" HTTP/")[0].decode().replace("/v1.41", "", 1)
             self.asked.append(line)
+            length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+            self.bodies.append(await talk.reader.readexactly(int(length[1]) if length else 0))
             found = next((self.answers[key] for key in self.answers if line.startswith(key)), None)
             if found is None:
                 return  # the connection ends: dockerd is lost

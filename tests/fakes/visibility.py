@@ -28,6 +28,9 @@ class SetVisibility:
     def sees_network(self, network_id: str, /) -> bool:
         return network_id in self.networks | self.own_networks
 
+    def network_name(self, network_id: str, /) -> str | None:
+        return f"u1001.net-{network_id[0]}" if self.sees_network(network_id) else None
+
     def owns_network(self, network_id: str, /) -> bool:
         return network_id in self.own_networks
 

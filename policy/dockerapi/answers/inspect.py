@@ -68,7 +68,7 @@ def container_inspect(
     if "Mounts" in fields:
         fields["Mounts"] = shown_mounts(fields["Mounts"], names, sources or {})
     if "HostConfig" in fields:
-        fields["HostConfig"] = _shown_host_config(fields["HostConfig"], names, sources or {})
+        fields["HostConfig"] = _shown_host_config(fields["HostConfig"], sees, names, sources or {})
     if "NetworkSettings" in fields and renames:
         fields["NetworkSettings"] = shown_networks(fields["NetworkSettings"], names)
     if {"HostConfig", "NetworkSettings"} <= fields.keys() and renames:
@@ -101,7 +101,7 @@ def _shown_state(raw: msgspec.Raw, names: Names) -> msgspec.Raw:
     return piece(state)
 
 
-def _shown_host_config(raw: msgspec.Raw, names: Names, sources: Sources) -> msgspec.Raw:
+def _shown_host_config(raw: msgspec.Raw, sees: Visibility, names: Names, sources: Sources) -> msgspec.Raw:
     config = read_optional_fields(raw)
     if config is None:
         return raw
@@ -109,6 +109,11 @@ def _shown_host_config(raw: msgspec.Raw, names: Names, sources: Sources) -> msgs
         config["Binds"] = shown_binds(config["Binds"], names, sources)
     if "Mounts" in config:
         config["Mounts"] = shown_mounts(config["Mounts"], names, sources)
+    if "NetworkMode" in config:
+        # A create goes on with the network's id; tools look for the name they gave.
+        network = sees.network_name(read_text(config["NetworkMode"]))
+        if network is not None:
+            config["NetworkMode"] = piece(names.plain(network))
     if "Links" in config:
         config["Links"] = shown_links(config["Links"], names)
     return piece(config)
@@ -128,6 +133,20 @@ def stats(document: Piece, names: Names) -> Piece:
     fields = read_fields(document)
     if "name" in fields:
         fields["name"] = piece("/" + names.plain(read_text(fields["name"]).removeprefix("/")))
+    return write(fields)
+
+
+def wait(document: Piece, names: Names) -> Piece:
+    """The answer of POST /containers/{id}/wait; its `Error` says in dockerd's words why a start failed.
+
+    Raises: UnreadableAnswer.
+    """
+    fields = read_fields(document)
+    failure = read_optional_fields(fields["Error"]) if "Error" in fields else None
+    if failure is None or "Message" not in failure or not names.may_be_in(document):
+        return document
+    failure["Message"] = piece(names.plain_text(read_text(failure["Message"])))
+    fields["Error"] = piece(failure)
     return write(fields)
 
 

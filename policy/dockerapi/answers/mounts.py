@@ -74,7 +74,7 @@ def _shown_bind(bind: str, names: Names, sources: Sources) -> str:
 
 
 def shown_links(raw: msgspec.Raw, names: Names) -> msgspec.Raw:
-    """`HostConfig.Links`: each "/name:/parent/alias"."""
+    """Each "/name:/parent/alias" in `HostConfig`, "name:alias" in an endpoint."""
     links = read_texts(raw)
     return (
         raw
@@ -84,7 +84,7 @@ def shown_links(raw: msgspec.Raw, names: Names) -> msgspec.Raw:
 
 
 def shown_networks(raw: msgspec.Raw, names: Names) -> msgspec.Raw:
-    """`NetworkSettings`: the keys of `Networks` are network names, and `DNSNames` has the container's."""
+    """`NetworkSettings`: the keys of `Networks` are network names, `DNSNames` and `Links` have containers'."""
     settings = read_optional_fields(raw)
     networks = read_optional_fields(settings["Networks"]) if settings and "Networks" in settings else None
     if settings is None or networks is None:
@@ -99,6 +99,8 @@ def _shown_endpoint(raw: msgspec.Raw, names: Names) -> msgspec.Raw:
     if not names.may_be_in(raw):
         return raw
     endpoint = read_fields(raw)
+    if "Links" in endpoint:
+        endpoint["Links"] = shown_links(endpoint["Links"], names)
     dns_names = read_texts(endpoint["DNSNames"]) if "DNSNames" in endpoint else None
     if dns_names is not None:
         # The plain name is an alias as well, so it would stand there twice.

@@ -32,6 +32,9 @@ class Visibility(Protocol):
     def sees_network(self, network_id: str, /) -> bool:
         """Whether a network is the user's, shared or predefined; the id is full, or short as in error texts."""
 
+    def network_name(self, network_id: str, /) -> str | None:
+        """The name inside dockerd of a network the user sees, by its full id; None if there is none such now."""
+
     def owns_network(self, network_id: str, /) -> bool:
         """Whether a network is the user's own: then its operational details are shown too."""
 

@@ -127,7 +127,7 @@ ROUTES = (
     _own("POST", "/kill", Operation.CONTAINER_KILL, text("signal")),
     _own("POST", "/pause", Operation.CONTAINER_PAUSE),
     _own("POST", "/unpause", Operation.CONTAINER_UNPAUSE),
-    _own("POST", "/wait", Operation.CONTAINER_WAIT, text("condition")),
+    _own("POST", "/wait", Operation.CONTAINER_WAIT, text("condition"), answer=Answer.WAIT),
     _own("POST", "/resize", Operation.CONTAINER_RESIZE, _SIZE),
     _own(
         "POST",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -269,6 +270,20 @@ def test_what_stands_around_a_name_is_kept() -> None:
         "Binds": ["[v]:/x:ro,nocopy"],
         "NetworkMode": "container:[e]",
     }
+
+
+def test_links_of_an_endpoint_are_names_that_dns_knows() -> None:
+    """dockerd's DNS answers for names and short ids, never for a full id."""
+    request = ask(
+        "POST", "/networks/net/connect", {"Container": "a", "EndpointConfig": {"Links": ["b:x", "c"]}}
+    )
+    known = facts(request=request).objects
+    objects = {
+        reference: replace(fact, name=f"u1001.{reference.text}") if fact and reference.text != "c" else fact
+        for reference, fact in known.items()
+    }
+    body = bind(request, uid=ALICE, facts=Facts(engine=ENGINE, objects=objects)).body
+    assert body == {"Container": "[a]", "EndpointConfig": {"Links": ["u1001.b:x", "[c]:c"]}}
 
 
 def test_network_mode_and_its_endpoint_are_bound_to_one_id() -> None:

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from policy.dockerapi.responses import UnreadableAnswer, error, message, not_found, scrub
-from policy.model import Kind
+from policy.dockerapi.responses import UnreadableAnswer, error, message, not_found, scrub, taken
+from policy.model import Kind, Uid
+from policy.names import ViewerNames
 from tests.fakes.visibility import SetVisibility
 
 OWN, OTHER = "a1" * 32, "b2" * 32
@@ -68,6 +69,24 @@ def test_error_body_is_rewritten() -> None:
     """The 409 for a taken name arrives in Docker's form without the other's id."""
     body = json.dumps({"message": TEXTS[0].format(full=OTHER)}).encode() + b"\n"
     assert json.loads(error(body, SEES)) == {"message": TEXTS[0].format(full="(not yours)")}
+
+
+def test_own_names_are_plain_and_others_taken_out() -> None:
+    """In every text of dockerd's."""
+    text = f'endpoint u1001.web exists in u1001.net, so does u1002.web (name:"u1001.web" id:"{OWN[:12]}")'
+    assert scrub(text, SEES, names=ViewerNames(Uid(1001))) == (
+        f'endpoint web exists in net, so does (not yours) (name:"web" id:"{OWN[:12]}")'
+    )
+
+
+@pytest.mark.parametrize("kind", [Kind.CONTAINER, Kind.NETWORK])
+def test_a_taken_name_speaks_dockerds_words(kind: Kind) -> None:
+    """409, and for a container its own id, by which it can be removed."""
+    status, text = taken(kind, "web", OWN)
+    assert status == 409
+    assert text == (
+        TEXTS[0].format(full=OWN) if kind is Kind.CONTAINER else "network with name web already exists"
+    )
 
 
 @pytest.mark.parametrize("body", [b"", b"oops", b"{}", b'{"message":1}', b'["message"]'])

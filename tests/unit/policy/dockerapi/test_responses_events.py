@@ -84,6 +84,7 @@ def test_the_seal_is_taken_out() -> None:
     "document",
     [
         event("container", "start", OWN, name="u1001.web"),
+        event("container", "rename", OWN, name="u1001.api", oldName="/u1001.web"),
         event("network", "connect", NET, name="u1001.lab", container=OWN),
         event("volume", "mount", "u1001.data", container=OWN),
     ],
@@ -93,6 +94,12 @@ def test_names_are_mapped(document: bytes) -> None:
     shown = EventFilter(SEES, names=ALICES).feed(document)
     assert shown
     assert b"u1001" not in shown
+
+
+@pytest.mark.parametrize("document", HIDDEN.values(), ids=HIDDEN.keys())
+def test_an_admin_sees_every_event(document: bytes) -> None:
+    """Of the engine itself and of everybody, as the engine wrote it."""
+    assert EventFilter(SEES, names=ALICES, everything=True).feed(document) == document + b"\n"
 
 
 def test_json_seq_is_framed_anew() -> None:

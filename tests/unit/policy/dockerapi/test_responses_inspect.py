@@ -14,14 +14,18 @@ from policy.dockerapi.responses import (
     exec_inspect,
     image_inspect,
     network_create,
+    stats,
+    wait,
 )
 from policy.model import Uid
 from policy.names import ViewerNames
 from tests.fakes.visibility import SetVisibility
 
 ALICES = ViewerNames(Uid(1001))
-OWN, OTHER = "a" * 64, "b" * 64
-SEES = SetVisibility(containers=frozenset({OWN}), images=frozenset({"sha256:1", "busybox:latest"}))
+OWN, OTHER, NET = "a" * 64, "b" * 64, "c" * 64
+SEES = SetVisibility(
+    containers=frozenset({OWN}), networks=frozenset({NET}), images=frozenset({"sha256:1", "busybox:latest"})
+)
 REAL = "/run/ds01/users/alice/docker.sock"
 SHOWN = "/var/run/docker.sock"
 
@@ -36,13 +40,24 @@ def inspect_answer() -> dict[str, object]:
                 {"Type": "bind", "Source": REAL, "Target": "/m"},
                 {"Type": "volume", "Source": "u1001.data"},
             ],
+            "Links": ["/u1001.db:/u1001.web/other"],
+            "NetworkMode": NET,
             "Memory": 1,
         },
         "Mounts": [
             {"Type": "bind", "Source": REAL, "Destination": SHOWN},
-            {"Type": "volume", "Name": "u1001.data", "Source": "/var/lib/docker/volumes/x/_data"},
+            {"Type": "volume", "Name": "u1001.data", "Source": "/var/lib/docker/volumes/u1001.data/_data"},
         ],
-        "NetworkSettings": {"Networks": {"u1001.net": {}}},
+        "NetworkSettings": {
+            "Networks": {
+                "u1001.net": {
+                    "Aliases": ["web", "aaaaaaaaaaaa"],
+                    "Links": ["u1001.db:other"],
+                    "DNSNames": ["u1001.web", "web", "aaaaaaaaaaaa"],
+                }
+            }
+        },
+        "State": {"Error": "driver failed on endpoint u1001.web", "Pid": 0},
     }
 
 
@@ -66,10 +81,21 @@ def test_names_are_mapped_back() -> None:
     """The name inside dockerd shows nowhere in an inspect answer."""
     shown = container_inspect(json.dumps(inspect_answer()).encode(), SEES, names=ALICES)
     assert b"u1001" not in shown
-    assert json.loads(shown)["Mounts"][1]["Source"] == "/var/lib/docker/volumes/x/_data"
+    fields = json.loads(shown)
+    assert fields["Mounts"][1]["Source"] == "/var/lib/docker/volumes/data/_data"
+    assert fields["HostConfig"]["Links"] == ["/db:/web/other"]
+    assert fields["HostConfig"]["NetworkMode"] == "net-c", "by its name, as the user gave it"
+    assert fields["NetworkSettings"]["Networks"] == {
+        "net": {
+            "Aliases": ["web", "aaaaaaaaaaaa"],
+            "Links": ["db:other"],
+            "DNSNames": ["web", "aaaaaaaaaaaa"],
+        }
+    }
+    assert fields["State"] == {"Error": "driver failed on endpoint web", "Pid": 0}
 
 
-@pytest.mark.parametrize("absent", ["HostConfig", "Mounts", "NetworkSettings"])
+@pytest.mark.parametrize("absent", ["HostConfig", "Mounts", "NetworkSettings", "State"])
 def test_null_parts_are_kept(absent: str) -> None:
     """A part that is null stays null."""
     body = json.dumps(inspect_answer() | {absent: None}).encode()
@@ -127,6 +153,32 @@ def test_network_create_warning_hides_the_other_network() -> None:
     ).encode()
     shown = json.loads(network_create(body, SEES))
     assert shown == {"Id": "1" * 64, "Warning": "Network with name x (id : (not yours)) already exists"}
+
+
+@pytest.mark.parametrize("name", ["web", "u1002.web"])
+def test_statistics_without_an_own_name_keep_their_bytes(name: str) -> None:
+    """One document a second for each container that is watched."""
+    document = f'{{ "name":"/{name}","id":"{OWN}"}}'.encode()
+    assert stats(document, ALICES) is document
+
+
+def test_statistics_have_the_plain_name() -> None:
+    """`docker stats` shows it."""
+    assert stats(b'{"read":"x","name":"/u1001.web","pids_stats":{}}', ALICES) == (
+        b'{"read":"x","name":"/web","pids_stats":{}}'
+    )
+
+
+@pytest.mark.parametrize("body", [b'{"StatusCode":0}', b'{"Error":null,"StatusCode":1}', b'{"Error":{}}'])
+def test_a_wait_that_ends_well_keeps_its_bytes(body: bytes) -> None:
+    """There is nothing to read in it."""
+    assert wait(body, ALICES) is body
+
+
+def test_a_wait_for_a_failed_start_has_the_plain_name() -> None:
+    """dockerd says why in its own words."""
+    body = b'{"Error":{"Message":"endpoint u1001.web: port is taken"},"StatusCode":128}'
+    assert wait(body, ALICES) == b'{"Error":{"Message":"endpoint web: port is taken"},"StatusCode":128}'
 
 
 def test_created_id_is_read() -> None:

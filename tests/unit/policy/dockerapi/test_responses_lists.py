@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from policy.dockerapi.name_filters import NameFilter
 from policy.dockerapi.responses import (
     UnreadableAnswer,
     container_list,
@@ -99,6 +100,38 @@ def test_names_are_mapped_in_a_container_list() -> None:
     shown = container_list(json.dumps([entry]).encode(), SEES, names=ALICES)
     assert b"u1001" not in shown
     assert json.loads(shown)[0]["Names"] == ["/db", "/db/alias"]
+
+
+def test_an_entry_keeps_its_bytes_around_the_names() -> None:
+    """What looks like a name elsewhere (labels, a command) is the user's own word, and blanks stay blanks."""
+    entry = f'{{ "Id":"{OWN}","Names" : ["/u1001.web"], "Command":"[\\"/u1001.web\\"]","Labels":{{"a":"/u1001.web"}} }}'
+    shown = container_list(f"[{entry}]".encode(), SEES, names=ALICES)
+    assert shown == f"[{entry}]".replace('["/u1001.web"]', '["/web"]').encode()
+
+
+@pytest.mark.parametrize(
+    ("values", "limit", "shown"),
+    [(["^web$"], 0, ["/web"]), (["^/w"], 0, ["/web", "/wob"]), (["^w"], 1, ["/web"]), (["u1001"], 0, [])],
+)
+def test_containers_are_filtered_by_plain_names_and_then_cut(
+    values: list[str], limit: int, shown: list[str]
+) -> None:
+    """With the slash or without it."""
+    body = ",".join(container(OWN, f"/u1001.{name}") for name in ("db", "web", "wob"))
+    listed = container_list(f"[{body}]".encode(), SEES, names=ALICES, limit=limit, wanted=NameFilter(values))
+    assert [each["Names"][0] for each in json.loads(listed)] == shown
+
+
+def test_networks_and_volumes_are_filtered_by_plain_names() -> None:
+    """Not by those inside dockerd."""
+    sees = SetVisibility(volumes=frozenset({"u1001.a", "u1001.b"}), networks=frozenset({OWN_NET, SHARED_NET}))
+    volumes = b'{"Volumes":[{"Name":"u1001.a","Mountpoint":"/v/u1001.a/_data"},{"Name":"u1001.b"}]}'
+    assert json.loads(volume_list(volumes, sees, names=ALICES, wanted=NameFilter(["^a$"])))["Volumes"] == [
+        {"Name": "a", "Mountpoint": "/v/a/_data"}
+    ]
+    networks = json.dumps([network(OWN_NET, Name="u1001.n"), network(SHARED_NET, Name="bridge")]).encode()
+    listed = json.loads(network_list(networks, sees, names=ALICES, wanted=NameFilter(["^n"])))
+    assert [each["Name"] for each in listed] == ["n"]
 
 
 def network(network_id: str, **more: object) -> dict[str, object]:
