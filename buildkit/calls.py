@@ -65,7 +65,7 @@ class Live:
         self.metadata = tuple(field for field in headers if not field[0].startswith(":"))
         self.incoming = Messages(REQUEST_BYTES)
         self.messages: list[bytes] = []
-        self.held = 0  # bytes of the request that count against the connection
+        self.held = 0  # bytes kept of the request, then of the answer, that count against the connection
         self.complete = False  # the request is
         self.task: asyncio.Task[None] | None = None
         self.reshape: Reshape | None = None

@@ -39,9 +39,9 @@ class Messages:
         return found
 
     @property
-    def partial(self) -> bool:
-        """Bytes of a message have come, and not all of them."""
-        return bool(self._bytes)
+    def partial(self) -> int:
+        """How many bytes of a message have come that is not whole yet."""
+        return len(self._bytes)
 
 
 def frame(message: bytes) -> bytes:

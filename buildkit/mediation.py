@@ -21,7 +21,7 @@ from policy.buildkit import solve as solves
 from policy.buildkit.attrs import refused
 from policy.buildkit.methods import HANDLING, INSTEAD, OTHERWISE, Handling
 from policy.buildkit.model import Builder
-from policy.grants import Builds
+from policy.grants import Builds, Role
 from policy.model import Reason, Uid
 
 BUILD_ID: Final = "buildkit-controlapi-buildid"
@@ -36,7 +36,6 @@ class Mediation:
         self,
         *,
         builder: Callable[[], Builder],
-        everything: bool,
         confine: Confine,
         images: Images,
         tags: Tags,
@@ -46,11 +45,9 @@ class Mediation:
         """`builder` is asked for each call: a policy that was tightened counts at once.
 
         Args:
-            everything: the actor is an admin, who sees and prunes everybody's cache.
             seen: what content users may read, kept between connections.
         """
         self._builder = builder
-        self._everything = everything
         self._confine = confine
         self._images = images
         self._tags = tags
@@ -66,7 +63,8 @@ class Mediation:
 
     async def decide(self, call: Call, ask: Ask) -> Verdict:
         """Decide one call. Raises: BadMessage, Failed; whatever `confine`, `tags` and `trail` raise."""
-        if self._builder().grants.builds is Builds.CLASSIC:
+        grants = self._builder().grants
+        if grants.builds is Builds.CLASSIC or grants.role is Role.NONE:
             return self._no(
                 call.path, "BuildKit", "the classic builder", "run it again with DOCKER_BUILDKIT=0"
             )
@@ -200,7 +198,7 @@ class Mediation:
 
     def _disk_usage(self, call: Call) -> Verdict:
         asked = messages.write(messages.read(pb.DiskUsageRequest, call.message))
-        if self._everything:
+        if self._builder().grants.admin:  # who sees and prunes everybody's cache
             return self._forward(call, asked)
 
         def own(message: bytes) -> bytes:
@@ -213,7 +211,7 @@ class Mediation:
         """SECURITY: what is removed is named one by one, out of what the filter finds among one's own."""
         asked = messages.read(pb.PruneRequest, call.message)
         self._trail.allowed(call.path, {"filter": list(asked.filter)[:10]})
-        if self._everything:
+        if self._builder().grants.admin:
             return self._forward(call, messages.write(asked))
         usage = pb.DiskUsageRequest(filter=asked.filter)
         answers = await ask(f"{methods.CONTROL}/DiskUsage", messages.write(usage))

@@ -32,7 +32,7 @@ from buildkit.verdicts import Answer, Call, Forward, Refuse
 from http1.duplex import Duplex
 from http1.errors import ClientGone
 
-_HELD_BYTES: Final = 16 * 1024 * 1024  # requests of one connection that are not whole yet
+_HELD_BYTES: Final = 32 * 1024 * 1024  # of one connection: requests and read answers that are not whole yet
 _LOW_WATER: Final = 64 * 1024
 _HEAD: Final = ((":status", "200"), ("content-type", "application/grpc"))
 
@@ -165,28 +165,27 @@ class Relay:
             self._refuse(live, refusal.status)
 
     def _collect(self, live: Live, data: bytes) -> None:
-        self._held += len(data)
-        live.held += len(data)
-        if self._held > _HELD_BYTES:
-            self._refuse(live, Status(code=Code.RESOURCE_EXHAUSTED, message="ds01: too much at once"))
-            return
         try:
+            self._hold(live, live.held + len(data))
             live.messages += live.incoming.feed(data)
         except BadMessage as error:
             self._refuse(live, Status(code=Code.INVALID_ARGUMENT, message=f"ds01: {error}"))
 
     def _complete(self, live: Live) -> None:
         live.complete = True
-        self._release(live)
+        self._hold(live, 0)
         if len(live.messages) != 1 or live.incoming.partial:
             words = "ds01: this method takes exactly one message"
             self._refuse(live, Status(code=Code.INVALID_ARGUMENT, message=words))
             return
         live.task = self._tasks.create_task(self._serve(live, live.messages.pop()))
 
-    def _release(self, live: Live) -> None:
-        self._held -= live.held
-        live.held = 0
+    def _hold(self, live: Live, size: int) -> None:
+        """Count what is kept of a call's request or answer. Raises: BadMessage: all calls together keep too much."""
+        self._held += size - live.held
+        live.held = size
+        if self._held > _HELD_BYTES:
+            raise BadMessage("too much at once on this connection")
 
     # --- one call ---
 
@@ -246,7 +245,7 @@ class Relay:
         if live is None or live.over:
             return
         live.over = True
-        self._release(live)
+        self._hold(live, 0)
         self._live.pop(live.stream, None)
         if live.engine_stream and self._sent.pop(live.engine_stream, None) is not None:
             self._engine.peer.acknowledge(live.engine_stream, live.unread)
@@ -315,7 +314,9 @@ class Relay:
             self._client.peer.send(live.stream, data)
             return
         try:
-            for message in live.outgoing.feed(data):
+            found = live.outgoing.feed(data)
+            self._hold(live, live.outgoing.partial)
+            for message in found:
                 shaped = live.reshape(message)
                 if shaped is not None:
                     self._client.peer.send(live.stream, frame(shaped))

@@ -89,7 +89,6 @@ class Builds:
         )
         return Mediation(
             builder=lambda: self._builder(transaction),
-            everything=transaction.everything,
             confine=_confine,
             images=BuildImages(engine=self._engine, sees=lambda: self._answers.sees(transaction)),
             tags=tags,

@@ -36,6 +36,7 @@ DROPPED = frozenset(
     {"ulimit", "cgroup-parent", "cmdline", "build-arg:BUILDKIT_CACHE_MOUNT_NS"}
 )  # said by ds01
 _SIZE = re.compile(r"[0-9]{1,18}", re.ASCII)
+_PASSWORD = re.compile(r"//[^/]*@")  # SECURITY: the refusal goes into the audit
 MOST = 1000
 MOST_CHARS = 512 * 1024
 
@@ -114,8 +115,9 @@ def _context(key: str, value: str) -> Iterable[Found]:
     if value.startswith(CONTEXTS) or _UPLOAD.fullmatch(value):
         yield key, value
     else:
+        shown = _PASSWORD.sub("//", value)
         yield refused(
-            key, value, "files of your own machine or an image", "send the build context from your machine"
+            key, shown, "files of your own machine or an image", "send the build context from your machine"
         )
 
 

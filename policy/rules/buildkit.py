@@ -18,7 +18,8 @@ RULE_ID = "buildkit"
 OPERATIONS = frozenset({Operation.SESSION, Operation.GRPC})
 NEEDS_FACTS = False
 
-CONFINED_SINCE = 23  # SOURCE: moby 23.0 carries BuildKit 0.10, whose Dockerfile frontend knows `cgroup-parent`; 20.10 has none
+# SOURCE: moby 24.0 carries BuildKit 0.11, the first that takes source policies; 23.0 takes a cgroup only, 20.10 neither.
+CONFINED_SINCE = 24
 UUID = "x-docker-expose-session-uuid"
 SHARED_KEY = "x-docker-expose-session-sharedkey"
 METHODS = "x-docker-expose-session-grpc-method"

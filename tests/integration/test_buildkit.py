@@ -28,7 +28,7 @@ from tests.integration.conftest import Lab, Result, eventually
 
 pytestmark = pytest.mark.dockerd
 
-CONFINED_SINCE = 23
+CONFINED_SINCE = 24
 SYSTEM = Path(os.environ.get("DS01_TEST_ENGINE", "/"))
 PLUGINS = next(
     (
@@ -299,6 +299,16 @@ def test_what_reaches_out_of_a_build_is_refused(bench: Bench, words: tuple[str, 
     refused = bench.build(bench.lab.alice, "FROM busybox\n", *words)
     assert refused.status != 0
     assert said in refused.err.lower() or said in refused.err, refused.err
+
+
+@pytest.mark.parametrize(
+    "run", ["--network=host true", "--device=nvidia.com/gpu=all true", "--security=insecure true"]
+)
+def test_a_run_that_asks_for_more_fails(bench: Bench, run: str) -> None:
+    """In the engine's own words: the entitlement was not given, or its frontend does not know the wish."""
+    refused = bench.build(bench.lab.alice, f"FROM busybox\nRUN {run}\n")
+    assert refused.status != 0
+    assert any(word in refused.err for word in ("not allowed", "unknown flag", "only supported")), refused.err
 
 
 def test_a_remote_context_is_refused(bench: Bench) -> None:

@@ -16,7 +16,7 @@ from buildkit.status import Code, Headers
 from buildkit.verdicts import Answer, Call, Forward, Refuse, Verdict
 from policy.buildkit.methods import BRIDGE, CONTENT, CONTROL, HANDLING, INSTEAD, Handling
 from policy.buildkit.model import Builder
-from policy.grants import Builds, Grants
+from policy.grants import Builds, Grants, Role
 from policy.model import Reason, RequestId, Uid
 from tests.fakes.policy_world import ALICE
 
@@ -41,6 +41,7 @@ class World:
     unconfined: bool = False
     private: tuple[str, ...] = ()
     builds: Builds = Builds.MEDIATED
+    role: Role = Role.USER
     seen: SeenContent = field(default_factory=SeenContent)
 
     async def reserve(self, tags: tuple[str, ...]) -> Reason | None:
@@ -84,10 +85,13 @@ class World:
         self.confined.append(builder.cgroup_parent)
 
     def mediation(self) -> Mediation:
-        builder = Builder(actor=ALICE, grants=Grants(builds=self.builds), cgroup_parent="/ds01/1000")
+        builder = Builder(
+            actor=ALICE,
+            grants=Grants(role=Role.ADMIN if self.everything else self.role, builds=self.builds),
+            cgroup_parent="/ds01/1000",
+        )
         return Mediation(
             builder=lambda: builder,
-            everything=self.everything,
             confine=self.confine,
             images=self,
             tags=self,
@@ -223,6 +227,7 @@ def test_a_build_is_told_which_images_not_to_read() -> None:
 def test_a_policy_that_was_tightened_counts_at_once(path: str) -> None:
     """On connections that are open too."""
     assert "DOCKER_BUILDKIT=0" in refused(World(builds=Builds.CLASSIC).decide(path))
+    refused(World(role=Role.NONE).decide(path))
 
 
 def test_a_tag_of_anothers_is_refused() -> None:

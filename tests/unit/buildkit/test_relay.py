@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from buildkit import relay
 from buildkit.framing import frame
 from buildkit.ports import Ask, Failed
 from buildkit.status import Code, Status
@@ -280,6 +281,21 @@ async def test_a_client_that_talks_nonsense_ends_its_own_connection(nonsense: by
         await ends.client.raw(nonsense)
         await asyncio.wait_for(ends.done.wait(), SECONDS)
         assert not ends.errors
+
+
+async def test_what_a_connection_keeps_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its unfinished requests together; what is let go makes room again."""
+    monkeypatch.setattr(relay, "_HELD_BYTES", 100_000)
+    async with relayed(Judge()) as ends:
+        await ends.client.call("/echo")  # now the windows are known
+        streams = [await ends.client.begin("/echo", None) for _ in range(3)]
+        for stream in streams:
+            ends.client.h2.send_data(stream, frame(b"x" * 60_000)[:16_000])
+            ends.client.h2.send_data(stream, b"x" * 16_000)
+            ends.client.h2.send_data(stream, b"x" * 8_000)
+            await ends.client.flush()
+        assert (await ends.client.answer(streams[2])).status == "3"
+        assert (await ends.client.call("/echo", b"a")).messages == [b"A"]
 
 
 async def test_many_calls_at_once() -> None:

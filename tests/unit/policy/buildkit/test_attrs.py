@@ -81,6 +81,12 @@ def test_what_reaches_out_of_it_is_refused(key: str, value: str) -> None:
     assert all(reason.rule == "buildkit" for reason in reasons)
 
 
+def test_a_password_in_an_address_is_not_told() -> None:
+    """The refusal goes into the audit."""
+    _, reasons = shaped({"context": "https://me:hush@git.example/x.git"})
+    assert "hush" not in reasons[0].text()
+
+
 def test_a_session_named_in_an_attribute_is_ones_own() -> None:
     """Like the build's own session."""
     written, _ = shaped({"local-sessionid:context": "abc"})

@@ -82,7 +82,14 @@ def test_the_engine_may_call_only_known_services_of_a_client() -> None:
 
 @pytest.mark.parametrize(
     ("version", "confined"),
-    [("20.10.24", False), ("23.0.0", True), ("28.5.2+dfsg4", True), ("dev", False), ("", False)],
+    [
+        ("20.10.24", False),
+        ("23.0.6", False),
+        ("24.0.0", True),
+        ("28.5.2+dfsg4", True),
+        ("dev", False),
+        ("", False),
+    ],
 )
 def test_which_engines_can_confine(version: str, *, confined: bool) -> None:
     """An engine that does not say its version cannot."""
