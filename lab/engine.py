@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -74,6 +75,18 @@ class EngineParts:
         """The root of the system `program` belongs to, None if that is this machine's own."""
         above = self.program.parents[:-1] if self.program else ()
         return next((path for path in above if (path / "etc" / "os-release").exists()), None)
+
+
+def version(parts: EngineParts) -> str:
+    """What the program calls itself, "20.10.24"; "" when it does not say."""
+    system, program = parts.system, parts.program or Path("dockerd")
+    command = ["chroot", str(system), f"/{program.relative_to(system)}"] if system else [str(program)]
+    try:
+        said = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return ""
+    found = re.search(r"version ([0-9][^\s,]*)", said)
+    return found[1] if found else ""
 
 
 def settings(tree: LabTree, parts: EngineParts, *, systemd: bool, storage_driver: str) -> dict[str, object]:

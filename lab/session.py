@@ -21,6 +21,7 @@ from lab import accounts, engine, gpus, images, network, sweep, unix_http
 from lab.processes import Daemon, Supervisor
 from lab.settings import Parts
 from lab.tree import ALLOCATOR_UID, AUTHZ_UID, CODE, prepare, reachable
+from policy.rules.buildkit import can_be_confined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -103,7 +104,8 @@ class Session:
         self.users = _write_daemon_settings(tree.base.daemon_settings, self._settings.users)
         accounts.claim(tree, self.users)
         accounts.ensure(tree, self.users)
-        write_atomic(tree.env, _env(tree).encode(), mode=0o644)
+        classic = not can_be_confined(engine.version(self._engine_parts))
+        write_atomic(tree.env, _env(tree, classic=classic).encode(), mode=0o644)
         write_atomic(tree.bin / "ds01", _wrapper(tree, program).encode(), mode=0o755)
 
     def _start_allocator(self, program: Program, machine: gpus.Gpus) -> None:
@@ -117,9 +119,13 @@ class Session:
         daemon = _python(self._tree, program, "authz", uid=AUTHZ_UID)
         self._supervisor.start(replace(daemon, listeners={"authz": listening}))
 
+    @property
+    def _engine_parts(self) -> engine.EngineParts:
+        return engine.EngineParts(plugin=self._settings.parts is Parts.ALL, program=self._settings.engine)
+
     def _start_engine(self) -> None:
         tree = self._tree
-        parts = engine.EngineParts(plugin=self._settings.parts is Parts.ALL, program=self._settings.engine)
+        parts = self._engine_parts
         engine.configure(tree, parts)
         engine.choose_iptables(tree)
         daemon = engine.daemon(tree, parts)
@@ -258,15 +264,16 @@ def _write_daemon_settings(path: Path, users: tuple[str, ...] | None) -> tuple[s
     return tuple(str(name) for name in named) if isinstance(named, list) else ()
 
 
-def _env(tree: LabTree) -> str:
+def _env(tree: LabTree, *, classic: bool) -> str:
+    """`classic`: BuildKit is refused on this engine, so clients are told to use the other builder."""
+    builder = ("DOCKER_BUILDKIT=0", "COMPOSE_DOCKER_CLI_BUILD=0") if classic else ()
     return "".join(
         f"export {line}\n"
         for line in (
             f"DS01_ROOT='{tree.seen}'",
             f"DOCKER_HOST='unix://{tree.base.front_door}'",
             f"PATH='{tree.seen / 'bin'}':\"$PATH\"",
-            "DOCKER_BUILDKIT=0",
-            "COMPOSE_DOCKER_CLI_BUILD=0",
+            *builder,
         )
     )
 

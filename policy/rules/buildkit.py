@@ -12,7 +12,7 @@ from policy.buildkit import names
 from policy.dockerapi.model import Operation
 from policy.fields import shown
 from policy.grants import Builds
-from policy.model import EngineFacts, Reason, SetHeader
+from policy.model import Reason, SetHeader
 
 RULE_ID = "buildkit"
 OPERATIONS = frozenset({Operation.SESSION, Operation.GRPC})
@@ -41,7 +41,7 @@ def decide(ask: Ask) -> Iterable[Finding]:
     operation, builds = ask.request.operation, ask.grants.builds
     if builds is Builds.CLASSIC:
         yield _classic(operation, "the classic builder")
-    elif ask.facts is not None and not can_be_confined(ask.facts.engine):
+    elif ask.facts is not None and not can_be_confined(ask.facts.engine.version):
         yield _classic(operation, f"the classic builder on engine {ask.facts.engine.version}")
     if ask.request.upgrade != "h2c":
         yield Reason(
@@ -52,9 +52,9 @@ def decide(ask: Ask) -> Iterable[Finding]:
         yield from _session(ask)
 
 
-def can_be_confined(engine: EngineFacts) -> bool:
-    """Whether this engine's BuildKit takes the user's cgroup."""
-    major = engine.version.partition(".")[0]
+def can_be_confined(version: str) -> bool:
+    """Whether the BuildKit of an engine of this version takes the user's cgroup and ds01's source policy."""
+    major = version.partition(".")[0]
     return major.isascii() and major.isdigit() and int(major) >= CONFINED_SINCE
 
 

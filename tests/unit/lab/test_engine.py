@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.engine import EngineParts, daemon, settings
+from lab.engine import EngineParts, daemon, settings, version
 from lab.tree import LabTree
 
 
@@ -69,3 +69,24 @@ def test_a_dockerd_of_this_system_runs_in_place(tree: LabTree, program: str) -> 
     assert str(tree.engine_root) not in found.command
     assert program in found.command
     assert found.environment["PATH"].split(":")[:2] == [str(tree.hook), str(Path(program).parent)]
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("Docker version 28.5.2+dfsg4, build 9cc6dea", "28.5.2+dfsg4"),
+        ("Docker version 20.10.24", "20.10.24"),
+        ("?", ""),
+    ],
+)
+def test_an_engine_says_its_version(tmp_path: Path, said: str, found: str) -> None:
+    """Before it runs; one that says nothing is of no version."""
+    program = tmp_path / "dockerd"
+    program.write_text(f"#!/bin/sh\necho '{said}'\n")
+    program.chmod(0o755)
+    assert version(EngineParts(plugin=False, program=program)) == found
+
+
+def test_no_engine_has_no_version(tmp_path: Path) -> None:
+    """It is missing, and says so when it is started."""
+    assert version(EngineParts(plugin=False, program=tmp_path / "none")) == ""
