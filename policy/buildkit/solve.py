@@ -29,7 +29,14 @@ EXPORTER_ATTRS = frozenset(
             "store",
         ),
         *("dest", "tar", "platform-split", "mode", "rewrite-timestamp", "source-date-epoch", "buildinfo"),
-        *("buildinfo-attrs", "attestation-prefix", "attestation-inline", "prefer-image-digest", "context"),
+        *(
+            "buildinfo-attrs",
+            "attestation-prefix",
+            "attestation-inline",
+            "prefer-image-digest",
+            "context",
+            "load",
+        ),
     }
 )
 EXPORTER_PREFIXES = ("annotation.", "annotation-")

@@ -109,9 +109,9 @@ def test_the_bridge_refuses_the_same() -> None:
 
 def test_no_is_not_asking() -> None:
     """`push=false` is let through, and not written."""
-    entry = Entry(type="image", attrs={"push": "false", "name": "a", "annotation.x": "y"})
+    entry = Entry(type="image", attrs={"push": "false", "name": "a", "load": "true", "annotation.x": "y"})
     assert isinstance(shape(replace(PLAIN, exporters=(entry,)), BUILDER), Solve)
-    assert exporter_attrs(entry) == {"name": "a", "annotation.x": "y"}
+    assert exporter_attrs(entry) == {"name": "a", "load": "true", "annotation.x": "y"}
 
 
 def test_the_names_a_build_writes() -> None:
