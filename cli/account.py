@@ -33,6 +33,7 @@ def whoami(answer: Mapping[str, Any]) -> str:
             f"{_known(usage['gpus'])} of {limits['gpus']} held; --gpus all means {limits['gpus_default']}",
         ],
         ["containers", f"{_known(usage['containers'])} of {limits['containers']}"],
+        ["uploads at once", size(limits["uploads_bytes"])],
         ["waits for a GPU", f"{limits['wait_seconds']}s"],
     ]
     if answer.get("container"):

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cli import account, break_glass, doctor, evidence, explain, policy_check
+from cli import account, break_glass, doctor, evidence, explain, image, policy_check
 from cli.outcome import Exit, Failed
 from cli.screen import paint, plain
-from cli.server import ask, tree_of
+from cli.server import ask, tell, tree_of
 from policy.document import PolicyInvalid
 
 Shown = tuple[Exit, Any, str]  # exit code, the answer as JSON, the answer in words
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     verb(verbs, "whoami", _whoami, "who you are to ds01, your limits and what you use")
     one = verb(verbs, "explain", _explain, "why a request was refused")
     one.add_argument("request_id", metavar="REQUEST-ID", help="stands at the end of a denial")
+    _image_verbs(verbs, verb)
     policies = verbs.add_parser("policy", help="the policy files").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -74,6 +75,41 @@ def _parser() -> argparse.ArgumentParser:
     glass.add_argument("--reason", help="what for; goes into the audit log")
     glass.add_argument("--close", action="store_true", help="end it now")
     return parser
+
+
+def _image_verbs(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """What concerns images."""
+    images = verbs.add_parser("image", help="who may see and use your images").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    verb(images, "ls", _image_ls, "your images and who may use them, and what others share with you")
+    share = verb(images, "share", _image_share, "let others see and use an image of yours")
+    unshare = verb(images, "unshare", _image_unshare, "end that, for some or for all")
+    for one, default in ((share, "everybody"), (unshare, "whoever it is shared with")):
+        one.add_argument("image", metavar="NAME", help="as docker images shows it")
+        one.add_argument(
+            "--with",
+            dest="grantees",
+            metavar="WHO",
+            action="append",
+            default=[],
+            help=f"a user, a policy group, or all; may be given again (default: {default})",
+        )
+
+
+def _image_ls(_options: argparse.Namespace) -> Shown:
+    answer = ask("images")
+    return Exit.OK, answer, image.listed(answer)
+
+
+def _image_share(options: argparse.Namespace) -> Shown:
+    answer = tell("images/share", {"image": options.image, "with": options.grantees})
+    return Exit.OK, answer, image.shared(answer)
+
+
+def _image_unshare(options: argparse.Namespace) -> Shown:
+    answer = tell("images/unshare", {"image": options.image, "with": options.grantees})
+    return Exit.OK, answer, image.shared(answer)
 
 
 def _status(_options: argparse.Namespace) -> Shown:

@@ -14,6 +14,7 @@ from cli.outcome import Exit, Failed
 from host.tree import Tree
 
 _PREFIX = "/ds01/v1/"
+_OWN_WORDS = ("ds01: ", "No such image: ")
 _TIMEOUT_SECONDS = 15
 _ANSWER_BYTES = 8 * 1024 * 1024
 
@@ -48,13 +49,21 @@ def ask(path: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any
 
     Raises: Failed: REFUSED with the server's message, UNAVAILABLE when nobody or something else answers.
     """
-    where = socket_of(environment)
-    status, body = fetch(where, _PREFIX + path)
+    return _answer(socket_of(environment), "GET", path, None)
+
+
+def tell(path: str, wish: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """POST a change to /ds01/v1/`path`. Raises: Failed, as `ask`."""
+    return _answer(socket_of(environment), "POST", path, json.dumps(wish).encode())
+
+
+def _answer(where: Path, method: str, path: str, wish: bytes | None) -> dict[str, Any]:
+    status, body = _call(where, method, _PREFIX + path, wish)
     answer = _object(body)
     message = answer.get("message") if answer else None
     if status == 200 and answer is not None:
         return answer
-    if status in (400, 403, 404, 405) and isinstance(message, str) and message.startswith("ds01: "):
+    if status in (400, 403, 404, 405) and isinstance(message, str) and message.startswith(_OWN_WORDS):
         raise Failed(Exit.REFUSED, message.removeprefix("ds01: "))
     if isinstance(message, str) and message.startswith("ds01: "):
         raise Failed(Exit.UNAVAILABLE, message.removeprefix("ds01: "))
@@ -65,9 +74,13 @@ def ask(path: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any
 
 def fetch(where: Path, target: str) -> tuple[int, bytes]:
     """GET `target` on a Unix socket. Returns: status and body. Raises: Failed: REFUSED or UNAVAILABLE."""
+    return _call(where, "GET", target, None)
+
+
+def _call(where: Path, method: str, target: str, wish: bytes | None) -> tuple[int, bytes]:
     connection = _Connection(where)
     try:
-        connection.request("GET", target)
+        connection.request(method, target, body=wish)
         response = connection.getresponse()
         return response.status, response.read(_ANSWER_BYTES)
     except PermissionError as error:

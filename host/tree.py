@@ -98,6 +98,11 @@ class Tree:
         return self.lib / "proxy" / "records.sqlite"
 
     @property
+    def spool(self) -> Path:
+        """Uploads that are looked at before dockerd gets them; on disk, since they can be large."""
+        return self.lib / "proxy" / "spool"
+
+    @property
     def ledger(self) -> Path:
         return self.lib / "allocator" / "ledger.sqlite"
 

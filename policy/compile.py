@@ -2,8 +2,8 @@
 
 Order, weakest first: built-in values, `defaults`, groups, the user's own entry.
 - Groups: a number that groups state replaces the default's; of several groups the larger counts. Lists are united with
-  the default's. The most powerful role counts; `drop` counts over `deny`, a network of one's own over the shared one, and of
-  `builds` the one that permits more.
+  the default's. The most powerful role counts; `drop` counts over `deny`, private images over shared ones, a network of one's own
+  over the shared one, and of `builds` the one that permits more.
 - The user's entry replaces whatever it names, numbers and lists alike, so that an admin can also take away.
 """
 
@@ -71,6 +71,7 @@ class Policy:
             role=self._role(actor, groups, user),
             groups=tuple(names),
             limits=_limits(document.defaults, groups, user),
+            images_private=_images_private(document.defaults, groups, user),
             user_socket=self.user_socket_template.format(name=actor.name),
             **_allowed(document.defaults, groups, user),
         )
@@ -126,6 +127,14 @@ def _limits(defaults: Entry, groups: Sequence[Entry], user: Entry) -> Limits:
 
 def _larger(one: int, other: int) -> int:
     return -1 if -1 in (one, other) else max(one, other)  # -1 is unlimited
+
+
+def _images_private(defaults: Entry, groups: Sequence[Entry], user: Entry) -> bool:
+    for entries in ([user], groups, [defaults]):
+        stated = [entry.images["private"] for entry in entries if "private" in entry.images]
+        if stated:
+            return any(stated)
+    return True
 
 
 def _allowed(defaults: Entry, groups: Sequence[Entry], user: Entry) -> dict[str, Any]:

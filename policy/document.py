@@ -64,6 +64,7 @@ class Entry:
     role: Role | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
     allow: Mapping[str, Allowed] = field(default_factory=dict)
+    images: Mapping[str, bool] = field(default_factory=dict)
     unix_group: str = ""  # groups only
     members: tuple[str, ...] = ()  # groups only
 
@@ -241,17 +242,20 @@ class _Reader:
         plain: dict[str, Any] = {}
         limits: dict[str, Any] = {}
         allow: dict[str, Any] = {}
-        for key, value in self._keys(node, path, ["role", "limits", "allow", *more]):
+        images: dict[str, Any] = {}
+        for key, value in self._keys(node, path, ["role", "limits", "allow", "images", *more]):
             where = _join(path, key)
             match key:
                 case "limits":
                     self._table(value, where, LIMITS, limits)
                 case "allow":
                     self._table(value, where, {key: (key, read) for key, read in ALLOW.items()}, allow)
+                case "images":
+                    self._table(value, where, {key: (key, read) for key, read in IMAGES.items()}, images)
                 case _:
                     found = self._parsed(value, where, {"role": _read_role, **more}[key])
                     plain.update({key: found} if found is not None else {})
-        return Entry(limits=limits, allow=allow, **plain)
+        return Entry(limits=limits, allow=allow, images=images, **plain)
 
     def _table(
         self, node: yaml.Node, path: str, table: Mapping[str, tuple[str, Read]], into: dict[str, Any]
@@ -515,6 +519,7 @@ LIMITS: Mapping[str, tuple[str, Read]] = {
     "containers": ("containers", _whole(0, 10_000)),
     "networks": ("networks", _whole(0, 1000)),
     "connections": ("connections", _whole(1, 10_000)),
+    "uploads": ("uploads_bytes", _size(least=1024**2)),
     "wait": ("wait_seconds", _read_duration),
     "log_size": ("log_bytes", _size(least=1024**2)),
     "restarts": ("restarts", _whole(0, 1000)),
@@ -534,3 +539,4 @@ ALLOW: Mapping[str, Read] = {
     "ipc_host": _read_handling,
     "builds": _read_builds,
 }
+IMAGES: Mapping[str, Read] = {"private": _read_bool}

@@ -51,7 +51,7 @@ class DefaultNetwork(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Numbers per container, except `gpus`, `containers`, `networks` and `connections`, which count per user."""
+    """Numbers per container, except `gpus`, `containers`, `networks`, `connections` and `uploads`, which count per user."""
 
     memory_bytes: int = 4 * GIB
     cpu_millis: int = 2000  # thousandths of a CPU
@@ -63,6 +63,7 @@ class Limits:
     containers: int = 20
     networks: int = 20  # besides the user's default one
     connections: int = 64
+    uploads_bytes: int = 32 * GIB  # image tars and build contexts on their way, all together
     wait_seconds: int = 0  # how long a create may wait for a GPU
     log_bytes: int = 100 * MIB  # all log files of one container together
     restarts: int = 10  # most retries of a restart policy
@@ -111,6 +112,7 @@ class Grants:
     security_opt: Handling = Handling.DROP
     ipc_host: Handling = Handling.DROP
     builds: Builds = Builds.MEDIATED
+    images_private: bool = True  # what the actor builds, commits, loads or imports is nobody else's to read
     user_socket: str = ""  # the actor's own ds01 socket, mounted where a container asks for Docker's
 
     @property

@@ -22,6 +22,7 @@ from policy.dockerapi.routes import ROUTE_OF
 from policy.model import Uid
 from policy.names import ViewerNames
 from socket_proxy.engine import Engine
+from socket_proxy.image_owners import ImageOwners
 from socket_proxy.index import Index
 from socket_proxy.refusals import Refusal
 from socket_proxy.trail import READS
@@ -30,6 +31,7 @@ from socket_proxy.visibility import ActorVisibility
 
 ANSWER_BYTES = 64 * 1024 * 1024  # a list of 50,000 containers; more is refused, never passed on unfiltered
 ERROR_BYTES = 64 * 1024
+_DANGLING_UNMARKED_SINCE = (1, 43)  # before, an image without tags is listed as <none>:<none>
 DOCKER_SOCKET = "/var/run/docker.sock"
 
 Filter = Callable[[bytes, Transaction, ActorVisibility, ViewerNames], bytes]
@@ -40,10 +42,11 @@ Learn = Callable[[bytes], Awaitable[None]]
 class Answers:
     """A handler for each `Answer` of the route table."""
 
-    def __init__(self, *, engine: Engine, index: Index, learn: Learn) -> None:
+    def __init__(self, *, engine: Engine, index: Index, images: ImageOwners, learn: Learn) -> None:
         """`learn` takes an event document, so that the index knows an object before its event is judged."""
         self._engine = engine
         self._index = index
+        self._images = images
         self._learn = learn
         self._attached: dict[str, set[Duplex]] = {}  # by container: clients that wait for its output
         self.by_kind: dict[Answer, Handler] = {
@@ -59,12 +62,7 @@ class Answers:
         }
 
     def sees(self, transaction: Transaction) -> ActorVisibility:
-        return ActorVisibility(
-            self._index,
-            transaction.actor.uid,
-            everything=transaction.everything,
-            networks=transaction.networks,
-        )
+        return ActorVisibility(self._index, self._images, transaction.reader)
 
     @staticmethod
     def names(transaction: Transaction) -> ViewerNames:
@@ -185,11 +183,11 @@ class Answers:
             for item in msgspec.json.decode(listed, type=list[_Listed])
             if self.sees(transaction).sees_container(item.Id)
         ]
-        images = msgspec.json.decode(await self._engine.ask(Operation.IMAGE_LIST), type=list[msgspec.Raw])
+        images = responses.image_count(await self._engine.ask(Operation.IMAGE_LIST), self.sees(transaction))
         running = sum(state in ("running", "restarting") for state in states)
         paused = states.count("paused")
         return responses.Counts(
-            running=running, paused=paused, stopped=len(states) - running - paused, images=len(images)
+            running=running, paused=paused, stopped=len(states) - running - paused, images=images
         )
 
     async def events(self, transaction: Transaction) -> Refusal | None:
@@ -302,6 +300,12 @@ def _container_inspect(
     return responses.container_inspect(body, sees, sources=sources, names=names)
 
 
+def _image_list(body: bytes, transaction: Transaction, sees: ActorVisibility, _names: ViewerNames) -> bytes:
+    asked = transaction.asked
+    by_name = "filter" in asked.query or '"reference"' in next(iter(asked.query.get("filters", ())), "")
+    return responses.image_list(body, sees, by_name=by_name, marked=asked.version < _DANGLING_UNMARKED_SINCE)
+
+
 _FILTERS: dict[Answer, Filter] = {
     Answer.VERSION: lambda body, _transaction, _sees, _names: responses.version(body),
     Answer.DISK_USAGE: lambda body, _transaction, sees, names: responses.disk_usage(body, sees, names=names),
@@ -314,7 +318,8 @@ _FILTERS: dict[Answer, Filter] = {
     Answer.VOLUME_INSPECT: lambda body, _transaction, sees, names: responses.volume_inspect(
         body, sees, names=names
     ),
-    Answer.IMAGE_LIST: lambda body, _transaction, sees, _names: responses.image_list(body, sees),
+    Answer.IMAGE_LIST: _image_list,
+    Answer.IMAGE_HISTORY: lambda body, _transaction, sees, _names: responses.image_history(body, sees),
     Answer.NETWORK_LIST: lambda body, transaction, sees, names: responses.network_list(
         body, sees, names=names, wanted=name_filter(transaction.asked)
     ),

@@ -6,7 +6,8 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypedDict
 
 import uvloop
 
@@ -25,6 +26,7 @@ from policy.compile import Policy
 from policy.model import EngineFacts, RequestId
 from socket_proxy.answers import Answers
 from socket_proxy.binds import Binds
+from socket_proxy.build import ClassicBuilds
 from socket_proxy.builds import Builds
 from socket_proxy.canary import Canary
 from socket_proxy.containers import Containers
@@ -35,7 +37,11 @@ from socket_proxy.facts import FactSource
 from socket_proxy.fulfil import Fulfiller
 from socket_proxy.handlers import Handlers
 from socket_proxy.identity import Identities
-from socket_proxy.images import Images
+from socket_proxy.image_owners import ImageOwners
+from socket_proxy.image_removal import ImageRemoval
+from socket_proxy.image_tags import Tags
+from socket_proxy.image_transfer import ImageTransfer
+from socket_proxy.images import Images, Makers
 from socket_proxy.index import Index
 from socket_proxy.keys import Keys, KeyUnusable, load_or_create
 from socket_proxy.leases import AllocatorClient
@@ -47,12 +53,24 @@ from socket_proxy.refusals import Refusal, of_error
 from socket_proxy.seal import Sealer
 from socket_proxy.settings import Settings, SettingsInvalid, parse
 from socket_proxy.settle import Settlements
+from socket_proxy.sharing import ImageShares
+from socket_proxy.spool import Spools
 from socket_proxy.stamp import Stamper
 from socket_proxy.stores import Stores
 from socket_proxy.trail import Trail
 from socket_proxy.watcher import Watcher
 
 _POLL_SECONDS = 0.2
+
+
+class _Making(TypedDict):
+    """What all that make images share."""
+
+    engine: Engine
+    answers: Answers
+    spools: Spools
+    policy: Callable[[], Policy]
+    makers: Makers
 
 
 class Proxy:
@@ -75,7 +93,8 @@ class Proxy:
         index, records, sealer = Index(), Records(tree.records), Sealer(keys)
         self.allocator = AllocatorClient(tree.allocator_socket)
         self.trail = Trail(AuditLog(tree.audit), policy_digest=lambda: policies.current.digest)
-        source = FactSource(engine=engine, engine_facts=facts, index=index, records=records)
+        owners = ImageOwners(records)
+        source = FactSource(engine=engine, engine_facts=facts, index=index, images=owners)
         self.settlements = Settlements(engine=engine, leaser=self.allocator, sealer=sealer)
         self.watcher = Watcher(
             engine=engine,
@@ -90,7 +109,7 @@ class Proxy:
             if settings.daemon.plugin_required
             else None
         )
-        answers = Answers(engine=engine, index=index, learn=self.watcher.learn)
+        answers = Answers(engine=engine, index=index, images=owners, learn=self.watcher.learn)
         containers = Containers(
             engine=engine,
             index=index,
@@ -98,24 +117,53 @@ class Proxy:
             answers=answers,
             binds=Binds(engine=engine, policy=lambda: policies.current),
             settlements=self.settlements,
+            facts=source,
+            owners=owners,
         )
         self.watcher.container_gone = containers.forget
+        removal = ImageRemoval(engine=engine, facts=source, owners=owners, answers=answers)
+        tags = Tags(owners=owners, facts=source)
+        making: _Making = {
+            "engine": engine,
+            "answers": answers,
+            "spools": Spools(tree.spool),
+            "policy": lambda: policies.current,
+            "makers": Makers(
+                engine=engine,
+                owners=owners,
+                facts=source,
+                tags=tags,
+                policy=lambda: policies.current,
+            ),
+        }
         handlers = Handlers(
             answers=answers,
-            builds=Builds(
-                engine=engine,
-                answers=answers,
-                policy=lambda: policies.current,
-                engine_facts=facts,
-                facts=source,
-                records=records,
-                trail=self.trail,
-            ),
             containers=containers,
-            images=Images(engine=engine, records=records, answers=answers),
-            stores=Stores(index=index, records=records, answers=answers, sealer=sealer),
-            prunes=Prunes(
-                engine=engine, index=index, records=records, containers=containers, answers=answers
+            others=(
+                Images(**making).by_operation,
+                ClassicBuilds(facts=source, owners=owners, **making).by_operation,
+                Builds(
+                    engine=engine,
+                    answers=answers,
+                    policy=lambda: policies.current,
+                    engine_facts=facts,
+                    facts=source,
+                    owners=owners,
+                    tags=tags,
+                    trail=self.trail,
+                ).by_operation,
+                removal.by_operation,
+                ImageTransfer(engine=engine, facts=source, owners=owners, answers=answers).by_operation,
+                Stores(index=index, records=records, answers=answers, sealer=sealer).by_operation,
+                Prunes(
+                    engine=engine,
+                    facts=source,
+                    index=index,
+                    records=records,
+                    containers=containers,
+                    removal=removal,
+                    answers=answers,
+                ).by_operation,
             ),
         )
         limits = Limits(
@@ -147,6 +195,13 @@ class Proxy:
                 allocator=self.allocator,
                 canary=self.canary,
                 trail=self.trail,
+                shares=ImageShares(
+                    owners=owners,
+                    facts=source,
+                    users=users,
+                    trail=self.trail,
+                    policy=lambda: policies.current,
+                ),
             ),
         )
 

@@ -25,10 +25,11 @@ from policy.model import EngineFacts, RequestId
 from policy.ownership import build_cgroup
 from socket_proxy.answers import Answers
 from socket_proxy.build_images import BuildImages
-from socket_proxy.build_tags import BuildTags, Writing
+from socket_proxy.build_tags import BuildTags
 from socket_proxy.engine import Engine
 from socket_proxy.facts import FactSource
-from socket_proxy.records import Records
+from socket_proxy.image_owners import ImageOwners
+from socket_proxy.image_tags import Tags
 from socket_proxy.refusals import Refusal, Unavailable, of_error
 from socket_proxy.trail import Trail
 from socket_proxy.transaction import Handler, Transaction
@@ -45,7 +46,8 @@ class Builds:
         policy: Callable[[], Policy],
         engine_facts: EngineFacts,
         facts: FactSource,
-        records: Records,
+        owners: ImageOwners,
+        tags: Tags,
         trail: Trail,
     ) -> None:
         self._engine = engine
@@ -53,9 +55,9 @@ class Builds:
         self._policy = policy
         self._engine_facts = engine_facts
         self._facts = facts
-        self._records = records
+        self._owners = owners
+        self._tags = tags
         self._trail = trail
-        self._writing = Writing()
         self._seen = SeenContent()
         self.by_operation: dict[Operation, Handler] = {Operation.GRPC: self.grpc}
 
@@ -84,8 +86,8 @@ class Builds:
             everything=transaction.everything,
             policy=self._policy,
             facts=self._facts,
-            records=self._records,
-            writing=self._writing,
+            owners=self._owners,
+            tags=self._tags,
         )
         return Mediation(
             builder=lambda: self._builder(transaction),

@@ -11,11 +11,13 @@ from observability.logging import log
 from policy.dockerapi import responses
 from policy.dockerapi.archive import Destination
 from policy.dockerapi.model import Operation
-from policy.model import ContainerId, Kind, LeaseId
+from policy.model import ContainerId, Kind, LeaseId, Reference
 from socket_proxy.answers import ANSWER_BYTES, Answers
 from socket_proxy.archives import filtered
 from socket_proxy.binds import Binds
 from socket_proxy.engine import Engine
+from socket_proxy.facts import FactSource
+from socket_proxy.image_owners import ImageOwners
 from socket_proxy.index import Entry, Index
 from socket_proxy.ports import Leaser, LeaseRefused
 from socket_proxy.refusals import EngineError, Refusal, Unavailable
@@ -31,6 +33,7 @@ class _Created(msgspec.Struct):
 
 class _Inspected(msgspec.Struct):
     Name: str
+    Image: str
 
 
 class Containers:
@@ -45,6 +48,8 @@ class Containers:
         answers: Answers,
         binds: Binds,
         settlements: Settlements,
+        facts: FactSource,
+        owners: ImageOwners,
     ) -> None:
         self._engine = engine
         self._index = index
@@ -52,6 +57,8 @@ class Containers:
         self._answers = answers
         self._binds = binds
         self._settlements = settlements
+        self._facts = facts
+        self._owners = owners
         self.by_operation: dict[Operation, Handler] = {
             Operation.CONTAINER_CREATE: self.create,
             Operation.CONTAINER_START: self.start,
@@ -88,8 +95,9 @@ class Containers:
         self._created(transaction, container)
         if lease:
             await self._confirm(lease, container, transaction)
-        if not transaction.request.query.get("name"):
-            await self._learn_name(container)
+        moved = await self._look_at(transaction, container)
+        if moved is not None:
+            return moved
         answer = responses.container_create(
             body,
             self._answers.sees(transaction),
@@ -114,14 +122,31 @@ class Containers:
         )
         self._binds.remember(container, transaction.fulfilled.binds)
 
-    async def _learn_name(self, container: ContainerId) -> None:
-        """The name that dockerd chose."""
+    async def _look_at(self, transaction: Transaction, container: ContainerId) -> Refusal | None:
+        """What dockerd made: the name it chose, and the image it took.
+
+        SECURITY: a tag can be moved between decision and create. A container of an image that the actor may not read is
+        removed again, and the answer is that of a name that is not there.
+        """
         try:
             answer = await self._engine.ask(Operation.CONTAINER_INSPECT, params={"container": container})
-            inspected = msgspec.json.decode(answer, type=_Inspected)
-        except (EngineError, UpstreamLost, UpstreamUnavailable, msgspec.DecodeError):
-            return  # removed already, or the engine went away: the create was done all the same, and the watcher knows
+        except EngineError:
+            return None  # removed already: there is nothing to look at
+        inspected = msgspec.json.decode(answer, type=_Inspected)
         self._index.rename(Kind.CONTAINER, container, inspected.Name.removeprefix("/"))
+        text = str((transaction.request.body or {}).get("Image", ""))
+        fact = transaction.facts.objects.get(Reference(kind=Kind.IMAGE, text=text))
+        if fact is not None and fact.id == inspected.Image:
+            return None
+        image = await self._facts.find_image(inspected.Image)
+        if image is not None and self._owners.may_read(transaction.reader, image.Id, image.tags):
+            return None
+        await self._engine.ask(
+            Operation.CONTAINER_DELETE, params={"container": container}, query={"force": ("1",), "v": ("1",)}
+        )
+        await self.forget(container)
+        status, message = responses.not_found(Kind.IMAGE, text)
+        return Refusal(status=status, message=message, rules=("ownership",))
 
     async def start(self, transaction: Transaction) -> Refusal | None:
         """Start and restart: dockerd resolves devices and bind sources now, so both are looked at again."""

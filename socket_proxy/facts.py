@@ -1,12 +1,14 @@
 """Facts for decisions: every reference of a request, resolved among what its actor may see.
 
 Containers, networks and volumes come from the index, execs from what ds01 remembers or the engine, images from the engine
-and the record. A reference that is absent and one that is another user's give the same None.
+and the record. A reference that is absent and one that is another user's give the same None; but for images, whose names
+are one space for all: another's private one is a fact that is not shared, so that its name is not taken for free.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -28,17 +30,31 @@ from policy.model import (
 )
 from policy.ownership import is_default_network
 from socket_proxy.engine import Engine
+from socket_proxy.image_owners import ImageOwners, Reader, normal_tag
 from socket_proxy.index import Index
-from socket_proxy.records import Records
 from socket_proxy.refusals import EngineError, Unavailable
 
 _READY_SECONDS = 5
 _FIRST_READY_SECONDS = 30  # after a start the index is on its way, however slow the machine
+# More than dockerd takes for an image reference or id. SOURCE: distribution/reference, regexp.go.
+_IMAGE = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._/:@\[\]-]{0,511}", re.ASCII)
 
 
-class _ImageFields(msgspec.Struct):
+class ImageConfig(msgspec.Struct):
+    OnBuild: list[str] | None = None
+
+
+class ImageFields(msgspec.Struct):
+    """What ds01 asks of an image."""
+
     Id: str
+    Parent: str = ""
     RepoTags: list[str] | None = None
+    Config: ImageConfig | None = None
+
+    @property
+    def tags(self) -> list[str]:
+        return self.RepoTags or []
 
 
 class _ExecFields(msgspec.Struct):
@@ -48,11 +64,13 @@ class _ExecFields(msgspec.Struct):
 class FactSource:
     """Resolves references; one for the whole proxy."""
 
-    def __init__(self, *, engine: Engine, engine_facts: EngineFacts, index: Index, records: Records) -> None:
+    def __init__(
+        self, *, engine: Engine, engine_facts: EngineFacts, index: Index, images: ImageOwners
+    ) -> None:
         self._engine = engine
         self._engine_facts = engine_facts
         self._index = index
-        self._records = records
+        self._images = images
         self._creating: defaultdict[Uid, set[RequestId]] = defaultdict(
             set
         )  # requests that make a container now
@@ -66,22 +84,22 @@ class FactSource:
         *,
         everything: bool,
         networks: frozenset[str] = frozenset(),
+        groups: tuple[str, ...] = (),
     ) -> Facts:
         """All facts for one decision.
 
         Args:
             everything: the actor is an admin and sees every object.
             networks: names of root's networks that policy shares with the actor.
+            groups: the actor's policy groups; images are shared with groups.
         Raises: Unavailable: the index is not ready. UpstreamUnavailable, UpstreamLost, RecordsUnavailable.
         """
         references = tuple(references)
         if not references:
             return Facts(engine=self._engine_facts, usage=self._usage(actor))
         await self.wait_ready()
-        objects = {
-            ref: await self._resolve(actor, ref, everything=everything, networks=networks)
-            for ref in references
-        }
+        reader = Reader.of(actor, groups=groups, networks=networks, everything=everything)
+        objects = {ref: await self._resolve(reader, ref) for ref in references}
         return Facts(engine=self._engine_facts, objects=objects, usage=self._usage(actor))
 
     async def wait_ready(self) -> None:
@@ -122,21 +140,19 @@ class FactSource:
             if not self._creating[actor.uid]:
                 del self._creating[actor.uid]
 
-    async def _resolve(
-        self, actor: Actor, reference: Reference, *, everything: bool, networks: frozenset[str]
-    ) -> ObjectFact | None:
+    async def _resolve(self, reader: Reader, reference: Reference) -> ObjectFact | None:
         match reference.kind:
             case Kind.IMAGE:
-                return await self._image(reference.text, actor.uid)
+                return await self._image(reference.text, reader)
             case Kind.EXEC:
-                return await self._exec(reference.text, actor.uid, everything=everything)
+                return await self._exec(reference.text, reader.uid, everything=reader.everything)
             case kind if reference.new:
-                entry = self._index.named(kind, reference.text, actor.uid)
+                entry = self._index.named(kind, reference.text, reader.uid)
                 return entry.fact() if entry else None
             case kind:
-                entry = self._index.find(kind, reference.text, actor.uid, everything=everything)
+                entry = self._index.find(kind, reference.text, reader.uid, everything=reader.everything)
                 if entry is None and kind is Kind.NETWORK:
-                    entry = self._index.find_shared(reference.text, networks)
+                    entry = self._index.find_shared(reference.text, reader.networks)
                 return entry.fact() if entry else None
 
     async def _exec(self, exec_id: str, uid: Uid, *, everything: bool) -> ObjectFact | None:
@@ -155,44 +171,33 @@ class FactSource:
             return None
         return ObjectFact(kind=Kind.EXEC, id=exec_id, owner=entry.owner, container=ContainerId(container_id))
 
-    async def _image(self, text: str, uid: Uid) -> ObjectFact | None:
+    async def find_image(self, text: str) -> ImageFields | None:
+        """The image that `text` names now, whoever's it is. Raises: Unavailable, UpstreamUnavailable, UpstreamLost."""
+        # SECURITY: it goes into the path of ds01's own question, and comes from bodies, Dockerfiles and tars as well.
+        if not _IMAGE.fullmatch(text) or not {"", ".", ".."}.isdisjoint(text.split("/")):
+            return None
         try:
             answer = await self._engine.ask(Operation.IMAGE_INSPECT, params={"image": text})
         except EngineError as error:
             if error.status in (400, 404):
-                return self._absent_image(text)
+                return None
             raise Unavailable("the Docker engine cannot resolve this image; try again") from error
-        image = msgspec.json.decode(answer, type=_ImageFields)
-        owner = self._image_owner(text, image, uid)
-        return ObjectFact(kind=Kind.IMAGE, id=image.Id, owner=owner, shared=True, name=text)
+        return msgspec.json.decode(answer, type=ImageFields)
 
-    def _absent_image(self, text: str) -> ObjectFact | None:
-        """A tag without an image may still have an owner (a pull or build in flight); absent is absent."""
-        del text
-        return None
-
-    def _image_owner(self, text: str, image: _ImageFields, uid: Uid) -> Uid | None:
-        """Who may remove or move what `text` names.
-
-        A tag has one owner. An id has the owner of *all* its tags, or without tags whoever made it: removing by id takes
-        every tag away.
-        """
+    async def _image(self, text: str, reader: Reader) -> ObjectFact | None:
+        image = await self.find_image(text)
+        if image is None:
+            return None
         tag = normal_tag(text)
-        if tag in (image.RepoTags or ()):
-            return self._records.tag_owner(tag)
-        owners = {self._records.tag_owner(each) for each in image.RepoTags or ()}
-        if not owners:
-            makers = self._records.image_owners(image.Id)
-            return uid if uid in makers else next(iter(makers), None)
-        return owners.pop() if len(owners) == 1 else None
+        named = tag in image.tags
+        shared = self._images.may_read(reader, image.Id, image.tags) and (
+            not named or self._images.shows_tag(reader, tag)
+        )
+        owner = self._images.tag_owner(tag) if named else self._owner_by_id(image, reader.uid)
+        return ObjectFact(kind=Kind.IMAGE, id=image.Id, owner=owner, shared=shared, name=text)
 
-
-def normal_tag(text: str) -> str:
-    """A reference as the engine lists it: `busybox`, `library/busybox` and `docker.io/library/busybox` are all `busybox:latest`."""
-    for domain in ("docker.io/", "index.docker.io/"):
-        if text.startswith(domain):
-            text = text.removeprefix(domain)
-            break
-    text = text.removeprefix("library/")
-    name = text.rpartition("/")[2]
-    return text if ":" in name or "@" in name else f"{text}:latest"
+    def _owner_by_id(self, image: ImageFields, uid: Uid) -> Uid | None:
+        """Who may remove an image that was named by id or digest: a maker, or who has a tag on it; each the own share."""
+        makers = self._images.makers(image.Id, image.tags)
+        holders = makers | {self._images.tag_owner(tag) for tag in image.tags}
+        return uid if uid in holders else next(iter(makers), None)

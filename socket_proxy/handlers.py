@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from policy.dockerapi.model import Operation
 from policy.dockerapi.routes import ROUTE_OF
 from socket_proxy.answers import Answers
-from socket_proxy.builds import Builds
 from socket_proxy.containers import Containers
 from socket_proxy.fulfil import Fulfilled
-from socket_proxy.images import Images
-from socket_proxy.prune import Prunes
-from socket_proxy.stores import Stores
 from socket_proxy.transaction import Handler
 
 
@@ -18,23 +16,13 @@ class Handlers:
     """A table with exactly one handler for each operation that can be allowed."""
 
     def __init__(
-        self,
-        *,
-        answers: Answers,
-        builds: Builds,
-        containers: Containers,
-        images: Images,
-        stores: Stores,
-        prunes: Prunes,
+        self, *, answers: Answers, containers: Containers, others: Iterable[Mapping[Operation, Handler]]
     ) -> None:
+        """`others`: the tables of all other rooms that handle operations."""
         self._containers = containers
-        own = (
-            containers.by_operation
-            | images.by_operation
-            | stores.by_operation
-            | prunes.by_operation
-            | builds.by_operation
-        )
+        own: dict[Operation, Handler] = dict(containers.by_operation)
+        for table in others:
+            own |= table
         self._table: dict[Operation, Handler] = {
             operation: own.get(operation) or answers.by_kind[route.answer]
             for operation, route in ROUTE_OF.items()

@@ -1,4 +1,5 @@
-"""What ds01 says of itself on every socket it serves: `GET /ds01/v1/whoami`, `/status`, `/explain/<request id>`.
+"""What ds01 says of itself on every socket it serves, below `/ds01/v1/`: GET `whoami`, `status`, `explain/<request id>`,
+`images`; POST `images/share`, `images/unshare`.
 
 dockerd has no path of that prefix. The `ds01` command is the client.
 """
@@ -11,19 +12,25 @@ from typing import Any
 
 import msgspec
 
+from http1.errors import UpstreamLost, UpstreamUnavailable
 from http1.server import Exchange
+from observability.audit import AuditUnavailable
 from policy.compile import Policy
 from policy.grants import Grants, Role
-from policy.model import Actor, EngineFacts, Json, Kind
+from policy.model import Actor, EngineFacts, Json, Kind, RequestId
 from socket_proxy.canary import Canary
 from socket_proxy.discovery import shortcomings
 from socket_proxy.facts import FactSource
+from socket_proxy.image_owners import Reader
 from socket_proxy.index import Index
 from socket_proxy.leases import AllocatorClient
-from socket_proxy.refusals import Refusal, Unavailable
+from socket_proxy.records import RecordsUnavailable
+from socket_proxy.refusals import Refusal, Unavailable, of_error
+from socket_proxy.sharing import ImageShares
 from socket_proxy.trail import Trail
 
 PREFIX = "/ds01/v1/"
+_BODY_BYTES = 64 * 1024
 _JSON = (("content-type", "application/json"),)
 
 
@@ -40,6 +47,7 @@ class Local:
         allocator: AllocatorClient,
         canary: Canary | None,
         trail: Trail,
+        shares: ImageShares,
     ) -> None:
         self._policy = policy
         self._index = index
@@ -48,13 +56,27 @@ class Local:
         self._allocator = allocator
         self._canary = canary
         self._trail = trail
+        self._shares = shares
 
     async def answer(self, exchange: Exchange, actor: Actor) -> None:
         """Serve one request below PREFIX."""
         grants = self._policy().for_actor(actor)
-        found = await self._route(
-            exchange.head.method, exchange.head.target.removeprefix(PREFIX), actor, grants
-        )
+        path = exchange.head.target.removeprefix(PREFIX)
+        try:
+            if grants.role is Role.NONE and (exchange.head.method == "POST" or path == "images"):
+                found: Mapping[str, Any] | Refusal = _NOBODY
+            elif exchange.head.method == "POST":
+                found = await self._change(path, actor, grants, await exchange.read_body(_BODY_BYTES))
+            else:
+                found = await self._route(exchange.head.method, path, actor, grants)
+        except (
+            Unavailable,
+            RecordsUnavailable,
+            AuditUnavailable,
+            UpstreamUnavailable,
+            UpstreamLost,
+        ) as error:
+            found = of_error(error, RequestId(""))
         if isinstance(found, Refusal):
             await exchange.respond(found.status, _JSON, found.body())
         else:
@@ -64,7 +86,7 @@ class Local:
         self, method: str, path: str, actor: Actor, grants: Grants
     ) -> Mapping[str, Any] | Refusal:
         if method != "GET":
-            return Refusal(status=405, message="ds01: only GET is served here")
+            return Refusal(status=405, message="ds01: only GET and POST are served here")
         match path.split("/"):
             case ["whoami"]:
                 return await self._whoami(actor, grants)
@@ -72,7 +94,23 @@ class Local:
                 return await self._status(actor, grants)
             case ["explain", request_id]:
                 return self._explain(request_id, actor, grants)
-        return Refusal(status=404, message="ds01: there are whoami, status and explain/<request id> here")
+            case ["images"]:
+                return await self._shares.listed(_reader(actor, grants))
+        return Refusal(
+            status=404, message="ds01: there are whoami, status, images and explain/<request id> here"
+        )
+
+    async def _change(
+        self, path: str, actor: Actor, grants: Grants, body: bytes
+    ) -> Mapping[str, Any] | Refusal:
+        match path:
+            case "images/share":
+                return await self._shares.share(actor, _reader(actor, grants), body)
+            case "images/unshare":
+                return await self._shares.unshare(actor, _reader(actor, grants), body)
+        return Refusal(
+            status=405, message="ds01: only GET is served here, and POST images/share, images/unshare"
+        )
 
     async def _whoami(self, actor: Actor, grants: Grants) -> Mapping[str, Any]:
         return {
@@ -150,6 +188,15 @@ class Local:
                 message=f"ds01: no decision {request_id} of yours is on record; the id stands at the end of a denial",
             )
         return record
+
+
+_NOBODY = Refusal(
+    status=403, message="ds01: your account is in no group of the policy; ask the admin to add it to one"
+)
+
+
+def _reader(actor: Actor, grants: Grants) -> Reader:
+    return Reader.of(actor, groups=grants.groups, everything=grants.role is Role.ADMIN)
 
 
 _COUNTED = (Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME)

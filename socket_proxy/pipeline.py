@@ -124,7 +124,11 @@ class Pipeline:
         grants = policy.for_actor(way.actor)
         everything = grants.role is Role.ADMIN
         facts = await self._facts.gather(
-            way.actor, reading.references, everything=everything, networks=grants.networks
+            way.actor,
+            reading.references,
+            everything=everything,
+            groups=grants.groups,
+            networks=grants.networks,
         )
         decision = way.decision = _decide(reading, policy, way.actor, facts)
         if decision.effect is not Effect.ALLOW:
@@ -170,11 +174,13 @@ class Pipeline:
         try:
             if any(isinstance(item, EnsureVolume) for item in decision.obligations):
                 # The volumes exist now, and binding names them by what they are.
+                grants = policy.for_actor(way.actor)
                 facts = await self._facts.gather(
                     way.actor,
                     reading.references,
                     everything=everything,
-                    networks=policy.for_actor(way.actor).networks,
+                    groups=grants.groups,
+                    networks=grants.networks,
                 )
             transaction = self._shape(
                 exchange, way, decision, facts, fulfilled, everything=everything, reading=reading
@@ -250,6 +256,7 @@ class Pipeline:
         if facts.objects:
             shaped = with_aliases(shaped, asked, facts)
         notes = _notes(decision) if decision.obligations else ()
+        grants = self._policy().for_actor(way.actor)
         return Transaction(
             exchange=exchange,
             actor=way.actor,
@@ -260,8 +267,9 @@ class Pipeline:
             facts=facts,
             fulfilled=fulfilled,
             notes=notes,
-            user_socket=self._policy().for_actor(way.actor).user_socket,
-            networks=self._policy().for_actor(way.actor).networks,
+            user_socket=grants.user_socket,
+            groups=grants.groups,
+            networks=grants.networks,
             reading=reading if reading.again and shaped is reading.request else None,
         )
 

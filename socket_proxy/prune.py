@@ -15,6 +15,8 @@ from policy.ownership import is_default_network
 from socket_proxy.answers import Answers
 from socket_proxy.containers import Containers
 from socket_proxy.engine import Engine
+from socket_proxy.facts import FactSource
+from socket_proxy.image_removal import ImageRemoval
 from socket_proxy.index import Index
 from socket_proxy.records import Records
 from socket_proxy.refusals import EngineError, Refusal
@@ -44,7 +46,6 @@ class _Network(msgspec.Struct):
 class _Image(msgspec.Struct):
     Id: str
     Size: int = 0
-    RepoTags: list[str] | None = None
     Created: int = 0
     Labels: dict[str, str] | None = None
 
@@ -67,9 +68,19 @@ class Prunes:
     """Handlers by operation."""
 
     def __init__(
-        self, *, engine: Engine, index: Index, records: Records, containers: Containers, answers: Answers
+        self,
+        *,
+        engine: Engine,
+        facts: FactSource,
+        index: Index,
+        records: Records,
+        containers: Containers,
+        removal: ImageRemoval,
+        answers: Answers,
     ) -> None:
         self._engine = engine
+        self._facts = facts
+        self._removal = removal
         self._index = index
         self._records = records
         self._containers = containers
@@ -164,33 +175,16 @@ class Prunes:
         report: list[dict[str, str]] = []
         reclaimed = 0
         for item in msgspec.json.decode(listed, type=list[_Image]):
-            tags = [tag for tag in item.RepoTags or () if tag != "<none>:<none>"]
-            if not self._own_image(transaction, item.Id, tags) or not chosen.has(item.Labels, item.Created):
+            if not chosen.has(item.Labels, item.Created):
                 continue
-            answer = await self._removed_image(transaction, item.Id)
+            image = await self._facts.find_image(item.Id)
+            answer = await self._removal.prune(image, transaction.actor.uid) if image else None
             if answer:
                 report += answer
                 reclaimed += item.Size
         untagged = [item["Untagged"] for item in report if "Untagged" in item]
         deleted = [item["Deleted"] for item in report if "Deleted" in item]
         return await _report(transaction, responses.image_prune(untagged, deleted, reclaimed_bytes=reclaimed))
-
-    def _own_image(self, transaction: Transaction, image_id: str, tags: list[str]) -> bool:
-        uid = transaction.actor.uid
-        if tags:
-            return all(self._records.tag_owner(tag) == uid for tag in tags)
-        return self._records.image_owners(image_id) == {uid}
-
-    async def _removed_image(self, transaction: Transaction, image_id: str) -> list[dict[str, str]]:
-        try:
-            answer = await self._engine.ask(
-                Operation.IMAGE_DELETE, params={"image": image_id}, uid=transaction.actor.uid
-            )
-        except EngineError:
-            return []  # in use
-        self._records.drop_image(image_id)
-        report: list[dict[str, str]] = msgspec.json.decode(answer, type=list[dict[str, str]])
-        return report
 
     async def prune_builds(self, transaction: Transaction) -> Refusal | None:
         """The build cache is one for all: admins prune it, users get an empty report (`docker system prune` asks)."""

@@ -1,19 +1,21 @@
 """What cannot carry a sealed label is owned through this durable record: image tags and ids, anonymous volumes.
 
-Also what a create looked like to its user where ds01 rewrote it (the Docker socket as a bind source), so that inspect
-shows the user's own words. SQLite, one writer, durable before the answer goes out.
+SQLite, one writer, durable before the answer goes out. What the image rows mean together is `image_owners`'.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 from policy.model import Uid
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS image_tags (tag TEXT PRIMARY KEY, owner INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS image_ids (id TEXT NOT NULL, owner INTEGER NOT NULL, PRIMARY KEY (id, owner)) STRICT;
+CREATE TABLE IF NOT EXISTS image_public (id TEXT PRIMARY KEY) STRICT;
+CREATE TABLE IF NOT EXISTS image_shares (tag TEXT NOT NULL, grantee TEXT NOT NULL, PRIMARY KEY (tag, grantee)) STRICT;
 CREATE TABLE IF NOT EXISTS volumes (name TEXT PRIMARY KEY, owner INTEGER NOT NULL) STRICT;
 PRAGMA user_version = 1;
 """
@@ -36,34 +38,55 @@ class Records:
         except sqlite3.Error as error:
             raise RecordsUnavailable(f"{path}: {error}") from error
 
-    def _rows(self, statement: str, *values: str | int) -> list[tuple[int]]:
+    def _rows(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
         try:
             return self._database.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise RecordsUnavailable(str(error)) from error
 
-    def tag_owner(self, tag: str) -> Uid | None:
-        rows = self._rows("SELECT owner FROM image_tags WHERE tag = ?", tag)
-        return Uid(rows[0][0]) if rows else None
+    def tags(self) -> dict[str, Uid]:
+        """Every owned tag with its owner."""
+        return {tag: Uid(owner) for tag, owner in self._rows("SELECT tag, owner FROM image_tags")}
 
     def set_tag(self, tag: str, owner: Uid) -> None:
         """Whoever the rules let write a tag owns it: it was theirs or nobody's."""
         self._rows("INSERT OR REPLACE INTO image_tags VALUES (?, ?)", tag, owner)
 
     def drop_tag(self, tag: str) -> None:
+        """The tag is nobody's, and what was shared by it no longer is."""
+        self._rows("DELETE FROM image_shares WHERE tag = ?", tag)
         self._rows("DELETE FROM image_tags WHERE tag = ?", tag)
 
-    def image_owners(self, image_id: str) -> frozenset[Uid]:
-        """Everybody who made this very image; layers and whole images may be made twice."""
-        return frozenset(
-            Uid(row[0]) for row in self._rows("SELECT owner FROM image_ids WHERE id = ?", image_id)
-        )
+    def makers(self) -> list[tuple[str, Uid]]:
+        """Every image id with each user who made it; layers and whole images may be made twice."""
+        return [(image_id, Uid(owner)) for image_id, owner in self._rows("SELECT id, owner FROM image_ids")]
 
     def claim_image(self, image_id: str, owner: Uid) -> None:
         self._rows("INSERT INTO image_ids VALUES (?, ?) ON CONFLICT DO NOTHING", image_id, owner)
 
+    def disclaim_image(self, image_id: str, owner: Uid) -> None:
+        self._rows("DELETE FROM image_ids WHERE id = ? AND owner = ?", image_id, owner)
+
+    def public_images(self) -> list[str]:
+        """Every image id that all users may read."""
+        return [image_id for (image_id,) in self._rows("SELECT id FROM image_public")]
+
+    def publish_image(self, image_id: str) -> None:
+        self._rows("INSERT INTO image_public VALUES (?) ON CONFLICT DO NOTHING", image_id)
+
     def drop_image(self, image_id: str) -> None:
+        self._rows("DELETE FROM image_public WHERE id = ?", image_id)
         self._rows("DELETE FROM image_ids WHERE id = ?", image_id)
+
+    def shares(self) -> list[tuple[str, str]]:
+        """Every shared tag with each grantee."""
+        return [(tag, grantee) for tag, grantee in self._rows("SELECT tag, grantee FROM image_shares")]
+
+    def share_tag(self, tag: str, grantee: str) -> None:
+        self._rows("INSERT INTO image_shares VALUES (?, ?) ON CONFLICT DO NOTHING", tag, grantee)
+
+    def unshare_tag(self, tag: str, grantee: str) -> None:
+        self._rows("DELETE FROM image_shares WHERE tag = ? AND grantee = ?", tag, grantee)
 
     def volume_owner(self, name: str) -> Uid | None:
         rows = self._rows("SELECT owner FROM volumes WHERE name = ?", name)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 
 from http1.server import Exchange
 from policy.dockerapi.model import Request
 from policy.model import Actor, Facts, RequestId
 from socket_proxy.fulfil import Fulfilled
+from socket_proxy.image_owners import Reader
 from socket_proxy.refusals import Refusal
 from socket_proxy.repeat import Reading
 
@@ -34,6 +35,18 @@ class Transaction:
     reading: Reading | None = None  # set when the same head comes again and `request` is just what it says
     networks: frozenset[str] = frozenset()  # names of root's networks that policy gives the actor
     user_socket: str = ""  # the actor's own ds01 socket, shown as Docker's in answers
+    groups: tuple[str, ...] = ()  # policy groups of the actor: images are shared with groups
+
+    @property
+    def reader(self) -> Reader:
+        return Reader.of(self.actor, groups=self.groups, networks=self.networks, everything=self.everything)
+
+    def asking(self, query: Mapping[str, tuple[str, ...]]) -> Transaction:
+        """The same, but for some query keys of what goes to dockerd."""
+        if not query:
+            return self
+        request = replace(self.request, query={**self.request.query, **query})
+        return replace(self, request=request, reading=None)
 
 
 Handler = Callable[[Transaction], Awaitable[Refusal | None]]

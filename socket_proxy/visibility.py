@@ -1,26 +1,25 @@
-"""What one actor sees: the index, as the response filters ask it."""
+"""What one actor sees: the index and the record of images, as the response filters ask them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from policy.model import Kind, Uid
+from policy.model import Kind
+from socket_proxy.image_owners import ImageOwners, Reader
 from socket_proxy.index import Index
 
 
 class ActorVisibility:
     """Visibility of one actor; made for each filtered answer, holds no state of its own."""
 
-    __slots__ = ("_everything", "_index", "_networks", "_uid")
+    __slots__ = ("_everything", "_images", "_index", "_reader", "_uid")
 
-    def __init__(
-        self, index: Index, uid: Uid, *, everything: bool, networks: frozenset[str] = frozenset()
-    ) -> None:
-        """networks: names of root's networks that policy shares with the actor."""
-        self._networks = networks
+    def __init__(self, index: Index, images: ImageOwners, reader: Reader) -> None:
         self._index = index
-        self._uid = uid
-        self._everything = everything
+        self._images = images
+        self._reader = reader
+        self._uid = reader.uid
+        self._everything = reader.everything
 
     def _owns(self, kind: Kind, object_id: str) -> bool:
         entry = self._index.seen(kind, object_id)
@@ -37,7 +36,7 @@ class ActorVisibility:
             return True
         entry = self._index.seen(Kind.NETWORK, network_id)
         return entry is not None and (
-            entry.shared or entry.owner == self._uid or self._index.shares(entry, self._networks)
+            entry.shared or entry.owner == self._uid or self._index.shares(entry, self._reader.networks)
         )
 
     def network_name(self, network_id: str) -> str | None:
@@ -48,11 +47,7 @@ class ActorVisibility:
         return self._everything or self._owns(Kind.NETWORK, network_id)
 
     def sees_image(self, image_id: str, references: Sequence[str]) -> bool:
-        """Images are readable by everybody in this release; ownership governs tags and removal."""
-        del image_id, references
-        return True
+        return self._images.may_read(self._reader, image_id, references)
 
     def sees_reference(self, reference: str) -> bool:
-        """A tag is as readable as its image."""
-        del reference
-        return True
+        return self._images.shows_tag(self._reader, reference)

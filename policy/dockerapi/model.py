@@ -172,6 +172,7 @@ class Answer(StrEnum):
     VOLUME_LIST = "volume_list"
     VOLUME_INSPECT = "volume_inspect"
     IMAGE_INSPECT = "image_inspect"
+    IMAGE_HISTORY = "image_history"
     EXEC_CREATE = "exec_create"
     EXEC_INSPECT = "exec_inspect"
     PLUGIN_LIST = "plugin_list"

@@ -110,7 +110,9 @@ def _walk_query(request: Request, name: Naming) -> Request:
         case Operation.IMAGE_BUILD:
             return _walk_build(request, name)
         case Operation.CONTAINER_LIST:
-            return _walk_filters(request, name)
+            return _walk_filters(request, lambda text: _container(name, text))
+        case Operation.IMAGE_LIST:
+            return _walk_filters(request, lambda text: _existing(name, Kind.IMAGE, text))
         case Operation.CONTAINER_CREATE | Operation.CONTAINER_RENAME if _one(request, "name"):
             given = _one(request, "name").removeprefix("/")
             return _with_query(request, "name", _target(name, Kind.CONTAINER, given))
@@ -133,12 +135,10 @@ def _walk_build(request: Request, name: Naming) -> Request:
     return _with_query(request, "networkmode", _network_mode(name, mode)) if mode else request
 
 
-def _walk_filters(request: Request, name: Naming) -> Request:
-    """SECURITY: for `before` and `since` dockerd looks a container up, and an error would tell that others have none."""
+def _walk_filters(request: Request, naming: Callable[[str], str]) -> Request:
+    """SECURITY: for `before` and `since` dockerd looks an object up, and an error would tell that others have none."""
     given = filters(request)
-    named = {
-        key: [_container(name, text) for text in given[key]] for key in ("before", "since") if given.get(key)
-    }
+    named = {key: [naming(text) for text in given[key]] for key in ("before", "since") if given.get(key)}
     if not named:
         return request
     written: Body = {

@@ -22,7 +22,7 @@ from policy.dockerapi.answers.errors import (
     taken,
 )
 from policy.dockerapi.answers.events import EventFilter, JsonStream
-from policy.dockerapi.answers.images import image_inspect
+from policy.dockerapi.answers.images import image_history, image_inspect
 from policy.dockerapi.answers.inspect import (
     container_create,
     container_inspect,
@@ -34,6 +34,7 @@ from policy.dockerapi.answers.inspect import (
 )
 from policy.dockerapi.answers.lists import (
     container_list,
+    image_count,
     image_list,
     network_list,
     volume_inspect,
@@ -63,6 +64,8 @@ __all__ = [
     "disk_usage",
     "error",
     "exec_inspect",
+    "image_count",
+    "image_history",
     "image_inspect",
     "image_list",
     "image_prune",

@@ -86,12 +86,14 @@ OTHER_IDS = frozenset(
         "gpu_lease",
         "gpu_limit",
         "identity",
+        "image_shares",
         "image_tags",
         "malformed_request",
         "route_table",
         "stamp",
         "unavailable",
         "unknown_field",
+        "uploads",
         "volume_names",
     }
 )

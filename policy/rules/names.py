@@ -1,4 +1,5 @@
 """Names of containers, networks and volumes: such as dockerd takes, none like an id, and each in its user's own namespace.
+Of images: none like an id; their namespace is everybody's.
 
 The proxy is asked about the name as the user wrote it, the plugin about the one inside dockerd (`policy.names`).
 """
@@ -22,10 +23,15 @@ OPERATIONS = frozenset(
         Operation.CONTAINER_DELETE,
         Operation.NETWORK_CREATE,
         Operation.VOLUME_CREATE,
+        Operation.IMAGE_TAG,
+        Operation.IMAGE_COMMIT,
+        Operation.IMAGE_BUILD,
+        Operation.IMAGE_CREATE,
     }
 )
 NEEDS_FACTS = False
 
+_NOT_AN_ID = "names that are not 12 or 64 hex digits"
 _LIKE_AN_ID = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}", re.ASCII)
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
 
@@ -37,6 +43,14 @@ def decide(ask: Ask) -> Iterable[Finding]:
     judge = _inside_dockerd if ask.facts is None else _as_written
     for kind, field, name in _given(ask):
         yield from judge(ask, kind, field, name)
+    for field in ("repo", "t"):
+        for name in filter(looks_like_an_id, ask.request.query.get(field, ())):
+            yield _refused(field, name, _NOT_AN_ID, "choose another name")
+
+
+def looks_like_an_id(image: str) -> bool:
+    """Whether an image's name, with or without a tag, could be taken for an id."""
+    return _LIKE_AN_ID.fullmatch(image.partition(":")[0]) is not None
 
 
 def _given(ask: Ask) -> Iterator[tuple[Kind, str, str]]:
@@ -66,7 +80,7 @@ def _volumes(ask: Ask) -> Iterator[str]:
 def _as_written(_: Ask, kind: Kind, field: str, name: str) -> Iterable[Finding]:
     """SECURITY: a name like an id would answer for it. dockerd itself does not see the name's own beginning and length."""
     if kind is not Kind.VOLUME and _LIKE_AN_ID.fullmatch(name):
-        yield _refused(field, name, "names that are not 12 or 64 hex digits", "choose another name")
+        yield _refused(field, name, _NOT_AN_ID, "choose another name")
     if not (name.strip() if kind is Kind.NETWORK else _NAME.fullmatch(name)):
         yield _refused(field, name, "names of the form [a-zA-Z0-9][a-zA-Z0-9_.-]+", "choose another name")
 

@@ -34,7 +34,6 @@ _NAMING = frozenset(
     {
         Operation.VOLUME_CREATE,
         Operation.NETWORK_CREATE,
-        Operation.IMAGE_LIST,
         Operation.NETWORK_LIST,
         Operation.VOLUME_LIST,
         Operation.SYSTEM_EVENTS,
@@ -66,37 +65,56 @@ def _judge(ask: Ask, reference: Reference, fact: ObjectFact | None) -> Iterable[
     elif fact is None:
         if not reference.new and operation not in _NAMING and not _may_be_absent(operation, reference):
             yield Missing(reference=reference)
-    elif ask.grants.admin or fact.owner == ask.actor.uid:
+    elif ask.grants.admin or _is_own(ask, fact):
         return
-    elif not _is_readable(fact):  # INVARIANT: another's object is answered like none (I4)
-        yield Missing(reference=reference)
+    elif not fact.shared:  # INVARIANT: another's object is answered like none (I4)
+        if fact.kind is not Kind.IMAGE or not _may_be_absent(operation, reference):
+            yield Missing(reference=reference)
     elif operation in _REMOVING or fact.kind in {Kind.CONTAINER, Kind.EXEC}:
         yield _refused(
             reference, "objects of your own", f"leave it; the {reference.kind} is shared by all users"
         )
 
 
+def _is_own(ask: Ask, fact: ObjectFact) -> bool:
+    """An own tag may be removed; what it names is read by whoever may read the image, which can end."""
+    return fact.owner == ask.actor.uid and (
+        fact.kind is not Kind.IMAGE or ask.request.operation in _REMOVING or fact.shared
+    )
+
+
 def _is_source(ask: Ask, reference: Reference) -> bool:
-    """Whether the image is read rather than named anew (docker tag SOURCE TARGET)."""
-    return ask.request.operation is Operation.IMAGE_TAG and ask.request.params.get("image") == reference.text
+    """Whether the image is read rather than named anew (docker tag SOURCE TARGET, docker build --cache-from)."""
+    match ask.request.operation:
+        case Operation.IMAGE_TAG:
+            return ask.request.params.get("image") == reference.text
+        case Operation.IMAGE_BUILD:
+            return reference.text not in ask.request.query.get("t", ())
+    return False
 
 
 def _may_be_absent(operation: Operation, reference: Reference) -> bool:
-    """A create makes the volumes it names; an image that is absent is answered like dockerd does, by a 404."""
-    return operation is Operation.CONTAINER_CREATE and reference.kind is Kind.VOLUME
+    """What a call goes on without, or the proxy looks at more closely than a rule can.
+
+    A create makes the volumes it names, a build goes on without the caches it does not find, and to save or push a name
+    without a tag means every tag of it that is there to be seen. An image that is absent else is answered by dockerd's 404.
+    """
+    match reference.kind, operation:
+        case Kind.VOLUME, Operation.CONTAINER_CREATE:
+            return True
+        case Kind.IMAGE, Operation.IMAGE_BUILD:
+            return True
+        case Kind.IMAGE, Operation.IMAGE_GET | Operation.IMAGE_GET_ALL | Operation.IMAGE_PUSH:
+            return ":" not in reference.text.rpartition("/")[2]
+    return False
 
 
 def _judge_new_tag(ask: Ask, reference: Reference, fact: ObjectFact | None) -> Iterable[Finding]:
     """A tag may be made where none is, or moved by its owner; pulling what is nobody's again moves it for all alike."""
     if fact is None or ask.grants.admin or fact.owner == ask.actor.uid:
         return
-    pulling = ask.request.operation is Operation.IMAGE_CREATE and not ask.request.query.get("fromSrc")
-    if not (pulling and fact.owner is None):
+    if not ("fromImage" in ask.request.query and fact.owner is None):
         yield _refused(reference, "free names and tags of your own", "choose another name for the image")
-
-
-def _is_readable(fact: ObjectFact) -> bool:
-    return fact.shared or (fact.kind is Kind.IMAGE and fact.owner is None)
 
 
 def _refused(reference: Reference, limit: str, next_step: str) -> Reason:

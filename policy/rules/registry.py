@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from policy.ask import Ask, Finding
 from policy.dockerapi.model import Operation
 from policy.fields import as_text, shown
+from policy.grants import Grants
 from policy.model import Reason
 
 RULE_ID = "registry"
@@ -57,10 +58,18 @@ def registry_of(image: str) -> str:
 
 
 def _listed(ask: Ask, field: str, host: str) -> Iterable[Finding]:
-    if not is_listed(host, ask.grants.registries):
-        name = HUB if host in HUB_NAMES else host.lower()
-        permitted = ", ".join(sorted(ask.grants.registries)) or "none"
-        yield _refused(field, name, permitted, "ask the admin to list the registry")
+    reason = refusal(ask.grants, field, host)
+    if reason is not None:
+        yield reason
+
+
+def refusal(grants: Grants, field: str, host: str) -> Reason | None:
+    """Why the engine may not talk to this registry for the actor; None if it may."""
+    if is_listed(host, grants.registries):
+        return None
+    name = HUB if host in HUB_NAMES else host.lower()
+    permitted = ", ".join(sorted(grants.registries)) or "none"
+    return _refused(field, name, permitted, "ask the admin to list the registry")
 
 
 def is_listed(host: str, listed: frozenset[str]) -> bool:

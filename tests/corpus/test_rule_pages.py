@@ -35,8 +35,10 @@ SHOWN_ELSEWHERE = {
     "gpu_lease": "unit/allocator/test_place.py",
     "gpu_limit": "unit/allocator/test_place.py",
     "identity": "unit/socket_proxy/test_doors.py",
-    "image_tags": "unit/socket_proxy/test_images.py",
+    "image_shares": "unit/socket_proxy/test_sharing.py",
+    "image_tags": "unit/socket_proxy/test_image_tar.py",
     "stamp": "unit/authz_plugin/test_gate.py",
+    "uploads": "unit/socket_proxy/test_spool.py",
     "unavailable": "unit/socket_proxy/test_refusals.py",
     "volume_names": "unit/socket_proxy/test_stores.py",
 }

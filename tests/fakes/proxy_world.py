@@ -6,14 +6,16 @@ import json
 import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from http1.client import Pool
 from policy.model import Actor, ContainerId, DeviceUuid, EngineFacts, Gid, LeaseGpus, LeaseId, RequestId, Uid
+from socket_proxy.answers import Answers
 from socket_proxy.engine import Engine
 from socket_proxy.facts import FactSource
+from socket_proxy.image_owners import ImageOwners
 from socket_proxy.index import Index
 from socket_proxy.keys import Keys
 from socket_proxy.ports import Held, Lease, LeaseRefused
@@ -97,9 +99,11 @@ class ProxyWorld:
 
     def __post_init__(self) -> None:
         self.sealer = Sealer(self.keys)
-        self.facts = FactSource(
-            engine=self.engine, engine_facts=ENGINE, index=self.index, records=self.records
+        self.owners = ImageOwners(self.records)
+        self.answering = Answers(
+            engine=self.engine, index=self.index, images=self.owners, learn=cast("Any", None)
         )
+        self.facts = FactSource(engine=self.engine, engine_facts=ENGINE, index=self.index, images=self.owners)
 
     async def serve(self, talk: Talk) -> None:
         while True:

@@ -28,6 +28,10 @@ class Client:
         self.status = 0
         self.body = b""
 
+    @property
+    def responded(self) -> bool:
+        return self.status != 0
+
     def on_gone(self, callback: object) -> None:
         """Nobody leaves by himself here."""
 

@@ -84,7 +84,10 @@ ELSEWHERE = {
     "policy/facts.py": "unit/policy/dockerapi/test_references.py",
     "policy/grants.py": "unit/policy/test_compile.py",  # what compiling a policy gives
     "socket_proxy/app.py": "unit/socket_proxy/test_path.py",  # everything wired together
+    "socket_proxy/build.py": "integration/test_images.py",  # what dockerd builds, on a real one
     "socket_proxy/engine.py": "unit/socket_proxy/test_path.py",
+    "socket_proxy/image_transfer.py": "integration/test_images.py",
+    "socket_proxy/images.py": "integration/test_images.py",
     "socket_proxy/pipeline.py": "unit/socket_proxy/test_pipeline_order.py",
 }
 MODULES = sorted(

@@ -1,4 +1,4 @@
-"""One image as a user may see it: images are shared, but a tag can be another's, and so can the containers on it."""
+"""One image as a user may see it, or not at all: a tag on it can be another's, and so can the containers and its parents."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from policy.dockerapi.answers.visibility import UnreadableAnswer, Visibility
 _NOTHING = frozenset({"<none>:<none>", "<none>@<none>"})  # what API < 1.43 says of dangling images
 _NUMBER = msgspec.json.Decoder(int)
 _PARENTS = ("ParentId", "Parent")  # list, inspect
+_MISSING = "<missing>"  # what the engine says of a step whose image is not here
 
 
 def image_inspect(body: Piece, sees: Visibility) -> bytes:
@@ -31,10 +32,31 @@ def image_inspect(body: Piece, sees: Visibility) -> bytes:
     return bytes(shown)
 
 
-def shown_image(raw: Piece, sees: Visibility, *, containers: int = -1) -> Piece | None:
+def image_history(body: Piece, sees: Visibility) -> bytes:
+    """GET /images/{name}/history of an image the user may read: its own step first, then those of its parents.
+
+    SECURITY: a parent is named by its id and by all its tags, which can be anybody's. Raises: UnreadableAnswer.
+    """
+    steps = [read_fields(raw) for raw in read_array(body) or ()]
+    for number, step in enumerate(steps):
+        tags = _texts(step, "Tags")
+        if number and "Id" in step and not sees.sees_image(read_text(step["Id"]), tags):
+            step["Id"] = piece(_MISSING)
+        shown = [tag for tag in tags if sees.sees_reference(tag)]
+        if shown != tags:
+            step["Tags"] = piece(shown or None)
+    return write(steps)
+
+
+def shown_image(
+    raw: Piece, sees: Visibility, *, containers: int = -1, by_name: bool = False, marked: bool = False
+) -> Piece | None:
     """One image, or None if the user may not read it; the same bytes if nothing had to go.
 
-    containers: how many of the user's containers use it; -1: not counted, as the engine says it in lists.
+    Args:
+        containers: how many of the user's containers use it; -1: not counted, as the engine says it in lists.
+        by_name: it was selected by a name, so one that is shown under no name was selected by a name of another's.
+        marked: an image without tags has the tag `<none>:<none>` (lists before API 1.43).
     """
     fields = read_fields(raw)
     if "Id" not in fields:
@@ -43,12 +65,15 @@ def shown_image(raw: Piece, sees: Visibility, *, containers: int = -1) -> Piece 
     tags = _texts(fields, "RepoTags")
     if not sees.sees_image(image_id, [tag for tag in tags if tag not in _NOTHING]):
         return None
+    if by_name and not any(tag not in _NOTHING and sees.sees_reference(tag) for tag in tags):
+        return None
     # every one of these must run, so no `or` between them
     changes = (
         _keep_references(fields, tags, sees),
         _hide_parents(fields, sees),
         _count(fields, containers),
         _hide_users(fields, sees),
+        marked and _mark_nameless(fields),
     )
     return write(fields) if any(changes) else raw
 
@@ -71,6 +96,13 @@ def _keep_references(fields: Fields, tags: list[str], sees: Visibility) -> bool:
         if before != after:
             fields[key] = piece(after)
     return (tags, digests) != (shown_tags, shown_digests)
+
+
+def _mark_nameless(fields: Fields) -> bool:
+    if _texts(fields, "RepoTags") or _texts(fields, "RepoDigests"):
+        return False
+    fields["RepoTags"], fields["RepoDigests"] = piece(["<none>:<none>"]), piece(["<none>@<none>"])
+    return True
 
 
 def _hide_parents(fields: Fields, sees: Visibility) -> bool:

@@ -96,10 +96,24 @@ def _shown_name(slashed: str, names: Names) -> str:
     return f"/{names.plain(name)}{slash}{alias}"
 
 
-def image_list(body: Piece, sees: Visibility) -> bytes:
-    """GET /images/json: the images the user may read, each with the tags the user may see. Raises: UnreadableAnswer."""
-    shown = (shown_image(raw, sees) for raw in read_array(body) or ())
-    return join(raw for raw in shown if raw is not None)
+def image_list(body: Piece, sees: Visibility, *, by_name: bool = False, marked: bool = False) -> bytes:
+    """GET /images/json: the images the user may read, each with the tags the user may see.
+
+    Args: by_name, marked: see `shown_image`. Raises: UnreadableAnswer.
+    """
+    return join(_shown_images(body, sees, by_name=by_name, marked=marked))
+
+
+def image_count(body: Piece, sees: Visibility) -> int:
+    """How many images of a list the user may read. Raises: UnreadableAnswer."""
+    return len(_shown_images(body, sees))
+
+
+def _shown_images(
+    body: Piece, sees: Visibility, *, by_name: bool = False, marked: bool = False
+) -> list[Piece]:
+    shown = (shown_image(raw, sees, by_name=by_name, marked=marked) for raw in read_array(body) or ())
+    return [raw for raw in shown if raw is not None]
 
 
 def network_list(

@@ -30,6 +30,7 @@ def _image(
     *,
     payload: Payload = Payload.NONE,
     headers: frozenset[str] = frozenset(),
+    answer: Answer = Answer.RELAY,
 ) -> Route:
     return Route(
         method=method,
@@ -39,6 +40,7 @@ def _image(
         query=query,
         payload=payload,
         headers=headers,
+        answer=answer,
     )
 
 
@@ -82,8 +84,20 @@ ROUTES = (
         query=filters("dangling label label! until"),
     ),
     _image("GET", "/images/{image...}/get", Operation.IMAGE_GET, PLATFORM_LIST),
-    _image("GET", "/images/{image...}/history", Operation.IMAGE_HISTORY, PLATFORM),
-    _image("GET", "/images/{image...}/json", Operation.IMAGE_INSPECT, PLATFORM + flag("manifests", "size")),
+    _image(
+        "GET",
+        "/images/{image...}/history",
+        Operation.IMAGE_HISTORY,
+        PLATFORM,
+        answer=Answer.IMAGE_HISTORY,
+    ),
+    _image(
+        "GET",
+        "/images/{image...}/json",
+        Operation.IMAGE_INSPECT,
+        PLATFORM + flag("manifests", "size"),
+        answer=Answer.IMAGE_INSPECT,
+    ),
     _image(
         "POST", "/images/{image...}/push", Operation.IMAGE_PUSH, text("tag") + PLATFORM, headers=REGISTRY_AUTH
     ),

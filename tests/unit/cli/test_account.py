@@ -14,7 +14,7 @@ def me(**changes: Any) -> dict[str, Any]:
     limits = {
         "memory_bytes": 16 * 1024**3, "cpu_millis": 1500, "pids": 4096, "shm_bytes": 1024**3, "nofile": 65536,
         "gpus": 2, "gpus_default": 1, "containers": 20, "connections": 64, "wait_seconds": 600,
-        "log_bytes": 100 * 1024**2, "restarts": 10, "memlock_bytes": -1,
+        "log_bytes": 100 * 1024**2, "restarts": 10, "memlock_bytes": -1, "uploads_bytes": 32 * 1024**3,
     }  # fmt: skip
     found = {
         "name": "alice",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from policy.model import Actor
-from socket_proxy.build_tags import BuildTags, Writing
+from socket_proxy.build_tags import BuildTags
+from socket_proxy.image_tags import Tags
 from tests.fakes.policy_world import POLICY
 from tests.fakes.proxy_world import ALICE, BOB, ProxyWorld, proxy_world
 
@@ -29,31 +30,31 @@ async def world(tmp_path: Path) -> AsyncIterator[ProxyWorld]:
 
 
 def build_tags(
-    world: ProxyWorld, writing: Writing, actor: Actor = ALICE, *, everything: bool = False
+    world: ProxyWorld, writing: Tags, actor: Actor = ALICE, *, everything: bool = False
 ) -> BuildTags:
     return BuildTags(
         actor=actor,
         everything=everything,
         policy=lambda: POLICY,
         facts=world.facts,
-        records=world.records,
-        writing=writing,
+        owners=world.owners,
+        tags=writing,
     )
 
 
 async def test_a_free_name_is_taken_and_owned(world: ProxyWorld) -> None:
     """From the moment it may be written, so that nobody loses it who leaves as the build ends."""
-    tags = build_tags(world, Writing())
+    tags = build_tags(world, Tags(owners=world.owners, facts=world.facts))
     assert await tags.reserve(("docker.io/library/mine",)) is None
-    assert world.records.tag_owner("mine:latest") == ALICE.uid
+    assert world.owners.tag_owner("mine:latest") == ALICE.uid
     tags.built(("mine",), (IMAGE,))
     tags.release(("docker.io/library/mine",))
-    assert world.records.image_owners(IMAGE) == {ALICE.uid}
+    assert world.owners.makers(IMAGE) == {ALICE.uid}
 
 
 async def test_no_name_is_no_question(world: ProxyWorld) -> None:
     """A build without tags."""
-    tags = build_tags(world, Writing())
+    tags = build_tags(world, Tags(owners=world.owners, facts=world.facts))
     assert await tags.reserve(()) is None
     tags.release(())
     assert world.asked == []
@@ -63,24 +64,24 @@ async def test_no_name_is_no_question(world: ProxyWorld) -> None:
 async def test_a_taken_name_is_refused(world: ProxyWorld, owner: Actor | None) -> None:
     """Another's, and a pulled one, as for the classic builder; nothing of the others is taken."""
     if owner is not None:
-        world.records.set_tag("taken:latest", owner.uid)
-    writing = Writing()
+        world.owners.set_tag("taken:latest", owner.uid)
+    writing = Tags(owners=world.owners, facts=world.facts)
     refusal = await build_tags(world, writing).reserve(("mine", "taken"))
     assert refusal is not None
     assert (refusal.rule, refusal.asked) == ("ownership", "taken")
-    assert world.records.tag_owner("mine:latest") is None
+    assert world.owners.tag_owner("mine:latest") is None
     assert await build_tags(world, writing, BOB).reserve(("mine",)) is None
 
 
 async def test_ones_own_name_is_moved(world: ProxyWorld) -> None:
     """Building again is what builds are for."""
-    world.records.set_tag("taken:latest", ALICE.uid)
-    assert await build_tags(world, Writing()).reserve(("taken",)) is None
+    world.owners.set_tag("taken:latest", ALICE.uid)
+    assert await build_tags(world, Tags(owners=world.owners, facts=world.facts)).reserve(("taken",)) is None
 
 
 async def test_of_two_users_one_writes_a_free_name(world: ProxyWorld) -> None:
     """Until the other's build is over; one's own second build may go on beside the first."""
-    writing = Writing()
+    writing = Tags(owners=world.owners, facts=world.facts)
     alice, bob = build_tags(world, writing), build_tags(world, writing, BOB)
     assert await alice.reserve(("new", "x")) is None
     assert await alice.reserve(("new",)) is None
@@ -95,9 +96,14 @@ async def test_of_two_users_one_writes_a_free_name(world: ProxyWorld) -> None:
 
 async def test_what_an_admin_tags_is_everybodys(world: ProxyWorld) -> None:
     """As with `docker tag`."""
-    world.records.set_tag("taken:latest", BOB.uid)
-    tags = build_tags(world, Writing(), Actor(uid=ALICE.uid, gid=ALICE.gid, name="root2"), everything=True)
+    world.owners.set_tag("taken:latest", BOB.uid)
+    tags = build_tags(
+        world,
+        Tags(owners=world.owners, facts=world.facts),
+        Actor(uid=ALICE.uid, gid=ALICE.gid, name="root2"),
+        everything=True,
+    )
     assert await tags.reserve(("new",)) is None
     tags.built(("taken",), ())
-    assert world.records.tag_owner("taken:latest") is None
-    assert world.records.tag_owner("new:latest") is None
+    assert world.owners.tag_owner("taken:latest") is None
+    assert world.owners.tag_owner("new:latest") is None

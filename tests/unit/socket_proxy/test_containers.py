@@ -10,22 +10,26 @@ import pytest
 
 from http1.errors import ClientGone, UpstreamLost
 from policy.dockerapi.model import Operation, Request
-from policy.model import Facts, Kind, LeaseId, RequestId
-from socket_proxy.answers import Answers
+from policy.model import Facts, Kind, LeaseId, ObjectFact, Reference, RequestId
 from socket_proxy.binds import Binds
 from socket_proxy.containers import Containers
 from socket_proxy.fulfil import Fulfilled
 from socket_proxy.refusals import Unavailable
 from socket_proxy.settle import Settlements
 from socket_proxy.transaction import Transaction
-from tests.fakes.proxy_world import ALICE, ENGINE, ProxyWorld, proxy_world
+from tests.fakes.proxy_world import ALICE, BOB, ENGINE, ProxyWorld, proxy_world
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from policy.model import Uid
+    from socket_proxy.refusals import Refusal
+
 ID = "a" * 64
 CREATED = (201, {"Id": ID, "Warnings": []})
-INSPECT = (200, {"Id": ID, "Name": "/happy_name"})
+BUSYBOX = Reference(kind=Kind.IMAGE, text="busybox")
+FACT = ObjectFact(kind=Kind.IMAGE, id="sha256:1", owner=None, shared=True)
+INSPECT = (200, {"Id": ID, "Name": "/happy_name", "Image": "sha256:1"})
 
 
 class Client:
@@ -57,14 +61,16 @@ class Case:
             engine=world.engine,
             index=world.index,
             leaser=world.leaser,
-            answers=Answers(engine=world.engine, index=world.index, learn=cast("Any", None)),
+            answers=world.answering,
             binds=Binds(engine=world.engine, policy=cast("Any", None)),
             settlements=self.settlements,
+            facts=world.facts,
+            owners=world.owners,
         )
 
-    async def create(self) -> None:
+    async def create(self) -> Refusal | None:
         request = Request(operation=Operation.CONTAINER_CREATE, version=(1, 41), body={"Image": "busybox"})
-        await self.containers.create(
+        return await self.containers.create(
             Transaction(
                 exchange=cast("Any", self.client),
                 actor=ALICE,
@@ -72,7 +78,7 @@ class Case:
                 request_id=RequestId("r1"),
                 asked=request,
                 request=request,
-                facts=Facts(engine=ENGINE),
+                facts=Facts(engine=ENGINE, objects={BUSYBOX: FACT}),
                 fulfilled=Fulfilled(labels={}, lease=LeaseId("L1")),
             )
         )
@@ -126,13 +132,37 @@ async def test_an_unreadable_answer_leaves_the_lease_pending(tmp_path: Path) -> 
         assert (case.state, case.handed_over) == ("pending", True)
 
 
-async def test_an_engine_lost_after_the_create_changes_nothing(tmp_path: Path) -> None:
-    """The name could not be asked for; the create is answered and its lease confirmed all the same."""
+async def test_an_engine_lost_after_the_create_leaves_the_lease_to_the_container(tmp_path: Path) -> None:
+    """What was made could not be looked at, so the create is not answered as done; its lease is the container's."""
     async with proxy_world(tmp_path) as world:
         case = Case(world)
         world.answers["POST /containers/create"] = CREATED
-        await case.create()
-        assert (case.state, case.client.answered[0][0]) == ("active", 201)
+        with pytest.raises(UpstreamLost):
+            await case.create()
+        assert (case.state, case.client.answered) == ("active", [])
+
+
+@pytest.mark.parametrize(("owner", "status"), [(BOB.uid, 404), (ALICE.uid, 201)])
+async def test_a_container_of_an_image_that_moved_is_looked_at(
+    tmp_path: Path, owner: Uid, status: int
+) -> None:
+    """The tag named another image by the time of the create: one that alice may not read is as absent, and goes again."""
+    async with proxy_world(tmp_path) as world:
+        case = Case(world)
+        world.owners.claim("sha256:2", [], owner)
+        world.answers |= {
+            "POST /containers/create": CREATED,
+            f"GET /containers/{ID}/json": (200, {"Id": ID, "Name": "/x", "Image": "sha256:2"}),
+            "GET /images/sha256:2/json": (200, {"Id": "sha256:2", "RepoTags": []}),
+            f"DELETE /containers/{ID}": (200, {}),
+        }
+        refusal = await case.create()
+        gone = f"DELETE /containers/{ID}?v=1&force=1" in world.asked
+        assert (status == 404) == gone == (world.index.get(Kind.CONTAINER, ID) is None)
+        if refusal is not None:
+            assert (refusal.status, refusal.message) == (404, "No such image: busybox:latest")
+            assert case.state == "released"
+        assert (refusal is not None) == gone
 
 
 async def test_a_client_that_left_changes_nothing(tmp_path: Path) -> None:

@@ -10,10 +10,13 @@ from policy.dockerapi.model import Operation
 from policy.dockerapi.routes import ROUTE_OF
 from policy.model import LeaseId
 from socket_proxy.answers import Answers
+from socket_proxy.build import ClassicBuilds
 from socket_proxy.builds import Builds
 from socket_proxy.containers import Containers
 from socket_proxy.fulfil import Fulfilled
 from socket_proxy.handlers import Handlers
+from socket_proxy.image_removal import ImageRemoval
+from socket_proxy.image_transfer import ImageTransfer
 from socket_proxy.images import Images
 from socket_proxy.prune import Prunes
 from socket_proxy.stores import Stores
@@ -24,25 +27,56 @@ if TYPE_CHECKING:
     from socket_proxy.transaction import Handler
 
 _NONE = cast("Any", None)  # no handler is called here, so no part needs what it works with
-ANSWERS = Answers(engine=_NONE, index=_NONE, learn=_NONE)
+ANSWERS = Answers(engine=_NONE, index=_NONE, images=_NONE, learn=_NONE)
 BUILDS = Builds(
-    engine=_NONE, answers=ANSWERS, policy=_NONE, engine_facts=_NONE, facts=_NONE, records=_NONE, trail=_NONE
+    engine=_NONE,
+    answers=ANSWERS,
+    policy=_NONE,
+    engine_facts=_NONE,
+    facts=_NONE,
+    owners=_NONE,
+    tags=_NONE,
+    trail=_NONE,
 )
 CONTAINERS = Containers(
-    engine=_NONE, index=_NONE, leaser=_NONE, answers=ANSWERS, binds=_NONE, settlements=_NONE
+    engine=_NONE,
+    index=_NONE,
+    leaser=_NONE,
+    answers=ANSWERS,
+    binds=_NONE,
+    settlements=_NONE,
+    facts=_NONE,
+    owners=_NONE,
 )
-IMAGES = Images(engine=_NONE, records=_NONE, answers=ANSWERS)
+IMAGES = Images(engine=_NONE, makers=_NONE, answers=ANSWERS, spools=_NONE, policy=_NONE)
+CLASSIC = ClassicBuilds(
+    engine=_NONE,
+    facts=_NONE,
+    owners=_NONE,
+    makers=_NONE,
+    answers=ANSWERS,
+    spools=_NONE,
+    policy=_NONE,
+)
+REMOVAL = ImageRemoval(engine=_NONE, facts=_NONE, owners=_NONE, answers=ANSWERS)
+TRANSFER = ImageTransfer(engine=_NONE, facts=_NONE, owners=_NONE, answers=ANSWERS)
 STORES = Stores(index=_NONE, records=_NONE, answers=ANSWERS, sealer=_NONE)
-PRUNES = Prunes(engine=_NONE, index=_NONE, records=_NONE, containers=CONTAINERS, answers=ANSWERS)
+PRUNES = Prunes(
+    engine=_NONE,
+    facts=_NONE,
+    index=_NONE,
+    records=_NONE,
+    containers=CONTAINERS,
+    removal=REMOVAL,
+    answers=ANSWERS,
+)
 OWN: tuple[Mapping[Operation, Handler], ...] = tuple(
-    part.by_operation for part in (BUILDS, CONTAINERS, IMAGES, STORES, PRUNES)
+    part.by_operation for part in (CONTAINERS, IMAGES, CLASSIC, BUILDS, REMOVAL, TRANSFER, STORES, PRUNES)
 )
 
 
 def handlers() -> Handlers:
-    return Handlers(
-        answers=ANSWERS, builds=BUILDS, containers=CONTAINERS, images=IMAGES, stores=STORES, prunes=PRUNES
-    )
+    return Handlers(answers=ANSWERS, containers=CONTAINERS, others=OWN[1:])
 
 
 @pytest.mark.parametrize("operation", list(ROUTE_OF))

@@ -123,7 +123,7 @@ async def test_a_linked_bind_is_judged_as_where_it_leads(
             {"Id": "sha256:1", "RepoTags": ["busybox:latest"]},
         )
         world.answers["POST /containers/create"] = (201, {"Id": "d" * 64, "Warnings": []})
-        world.answers["GET /containers/d"] = (200, {"Id": "d" * 64, "Name": "/x"})
+        world.answers["GET /containers/d"] = (200, {"Id": "d" * 64, "Name": "/x", "Image": "sha256:1"})
         statuses = {}
         for source in (shared, f"{shared}/link"):
             host = {"Binds": [f"{source}:/x:ro"]}

@@ -9,9 +9,9 @@ import pytest
 
 from policy.dockerapi.model import Operation
 from policy.model import ContainerId, Kind
-from socket_proxy.answers import Answers
 from socket_proxy.binds import Binds
 from socket_proxy.containers import Containers
+from socket_proxy.image_removal import ImageRemoval
 from socket_proxy.index import Entry
 from socket_proxy.prune import Prunes
 from socket_proxy.settle import Settlements
@@ -26,7 +26,7 @@ DAY = 86_400
 
 
 async def pruned(world: ProxyWorld, operation: Operation, **how: Any) -> dict[str, Any]:
-    answers = Answers(engine=world.engine, index=world.index, learn=cast("Any", None))
+    answers = world.answering
     containers = Containers(
         engine=world.engine,
         index=world.index,
@@ -34,11 +34,17 @@ async def pruned(world: ProxyWorld, operation: Operation, **how: Any) -> dict[st
         answers=answers,
         binds=Binds(engine=world.engine, policy=cast("Any", None)),
         settlements=Settlements(engine=world.engine, leaser=world.leaser, sealer=world.sealer),
+        facts=world.facts,
+        owners=world.owners,
     )
     prunes = Prunes(
         engine=world.engine,
         index=world.index,
+        facts=world.facts,
         records=world.records,
+        removal=ImageRemoval(
+            engine=world.engine, facts=world.facts, owners=world.owners, answers=world.answering
+        ),
         containers=containers,
         answers=answers,
     )
@@ -157,20 +163,24 @@ async def test_which_volumes_go(
 
 
 async def test_images_of_others_stay(tmp_path: Path) -> None:
-    """An image goes if every tag is the caller's, or without tags if nobody else made it too."""
+    """An image goes if every tag is the caller's; one that another made too is that one's alone from now on."""
     async with proxy_world(tmp_path) as world:
-        world.records.set_tag("a:1", ALICE.uid)
-        world.records.set_tag("b:1", BOB.uid)
+        world.owners.set_tag("a:1", ALICE.uid)
+        world.owners.set_tag("b:1", BOB.uid)
         for image_id, makers in (("sha256:3", (ALICE,)), ("sha256:4", (ALICE, BOB))):
             for maker in makers:
-                world.records.claim_image(image_id, maker.uid)
-        listed = [
+                world.owners.claim(image_id, [], maker.uid)
+        listed: list[dict[str, Any]] = [
             {"Id": "sha256:1", "RepoTags": ["a:1"], "Size": 3},
             {"Id": "sha256:2", "RepoTags": ["a:1", "b:1"]},
             {"Id": "sha256:3", "RepoTags": ["<none>:<none>"], "Size": 4},
             {"Id": "sha256:4"},
             {"Id": "sha256:5"},
         ]
+        tags = {"sha256:1": ["a:1"], "sha256:2": ["a:1", "b:1"]}
+        for image in listed:
+            inspected = {"Id": image["Id"], "RepoTags": tags.get(image["Id"], [])}
+            world.answers[f"GET /images/{image['Id']}/json"] = (200, inspected)
         world.answers |= {
             "GET /images/json": (200, listed),
             "DELETE /images/sha256:1": (200, [{"Untagged": "a:1"}, {"Deleted": "sha256:1"}]),
@@ -179,7 +189,8 @@ async def test_images_of_others_stay(tmp_path: Path) -> None:
         report = await pruned(world, Operation.IMAGE_PRUNE)
         assert report["SpaceReclaimed"] == 7
         assert deleted(world) == ["DELETE /images/sha256:1", "DELETE /images/sha256:3"]
-        assert world.records.image_owners("sha256:3") == frozenset()
+        assert world.owners.makers("sha256:4") == {BOB.uid}
+        assert {"Deleted": "sha256:4"} in report["ImagesDeleted"]
 
 
 async def test_a_users_build_prune_is_empty(tmp_path: Path) -> None:

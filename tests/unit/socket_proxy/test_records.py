@@ -28,11 +28,15 @@ def test_what_is_recorded_is_there_after_a_restart(tmp_path: Path, records: Reco
     """A second opening of the file, with the first never closed, reads all of it."""
     records.set_tag("a:1", ALICE)
     records.claim_image("sha256:1", BOB)
+    records.publish_image("sha256:2")
+    records.share_tag("a:1", "all")
     records.claim_volume("v", ALICE)
     again = Records(tmp_path / "records.sqlite")
     try:
-        assert again.tag_owner("a:1") == ALICE
-        assert again.image_owners("sha256:1") == {BOB}
+        assert again.tags() == {"a:1": ALICE}
+        assert again.makers() == [("sha256:1", BOB)]
+        assert again.public_images() == ["sha256:2"]
+        assert again.shares() == [("a:1", "all")]
         assert again.volume_owner("v") == ALICE
     finally:
         again.close()
@@ -42,18 +46,21 @@ def test_a_tag_is_its_last_writers(records: Records) -> None:
     """The rules decide who may write; the record follows."""
     records.set_tag("a:1", ALICE)
     records.set_tag("a:1", BOB)
-    assert records.tag_owner("a:1") == BOB
+    records.share_tag("a:1", "user:1001")
+    assert records.tags() == {"a:1": BOB}
     records.drop_tag("a:1")
-    assert records.tag_owner("a:1") is None
+    assert (records.tags(), records.shares()) == ({}, [])
 
 
 def test_an_image_has_every_maker(records: Records) -> None:
     """The same image made by two is both's, until it is gone."""
     for uid in (ALICE, BOB, ALICE):
         records.claim_image("sha256:1", uid)
-    assert records.image_owners("sha256:1") == {ALICE, BOB}
+    assert set(records.makers()) == {("sha256:1", ALICE), ("sha256:1", BOB)}
+    records.disclaim_image("sha256:1", ALICE)
+    assert records.makers() == [("sha256:1", BOB)]
     records.drop_image("sha256:1")
-    assert records.image_owners("sha256:1") == frozenset()
+    assert records.makers() == []
 
 
 def test_a_volume_stays_its_first_claimants(records: Records) -> None:
@@ -73,7 +80,7 @@ def test_a_record_that_cannot_be_written_is_an_outage(tmp_path: Path, records: R
     with pytest.raises(RecordsUnavailable):
         records.set_tag("a:1", ALICE)
     with pytest.raises(RecordsUnavailable):
-        records.tag_owner("a:1")
+        records.tags()
 
 
 def test_a_file_that_is_no_database_is_an_outage(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -10,7 +10,6 @@ import pytest
 from http1.errors import UpstreamLost
 from policy.dockerapi.model import Operation
 from policy.model import Kind, Uid
-from socket_proxy.answers import Answers
 from socket_proxy.index import Entry
 from socket_proxy.stores import Stores
 from tests.fakes.proxy_world import ALICE, BOB, ProxyWorld, proxy_world
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 
 
 def stores(world: ProxyWorld) -> Stores:
-    answers = Answers(engine=world.engine, index=world.index, learn=cast("Any", None))
-    return Stores(index=world.index, records=world.records, answers=answers, sealer=world.sealer)
+    return Stores(index=world.index, records=world.records, answers=world.answering, sealer=world.sealer)
 
 
 async def make_volume(world: ProxyWorld, name: str = "data") -> tuple[Refusal | None, Client]:

@@ -14,6 +14,9 @@ MINE, BOBS = own(Kind.CONTAINER), own(Kind.CONTAINER, owner=1001)
 SHARED_IMAGE = own(Kind.IMAGE, owner=None, shared=True)
 TAG = request(Operation.IMAGE_TAG, query={"repo": ("mine",)}, image="busybox")
 
+BUILD = request(Operation.IMAGE_BUILD, query={"t": ("mine",), "cachefrom": ('["cache"]',)})
+PULL = request(Operation.IMAGE_CREATE, query={"fromImage": ("busybox",), "tag": ("latest",)})
+
 CASES: list[tuple[Request, str, ObjectFact | None, Effect]] = [
     (START, "web", MINE, Effect.ALLOW),
     (START, "web", None, Effect.NOT_VISIBLE),
@@ -43,6 +46,21 @@ CASES: list[tuple[Request, str, ObjectFact | None, Effect]] = [
     (TAG, "mine", None, Effect.ALLOW),
     (TAG, "mine", own(Kind.IMAGE), Effect.ALLOW),
     (TAG, "mine", own(Kind.IMAGE, owner=1001, shared=True), Effect.DENY),
+    (TAG, "mine", own(Kind.IMAGE, owner=1001), Effect.DENY),
+    (TAG, "busybox", own(Kind.IMAGE, owner=1001), Effect.NOT_VISIBLE),
+    (TAG, "busybox", own(Kind.IMAGE), Effect.NOT_VISIBLE),
+    (create(), "busybox", own(Kind.IMAGE, owner=1001), Effect.NOT_VISIBLE),
+    (create(), "busybox", own(Kind.IMAGE), Effect.NOT_VISIBLE),
+    (create(), "busybox", own(Kind.IMAGE, owner=None), Effect.NOT_VISIBLE),
+    (request(Operation.IMAGE_DELETE, image="mine"), "mine", own(Kind.IMAGE, owner=1001), Effect.NOT_VISIBLE),
+    (BUILD, "mine", None, Effect.ALLOW),
+    (BUILD, "mine", own(Kind.IMAGE, owner=1001), Effect.DENY),
+    (BUILD, "cache", own(Kind.IMAGE, owner=1001), Effect.ALLOW),
+    (BUILD, "cache", None, Effect.ALLOW),
+    (request(Operation.IMAGE_GET_ALL, query={"names": ("a",)}), "a", None, Effect.ALLOW),
+    (request(Operation.IMAGE_GET_ALL, query={"names": ("a:1",)}), "a:1", None, Effect.NOT_VISIBLE),
+    (PULL, "busybox:latest", own(Kind.IMAGE, owner=None, shared=True), Effect.ALLOW),
+    (PULL, "busybox:latest", own(Kind.IMAGE, owner=1001), Effect.DENY),
     (request(Operation.EXEC_START, {}, exec="e1"), "e1", None, Effect.NOT_VISIBLE),
     (request(Operation.IMAGE_GET_ALL), "", None, Effect.DENY),
 ]

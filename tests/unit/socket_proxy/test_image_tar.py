@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from socket_proxy.images import _rewritten, _tags_in, _written_afresh
+from socket_proxy.image_tar import off_loop, tags_in, written_afresh
 from socket_proxy.refusals import Refusal
 
 MANIFEST = json.dumps([{"Config": "c.json", "RepoTags": ["mine:1"], "Layers": []}])
@@ -82,7 +82,7 @@ FILE = tarfile.REGTYPE
 )
 def test_every_tag_is_found(content: bytes, tags: tuple[str, ...]) -> None:
     """Whatever name, spelling or wrapping a naming member has, its tags count."""
-    assert _tags_in(io.BytesIO(content)) == tags
+    assert tags_in(io.BytesIO(content)) == tags
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_every_tag_is_found(content: bytes, tags: tuple[str, ...]) -> None:
 )
 def test_a_tar_in_doubt_is_refused(content: bytes) -> None:
     """What cannot be read in exactly one way is a 400, never forwarded."""
-    refusal = _tags_in(io.BytesIO(content))
+    refusal = tags_in(io.BytesIO(content))
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.rules) == (400, ("image_tags",))
 
@@ -113,14 +113,14 @@ def test_a_hidden_member_does_not_reach_dockerd() -> None:
     hidden = bytearray(tar(("layer.tar", "x", FILE))[:1024] + tar(("manifest.json", MANIFEST, FILE)))
     hidden[1024 + 148 : 1024 + 156] = b"garbage!"  # the checksum of the second head
     spool = io.BytesIO(bytes(hidden))
-    assert _tags_in(spool) == ()
-    assert b"mine:1" not in b"".join(_written_afresh(spool))
+    assert tags_in(spool) == ()
+    assert b"mine:1" not in b"".join(written_afresh(spool))
 
 
 async def test_a_member_of_whole_blocks_does_not_end_the_tar() -> None:
     """A file of exactly 512 bytes needs no padding, and what comes behind it still arrives."""
     content = tar(("block", "x" * 512, FILE), ("manifest.json", MANIFEST, FILE))
-    fresh = b"".join([piece async for piece in _rewritten(io.BytesIO(content))])
+    fresh = b"".join([piece async for piece in off_loop(written_afresh(io.BytesIO(content)))])
     with tarfile.open(fileobj=io.BytesIO(fresh)) as archive:
         assert archive.getnames() == ["block", "manifest.json"]
 
@@ -132,7 +132,7 @@ def test_a_rewritten_tar_holds_the_same_files() -> None:
         ("b/layer.tar", "../a/layer.tar", tarfile.SYMTYPE),
         ("manifest.json", MANIFEST, FILE),
     )
-    fresh = io.BytesIO(b"".join(_written_afresh(io.BytesIO(gzip.compress(tar(*members))))))
+    fresh = io.BytesIO(b"".join(written_afresh(io.BytesIO(gzip.compress(tar(*members))))))
     with tarfile.open(fileobj=fresh) as archive:
         seen = []
         for member in archive:

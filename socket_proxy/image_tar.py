@@ -1,0 +1,146 @@
+"""The tar of `docker load`: which tags it would write, and the same files written afresh.
+
+SECURITY: dockerd moves any tag a tar names, and the names often stand in the last member. Go and Python read damaged or
+doubtful tars differently, so what is in doubt is refused, and dockerd gets only what was read here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import lzma
+import posixpath
+import re
+import tarfile
+import zlib
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import IO, Any
+
+from socket_proxy.refusals import Refusal
+
+PIECE_BYTES = 1024 * 1024
+UNREADABLE = (
+    tarfile.TarError,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    RecursionError,
+    zlib.error,
+    lzma.LZMAError,
+)
+_ATTRIBUTES = "SCHILY.xattr."
+_UNPACKED_BYTES = 256 * 1024 * 1024 * 1024
+_MEMBERS = 100_000
+_MANIFEST_BYTES = 16 * 1024 * 1024
+_TAG = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._/:\[\]-]{0,511}", re.ASCII)
+_NAMING_MEMBERS = ("manifest.json", "repositories", "index.json")
+
+
+def _next_piece(pieces: Iterator[bytes]) -> bytes:
+    return next(pieces, b"")
+
+
+def members_of(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Each member in turn, none of them remembered: a context can hold a million files."""
+    while (member := archive.next()) is not None:
+        setattr(archive, "members", [])  # noqa: B010  no part of its stub
+        yield member
+
+
+async def off_loop(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Pieces that come from a disk, as the event loop wants them."""
+    while piece := await asyncio.to_thread(_next_piece, pieces):
+        yield piece
+
+
+def written_afresh(
+    spool: IO[bytes], *, keep_attributes: bool = False, last: tuple[tarfile.TarInfo, bytes] | None = None
+) -> Iterator[bytes]:
+    """Every member with a head of our own.
+
+    Args:
+        keep_attributes: extended attributes (file capabilities) go along; all else of a PAX head is written anew.
+        last: one more file, behind all others.
+    """
+    spool.seek(0)
+    with tarfile.open(fileobj=spool, mode="r:*") as archive:
+        for member in members_of(archive):
+            kept = member.pax_headers.items() if keep_attributes else ()
+            member.pax_headers = {key: value for key, value in kept if key.startswith(_ATTRIBUTES)}
+            yield member.tobuf(tarfile.PAX_FORMAT)
+            if member.isreg():
+                yield from _padded(archive.extractfile(member) or io.BytesIO(), member.size)
+    if last is not None:
+        yield last[0].tobuf(tarfile.PAX_FORMAT)
+        yield from _padded(io.BytesIO(last[1]), len(last[1]))
+    yield b"\0" * tarfile.RECORDSIZE
+
+
+def _padded(content: IO[bytes], size: int) -> Iterator[bytes]:
+    while piece := content.read(PIECE_BYTES):
+        yield piece
+    if padding := -size % tarfile.BLOCKSIZE:  # an empty piece would end the stream
+        yield b"\0" * padding
+
+
+def tags_in(spool: IO[bytes]) -> tuple[str, ...] | Refusal:
+    """Every tag that `docker load` of this tar would write; a Refusal for a tar that can be read in two ways."""
+    spool.seek(0)
+    tags: list[str] = []
+    size = 0
+    try:
+        with tarfile.open(fileobj=spool, mode="r:*") as archive:
+            for count, member in enumerate(archive):
+                size += member.size
+                if size > _UNPACKED_BYTES or count > _MEMBERS:
+                    return _unreadable("it holds too much")
+                if (
+                    not (member.isreg() or member.isdir() or member.issym() or member.islnk())
+                    or member.issparse()
+                ):
+                    return _unreadable("a member that docker save does not write")
+                # SECURITY: by the last part of the path, since a symbolic link can stand for the directory before it.
+                name = posixpath.basename(posixpath.normpath(member.name))
+                if name.casefold() not in _NAMING_MEMBERS:
+                    continue
+                if not member.isreg() or member.size > _MANIFEST_BYTES:
+                    return _unreadable("a manifest that is no plain file, or is too large")
+                content = archive.extractfile(member)
+                tags += _named(name.casefold(), (content or io.BytesIO()).read())
+    except UNREADABLE as error:
+        return _unreadable(type(error).__name__)
+    if any(not _TAG.fullmatch(tag) for tag in tags):
+        return _unreadable("a tag that is no name of an image")
+    return tuple(tags)
+
+
+def _named(member: str, content: bytes) -> list[str]:
+    """The tags one naming member holds.
+
+    SECURITY: Go matches keys in any case and takes the last of two, so every spelling and every copy counts.
+    """
+    document = json.loads(content, object_pairs_hook=tuple)
+    if member == "manifest.json":
+        return [str(tag) for image in document for tags in _under(image, "repotags") for tag in tags]
+    if member == "repositories":
+        return [f"{repo}:{tag}" for repo, tags in document for tag, _ in tags]
+    manifests = [each for found in _under(document, "manifests") for each in found]
+    annotations = [pair for each in manifests for found in _under(each, "annotations") for pair in found]
+    keys = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
+    return [str(value) for key, value in annotations if key in keys]
+
+
+def _under(pairs: Iterable[tuple[str, Any]], folded: str) -> list[Any]:
+    return [value for key, value in pairs if key.casefold() == folded and value is not None]
+
+
+def _unreadable(why: str) -> Refusal:
+    return Refusal(
+        status=400,
+        message=f"ds01: the image tar cannot be read ({why}; rule image_tags); make it with docker save",
+        rules=("image_tags",),
+    )

@@ -1,0 +1,170 @@
+"""Sharing images on purpose: `/ds01/v1/images`, `images/share`, `images/unshare` on every socket ds01 serves.
+
+A share is of a name: whatever image the tag names, now and later, its grantees may read and run. Only who made the image
+shares it, whoever else has it; each change is on the audit record before it holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from host.users import Users, look_up_name
+from policy.compile import Policy
+from policy.dockerapi import responses
+from policy.model import Actor, Kind, Uid
+from socket_proxy.facts import FactSource
+from socket_proxy.image_owners import ALL, ImageOwners, Reader, group_grantee, normal_tag, user_grantee
+from socket_proxy.refusals import Refusal
+from socket_proxy.trail import Trail
+
+_MOST = 64  # grantees of one request
+
+
+class _Wish(msgspec.Struct, forbid_unknown_fields=True):
+    image: str
+    with_: list[str] = msgspec.field(name="with", default_factory=list)
+
+
+class ImageShares:
+    """Lists, makes and ends shares."""
+
+    def __init__(
+        self,
+        *,
+        owners: ImageOwners,
+        facts: FactSource,
+        users: Users,
+        trail: Trail,
+        policy: Callable[[], Policy],
+    ) -> None:
+        self._owners = owners
+        self._facts = facts
+        self._users = users
+        self._trail = trail
+        self._policy = policy
+
+    async def listed(self, reader: Reader) -> Mapping[str, Any]:
+        """The reader's own tags with whom they are shared, and the tags of others that are shared with the reader."""
+        own = [
+            {"image": tag, "with": await self._shown(self._owners.grantees(tag))}
+            for tag in self._owners.owned_tags(reader.uid)
+            if await self._facts.find_image(tag) is not None
+        ]
+        shared = [
+            {"image": tag, "owner": await self._name(owner) if owner is not None else None}
+            for tag in self._owners.shared_tags(reader)
+            for owner in [self._owners.tag_owner(tag)]
+            if await self._readable(reader, tag)
+        ]
+        return {"own": own, "shared": shared}
+
+    async def share(self, actor: Actor, reader: Reader, body: bytes) -> Mapping[str, Any] | Refusal:
+        """Let grantees read what a tag names; without grantees everybody."""
+        return await self._change(actor, reader, body, ending=False)
+
+    async def unshare(self, actor: Actor, reader: Reader, body: bytes) -> Mapping[str, Any] | Refusal:
+        """End shares of a tag; without grantees all of them."""
+        return await self._change(actor, reader, body, ending=True)
+
+    async def _change(
+        self, actor: Actor, reader: Reader, body: bytes, *, ending: bool
+    ) -> Mapping[str, Any] | Refusal:
+        try:
+            wish = msgspec.json.decode(body, type=_Wish)
+        except msgspec.DecodeError as error:
+            return Refusal(status=400, message=f"ds01: malformed request: {error}")
+        if len(wish.with_) > _MOST:
+            return Refusal(status=400, message=f"ds01: more than {_MOST} users and groups; name a group")
+        tag = normal_tag(wish.image)
+        refusal = await self._refusal(reader, tag, wish.image)
+        if refusal is not None:
+            return refusal
+        grantees = self._owners.grantees(tag) if ending and not wish.with_ else (ALL,)
+        if wish.with_:
+            found = [await self._grantee(name) for name in wish.with_]
+            wrong = [each for each in found if isinstance(each, Refusal)]
+            if wrong:
+                return wrong[0]
+            grantees = tuple(each for each in found if isinstance(each, str))
+        self._trail.note(
+            {
+                "event": "image.unshared" if ending else "image.shared",
+                "actor": actor.name,
+                "uid": actor.uid,
+                "image": tag,
+                "with": list(grantees),
+            }
+        )
+        for grantee in grantees:
+            (self._owners.unshare if ending else self._owners.share)(tag, grantee)
+        return {"image": tag, "with": await self._shown(self._owners.grantees(tag))}
+
+    async def _refusal(self, reader: Reader, tag: str, text: str) -> Refusal | None:
+        """Why this tag is not the reader's to share; None if it is."""
+        image = await self._facts.find_image(tag)
+        if image is None or not await self._readable(reader, tag):
+            status, message = responses.not_found(Kind.IMAGE, text)
+            return Refusal(status=status, message=message, rules=("ownership",))
+        if reader.everything:
+            return None
+        if self._owners.tag_owner(tag) != reader.uid:
+            return Refusal(
+                status=403,
+                message=f"ds01: {tag} is not your own name for an image (rule image_shares); docker tag gives it one",
+                rules=("image_shares",),
+            )
+        makers = self._owners.makers(image.Id, image.tags)
+        if reader.uid not in makers and not self._owners.is_public(image.Id, image.tags):
+            return Refusal(
+                status=403,
+                message=f"ds01: the image of {tag} was made by another user, who alone can share it (rule image_shares); "
+                "ask its maker",
+                rules=("image_shares",),
+            )
+        return None
+
+    async def _readable(self, reader: Reader, tag: str) -> bool:
+        image = await self._facts.find_image(tag)
+        return (
+            image is not None
+            and self._owners.shows_tag(reader, tag)
+            and self._owners.may_read(reader, image.Id, image.tags)
+        )
+
+    async def _grantee(self, name: str) -> str | Refusal:
+        """What NAME, user:NAME, group:NAME or all stands for."""
+        if name == ALL:
+            return ALL
+        kind, colon, bare = name.partition(":")
+        bare = bare if colon else name
+        account = await asyncio.to_thread(look_up_name, bare) if kind != "group" or not colon else None
+        group = (kind != "user" or not colon) and bare in self._policy().document.groups
+        if colon and kind not in ("user", "group"):
+            account, group = None, False
+        if account is not None and group:
+            return Refusal(
+                status=400,
+                message=f"ds01: {bare} is a user and a policy group; write user:{bare} or group:{bare}",
+            )
+        if account is not None:
+            return user_grantee(account.uid)
+        if group:
+            return group_grantee(bare)
+        return Refusal(
+            status=404,
+            message=f"ds01: there is no user and no policy group {name[:64]}; ds01 whoami lists your policy groups",
+        )
+
+    async def _shown(self, grantees: tuple[str, ...]) -> list[str]:
+        return [
+            await self._name(Uid(int(each.removeprefix("user:")))) if each.startswith("user:") else each
+            for each in grantees
+        ]
+
+    async def _name(self, uid: Uid) -> str:
+        account = await self._users.find(uid)
+        return account.name if account else f"uid {uid}"
