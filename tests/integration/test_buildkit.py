@@ -576,3 +576,24 @@ def _grpc(lab: Lab, user: str) -> Iterator[_Grpc]:
         head = client.recv(65536)
         assert head.startswith(b"HTTP/1.1 101"), head
         yield _Grpc(client)
+
+
+def test_buildkit_reads_no_private_image_of_others(bench: Bench) -> None:
+    """By FROM, COPY --from, a mount and a named context; one's own images it reads, and shared ones."""
+    alice, bob = bench.lab.alice, bench.lab.bob
+    bench.built(alice, "FROM busybox\nRUN echo al''ice-only > /secret", "-t", "bk-private:1", "--load")
+    bench.built(bob, "FROM busybox\nRUN echo mine > /own", "-t", "bk-own:1", "--load")
+    assert "mine" in bench.built(bob, "FROM bk-own:1\nRUN cat /own")
+    reading = (
+        ("FROM bk-private:1\nRUN cat /secret", ()),
+        ("FROM docker.io/library/bk-private:1\nRUN cat /secret", ()),
+        ("FROM busybox\nCOPY --from=bk-private:1 /secret /\nRUN cat /secret", ()),
+        ("FROM busybox\nRUN --mount=type=bind,from=bk-private:1,target=/m cat /m/secret", ()),
+        ("FROM base\nRUN cat /secret", ("--build-context", "base=docker-image://bk-private:1")),
+    )
+    for dockerfile, words in reading:
+        result = bench.build(bob, dockerfile, "--no-cache", *words)
+        assert "alice-only" not in result.out + result.err, (dockerfile, result.err)
+        assert result.status != 0, dockerfile
+    bench.lab.run(alice, "ds01", "image", "share", "bk-private:1", "--with", bob)
+    assert "alice-only" in bench.built(bob, "FROM bk-private:1\nRUN cat /secret", "--no-cache")
