@@ -18,6 +18,8 @@ PLUGIN = "ds01-authz"
 _OTHERS = 0o077
 _AUDIT_FREE_BYTES = 1024**3
 _SEALED = "ds01.seal"
+_BUILT_IN_RANGES = 31  # SOURCE: moby libnetwork/ipamutils, the pools dockerd has without settings
+_ENOUGH_RANGES = 128
 _RESTART = "then restart docker (running containers stop, unless live-restore is on)"
 
 
@@ -143,6 +145,7 @@ def _settings(evidence: Evidence) -> list[Finding]:
         *_flags(about, dockerd.arguments),
         *_listed(about, dockerd.settings, dockerd.settings_path),
         *_entitled(about, dockerd.settings, dockerd.settings_path),
+        *_ranges(about, dockerd.settings),
     ]
     return found or [
         Finding(about=about, state=State.GOOD, text=f"{dockerd.settings_path} is as it should be")
@@ -175,9 +178,22 @@ def _listed(about: str, settings: Mapping[str, Any], path: str) -> list[Finding]
         )
     if settings.get("icc", True):
         step = f'add "icc": false, {_RESTART}'
-        text = "containers of different users reach each other on the default bridge"
+        text = "containers and builds of different users reach each other on the engine's bridge"
         found.append(Finding(about=about, state=State.BAD, text=text, next_step=step))
     return found
+
+
+def _ranges(about: str, settings: Mapping[str, Any]) -> list[Finding]:
+    """Each user has a network of their own, and compose makes more."""
+    pools = settings.get("default-address-pools") or ()
+    number = sum(1 << max(0, pool["size"] - int(str(pool["base"]).rpartition("/")[2])) for pool in pools)
+    if (number or _BUILT_IN_RANGES) >= _ENOUGH_RANGES:
+        return []
+    text = f"there are {number or _BUILT_IN_RANGES} address ranges for the networks of all users"
+    step = (
+        f'add "default-address-pools": [{{"base": "10.213.0.0/16", "size": 26}}], or another base, {_RESTART}'
+    )
+    return [Finding(about=about, state=State.NOTE, text=text, next_step=step)]
 
 
 def _entitled(about: str, settings: Mapping[str, Any], path: str) -> list[Finding]:

@@ -38,7 +38,7 @@ from policy.model import Effect, EngineFacts, Facts, Kind, ObjectFact, RequestId
 from policy.obligations import apply, put
 from socket_proxy.keys import Keys
 from socket_proxy.seal import Sealer
-from tests.integration.conftest import Lab, eventually, running_lab
+from tests.integration.conftest import PREFIX, Lab, eventually, running_lab
 
 pytestmark = pytest.mark.dockerd
 
@@ -186,7 +186,7 @@ class Forger:
 @pytest.fixture(scope="module")
 def own() -> Iterator[Lab]:
     """A lab whose plugin and engine settings these tests may break."""
-    with running_lab("chaos-gate-a", "chaos-gate-b", "--gpus", "none") as running:
+    with running_lab(f"{PREFIX}-gate-a", f"{PREFIX}-gate-b", "--gpus", "none") as running:
         yield running
 
 

@@ -15,6 +15,7 @@ SETTINGS: dict[str, Any] = {
     "authorization-plugins": ["ds01-authz"],
     "icc": False,
     "builder": {"Entitlements": {"network-host": False}},
+    "default-address-pools": [{"base": "10.213.0.0/16", "size": 26}],
 }
 DOCKERD = Dockerd(
     pid=7,
@@ -85,6 +86,8 @@ def test_what_is_wrong_is_bad_and_says_what_to_do(evidence: Evidence, about: str
     ("evidence", "about"),
     [
         pytest.param(replace(WELL, docker_group=("alice",)), "group docker", id="docker-group"),
+        pytest.param(with_dockerd(settings={**SETTINGS, "default-address-pools": None}), "dockerd settings", id="few-ranges"),
+        pytest.param(with_dockerd(settings={**SETTINGS, "default-address-pools": [{"base": "10.0.0.0/24", "size": 26}]}), "dockerd settings", id="small-pool"),
         pytest.param(replace(WELL, status={**WELL.status, "notices": ["old"]}), "engine", id="engine-flaw"),  # type: ignore[dict-item]  # not None here
         pytest.param(replace(WELL, places=(Place(path="/d", guarded=False, setuid_ok=True),)), "bind mounts", id="accepted"),
         pytest.param(replace(WELL, containers=({"Names": ["/old"], "Labels": None},)), "containers", id="unmanaged"),
@@ -94,6 +97,20 @@ def test_what_is_worth_knowing_is_noted(evidence: Evidence, about: str) -> None:
     """An accepted risk or a leftover is told, and ends with exit code 0."""
     assert [finding.state for finding in found(evidence, about)] == [State.NOTE]
     assert code(examine(evidence)) is Exit.OK
+
+
+@pytest.mark.parametrize(
+    ("pools", "number"),
+    [
+        (None, 31),
+        ([{"base": "10.0.0.0/24", "size": 26}], 4),
+        ([{"base": "10.0.0.0/20", "size": 26}] * 2, 128),
+    ],
+)
+def test_address_ranges_are_counted(pools: object, number: int) -> None:
+    """dockerd's own are few; enough are not mentioned."""
+    told = found(with_dockerd(settings={**SETTINGS, "default-address-pools": pools}), "dockerd settings")
+    assert (f"{number} address ranges" in told[0].text) == (number < 128)
 
 
 def test_what_cannot_be_seen_is_unknown_everywhere() -> None:
