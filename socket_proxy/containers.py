@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 
 from http1.errors import UpstreamLost, UpstreamUnavailable
@@ -205,6 +207,10 @@ class Containers:
             uid=transaction.actor.uid,
             gid=transaction.actor.gid,
         )
+        if destination.bound and "copyUIDGID" in request.query:
+            # dockerd would give everything to the container's account, and here it is the owner's.
+            query = {key: values for key, values in request.query.items() if key != "copyUIDGID"}
+            transaction = replace(transaction, request=replace(request, query=query))
         response = await self._answers.send(transaction, through=lambda upload: filtered(upload, destination))
         return await self._answers.relay_response(transaction, response)
 

@@ -44,6 +44,19 @@ class Destination:
     uid: int = 0
     gid: int = 0
 
+    @property
+    def bound(self) -> bool:
+        """Whether all that goes there lies in a bind mount."""
+        return self._is_bound("/" + posixpath.normpath(self.path).lstrip("/"))
+
+    def binds_member(self, way: bytes) -> bool:
+        """Whether one member does, by its way below the destination."""
+        below = way.decode("utf-8", "surrogateescape")
+        return self._is_bound("/" + posixpath.normpath(f"{self.path}/{below}").lstrip("/"))
+
+    def _is_bound(self, path: str) -> bool:
+        return any(is_under(path, bind) for bind in self.binds)
+
 
 class ArchiveFilter:
     """Bytes of a plain tar in, bytes of another out.
@@ -170,11 +183,7 @@ class ArchiveFilter:
     def _owned(self, member: Member) -> Member:
         """In a bind mount everything is the owner's: elsewhere a number means the container's own account."""
         destination = self._destination
-        if not destination.binds:
-            return member
-        way = _way(member.name).decode("utf-8", "surrogateescape")
-        path = "/" + posixpath.normpath(f"{destination.path}/{way}").lstrip("/")
-        if any(is_under(path, bind) for bind in destination.binds):
+        if destination.binds and destination.binds_member(_way(member.name)):
             return replace(member, uid=destination.uid, gid=destination.gid)
         return member
 

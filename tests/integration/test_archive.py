@@ -69,11 +69,22 @@ def test_nothing_dangerous_is_extracted(clean_lab: Lab, bound: Path, query: str,
     found = (bound / "suid").stat()
     assert stat.S_IMODE(found.st_mode) == 0o755
     owner = pwd.getpwnam(clean_lab.alice)
-    if not query:
+    if not query:  # -a means the container's own account, where the tar goes to more than a bind mount
         assert (found.st_uid, found.st_gid) == (owner.pw_uid, owner.pw_gid)
         assert (bound / "deep/er").stat().st_uid == owner.pw_uid
         elsewhere = clean_lab.ok(clean_lab.alice, "exec", "box", "stat", "-c", "%u:%g:%a", "/etc/kept")
         assert elsewhere == "7:8:640"
+
+
+def test_docker_cp_with_archive_into_a_bind_mount(clean_lab: Lab, bound: Path) -> None:
+    """`-a` gives files to the container's account, root here; in a bind mount they are the owner's all the same."""
+    source = Path(f"/home/{clean_lab.alice}/for-cp")
+    source.write_text("x")
+    try:
+        clean_lab.ok(clean_lab.alice, "cp", "-a", str(source), "box:/work/copied")
+    finally:
+        source.unlink()
+    assert (bound / "copied").stat().st_uid == pwd.getpwnam(clean_lab.alice).pw_uid
 
 
 @pytest.mark.parametrize(

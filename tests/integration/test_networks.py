@@ -51,6 +51,8 @@ def test_no_spelling_leads_onto_the_engines_bridge(lab: Lab, served: str, networ
     assert reaches(lab, lab.alice, served, "--network", network)
     engines = ask(lab.root / "run/admin.sock", "root", "GET", "/v1.41/networks/bridge").json
     assert engines["Containers"] == {}
+    for spelling in (engines["Id"], engines["Id"][:12]):
+        assert reaches(lab, lab.alice, served, "--network", spelling)
     lab.ok(lab.alice, "network", "create", "elsewhere")
     lab.ok(lab.alice, "create", "--name", "joiner", "--network", "elsewhere", "busybox")
     by_id = lab.docker(lab.alice, "network", "connect", engines["Id"], "joiner")

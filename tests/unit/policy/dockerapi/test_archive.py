@@ -98,6 +98,14 @@ def test_in_a_bind_mount_everything_is_the_owners(path: str, name: str, uid: int
     assert (found[0].uid, found[0].gid) == (uid, 1001 if uid == 1000 else 6)
 
 
+@pytest.mark.parametrize(
+    ("path", "bound"), [("/home/work", True), ("home/work/a", True), ("/home/work/..", False), ("/", False)]
+)
+def test_a_destination_that_is_a_bind_mount(path: str, *, bound: bool) -> None:
+    """By the path alone, relative ones from the root, as dockerd takes them."""
+    assert Destination(path=path, binds=("/home/work",)).bound == bound
+
+
 @pytest.mark.parametrize("magic", [b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"])
 def test_a_name_is_never_taken_for_a_compression(magic: bytes) -> None:
     """dockerd looks at the first bytes; they are never the first member's name."""
