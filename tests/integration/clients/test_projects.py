@@ -45,6 +45,17 @@ RUN echo made for $WHO > /made
 CMD ["httpd", "-f", "-h", "/srv"]
 """
 
+INLINE = """
+services:
+  app:
+    image: busybox
+    command: sh -c 'cat /etc/app.conf /run/secrets/word; stat -c "%u owns it with %a" /etc/app.conf'
+    configs: [{source: conf, target: /etc/app.conf, uid: "7", mode: 0440}]
+    secrets: [word]
+configs: {conf: {content: "config of the file"}}
+secrets: {word: {environment: HOME}}
+"""
+
 
 def project(compose: str, name: str) -> Workflow:
     """The same steps for each compose; `name` is the project's."""
@@ -95,6 +106,23 @@ def test_docker_compose_2_works_unchanged(clean_lab: Lab) -> None:
     for user in (clean_lab.alice, clean_lab.bob):
         install_plugin(clean_lab, user, plugin)
     side_by_side(clean_lab, project("docker compose", "%tag%"))
+
+
+def test_inline_configs_and_secrets_reach_the_container(clean_lab: Lab) -> None:
+    """compose uploads them as a tar before the start, with the owner and mode that the file asks for."""
+    plugin = client("compose-2", "docker-compose") / "docker-compose"
+    install_plugin(clean_lab, clean_lab.alice, plugin)
+    folder = Path(f"/home/{clean_lab.alice}/inline")
+    clean_lab.run(clean_lab.alice, "mkdir", str(folder))
+    (folder / "compose.yaml").write_text(INLINE)
+    words = ("docker", "compose", "-p", "inline")
+    try:
+        shown = clean_lab.run(clean_lab.alice, *words, "up", "--no-color", cwd=folder, seconds=120)
+        clean_lab.run(clean_lab.alice, *words, "down", "-t", "0", cwd=folder, seconds=120)
+    finally:
+        clean_lab.run("root", "rm", "-r", str(folder))
+    for text in ("config of the file", f"/home/{clean_lab.alice}", "7 owns it with 440"):
+        assert text in shown.out, shown
 
 
 def install_plugin(lab: Lab, user: str, plugin: Path) -> None:
