@@ -71,13 +71,30 @@ def written_afresh(
         for member in members_of(archive):
             kept = member.pax_headers.items() if keep_attributes else ()
             member.pax_headers = {key: value for key, value in kept if key.startswith(_ATTRIBUTES)}
+            content = (archive.extractfile(member) or io.BytesIO()) if member.isreg() else io.BytesIO()
+            if not keep_attributes and member.isreg() and _naming(member) == "manifest.json":
+                fresh = _orphaned(content.read())
+                content, member.size = io.BytesIO(fresh), len(fresh)
             yield member.tobuf(tarfile.PAX_FORMAT)
             if member.isreg():
-                yield from _padded(archive.extractfile(member) or io.BytesIO(), member.size)
+                yield from _padded(content, member.size)
     if last is not None:
         yield last[0].tobuf(tarfile.PAX_FORMAT)
         yield from _padded(io.BytesIO(last[1]), len(last[1]))
     yield b"\0" * tarfile.RECORDSIZE
+
+
+def _orphaned(manifest: bytes) -> bytes:
+    """The manifest without `Parent`.
+
+    SECURITY: dockerd makes a loaded image a child of the one named there, and the classic builder takes a child whose
+    configuration fits for the result of its next step: whoever builds on that parent would get what was loaded.
+    """
+
+    def without(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {key: value for key, value in pairs if key.casefold() != "parent"}
+
+    return json.dumps(json.loads(manifest, object_pairs_hook=without)).encode()
 
 
 def _padded(content: IO[bytes], size: int) -> Iterator[bytes]:
@@ -103,19 +120,23 @@ def tags_in(spool: IO[bytes]) -> tuple[str, ...] | Refusal:
                     or member.issparse()
                 ):
                     return _unreadable("a member that docker save does not write")
-                # SECURITY: by the last part of the path, since a symbolic link can stand for the directory before it.
-                name = posixpath.basename(posixpath.normpath(member.name))
-                if name.casefold() not in _NAMING_MEMBERS:
+                name = _naming(member)
+                if name not in _NAMING_MEMBERS:
                     continue
                 if not member.isreg() or member.size > _MANIFEST_BYTES:
                     return _unreadable("a manifest that is no plain file, or is too large")
                 content = archive.extractfile(member)
-                tags += _named(name.casefold(), (content or io.BytesIO()).read())
+                tags += _named(name, (content or io.BytesIO()).read())
     except UNREADABLE as error:
         return _unreadable(type(error).__name__)
     if any(not _TAG.fullmatch(tag) for tag in tags):
         return _unreadable("a tag that is no name of an image")
     return tuple(tags)
+
+
+def _naming(member: tarfile.TarInfo) -> str:
+    """Which naming member this may be. SECURITY: by the last part of its path, since a link can stand for those before."""
+    return posixpath.basename(posixpath.normpath(member.name)).casefold()
 
 
 def _named(member: str, content: bytes) -> list[str]:

@@ -139,3 +139,24 @@ def test_a_rewritten_tar_holds_the_same_files() -> None:
             content = archive.extractfile(member) if member.isreg() else None
             seen.append((member.name, content.read().decode() if content else member.linkname, member.type))
     assert tuple(seen) == members
+
+
+def test_a_loaded_image_is_nobodys_child() -> None:
+    """Else the builder of another, who builds on the same parent, takes it for the result of a step."""
+    manifest: list[dict[str, object]] = [
+        {
+            "Config": "c.json",
+            "RepoTags": ["mine:1"],
+            "Layers": ["l"],
+            "LayerSources": {"sha256:2": {"size": 1}},
+        }
+    ]
+    manifest[0]["parent"] = "sha256:1"
+    content = tar(("./manifest.json", json.dumps(manifest), FILE), ("layer.tar", "x" * 600, FILE))
+    fresh = io.BytesIO(b"".join(written_afresh(io.BytesIO(content))))
+    with tarfile.open(fileobj=fresh) as archive:
+        opened = archive.extractfile("./manifest.json")
+        assert opened is not None
+        del manifest[0]["parent"]
+        assert json.loads(opened.read()) == manifest
+        assert archive.getnames() == ["./manifest.json", "layer.tar"]
