@@ -42,17 +42,16 @@ def owner(real_name: str) -> Uid | None:
 class ViewerNames:
     """Names as one viewer knows them: the own ones plain, others' as they are inside dockerd."""
 
-    __slots__ = ("_everything", "_prefix", "_prefix_bytes", "_uid")
+    __slots__ = ("_everything", "_prefix", "_prefix_bytes")
 
     def __init__(self, uid: Uid, *, everything: bool = False) -> None:
         """everything: the viewer is an admin, who may read others' names."""
-        self._uid = uid
         self._everything = everything
         self._prefix = f"u{uid}."
         self._prefix_bytes = self._prefix.encode()
 
     def plain(self, real_name: str, /) -> str:
-        return plain(self._uid, real_name)
+        return real_name.removeprefix(self._prefix) or real_name
 
     def may_be_in(self, piece: bytes | msgspec.Raw, /) -> bool:
         """Whether JSON text may hold a name to be shown in another form; quick."""

@@ -19,6 +19,7 @@ from policy.dockerapi.answers.pieces import (
     read_array,
     read_fields,
     read_text,
+    read_texts,
     splice,
     write,
 )
@@ -27,16 +28,12 @@ from policy.dockerapi.name_filters import EVERY_NAME, NameFilter
 
 
 class _Container(msgspec.Struct, frozen=True, rename="pascal"):
-    """The parts that are looked at; those left raw can be found again in the entry's bytes."""
+    """The parts that are looked at; left raw, so that they can be found again in the entry's bytes."""
 
     id: str
-    names: list[str] | None = None
+    names: msgspec.Raw = NULL
     mounts: msgspec.Raw = NULL
     network_settings: msgspec.Raw = NULL
-
-
-class _Spelled(msgspec.Struct, frozen=True, rename="pascal"):
-    names: msgspec.Raw = NULL
 
 
 class _Named(msgspec.Struct, frozen=True, rename="pascal"):
@@ -44,7 +41,6 @@ class _Named(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 _CONTAINER = msgspec.json.Decoder(_Container)
-_SPELLED = msgspec.json.Decoder(_Spelled)
 _NAMED = msgspec.json.Decoder(_Named)
 
 
@@ -61,28 +57,28 @@ def container_list(
     Raises: UnreadableAnswer.
     """
     entries = ((raw, read(_CONTAINER, raw)) for raw in read_array(body) or ())
-    own = [(raw, head) for raw, head in entries if sees.sees_container(head.id)]
-    parents = frozenset(name for _, head in own for name in head.names or () if name.count("/") == 1)
+    own = [(raw, head, read_texts(head.names) or []) for raw, head in entries if sees.sees_container(head.id)]
+    parents = frozenset(name for _, _, listed in own for name in listed if name.count("/") == 1)
     if wanted is not EVERY_NAME:
-        own = [(raw, head) for raw, head in own if _is_wanted(head, names, wanted)]
-    return join(
-        _shown_container(raw, head, parents, names) for raw, head in (own[:limit] if limit > 0 else own)
-    )
+        own = [entry for entry in own if _is_wanted(entry[2], names, wanted)]
+    return join(_shown_container(*entry, parents, names) for entry in (own[:limit] if limit > 0 else own))
 
 
-def _is_wanted(head: _Container, names: Names, wanted: NameFilter) -> bool:
+def _is_wanted(listed: list[str], names: Names, wanted: NameFilter) -> bool:
     """As dockerd matches: the container's own name, with its slash or without."""
-    own = [names.plain(name[1:]) for name in head.names or () if name.count("/") == 1]
+    own = [names.plain(name[1:]) for name in listed if name.count("/") == 1]
     return any(wanted.matches(f"/{name}") or wanted.matches(name) for name in own)
 
 
-def _shown_container(raw: msgspec.Raw, head: _Container, parents: frozenset[str], names: Names) -> Piece:
+def _shown_container(
+    raw: msgspec.Raw, head: _Container, listed: list[str], parents: frozenset[str], names: Names
+) -> Piece:
     # SECURITY: a link puts "/parent/alias" among the target's names; the parent may be another user's (I4).
-    kept = [name for name in head.names or () if name.count("/") == 1 or name.rpartition("/")[0] in parents]
+    kept = [name for name in listed if name.count("/") == 1 or name.rpartition("/")[0] in parents]
     shown = [_shown_name(name, names) for name in kept]
     entry: Piece = raw
-    if shown != (head.names or []):
-        entry = splice(raw, read(_SPELLED, raw).names, write(shown))
+    if shown != listed:
+        entry = splice(raw, head.names, write(shown))
     if names.may_be_in(head.mounts):
         entry = splice(entry, head.mounts, shown_mounts(head.mounts, names, {}))
     if names.may_be_in(head.network_settings):
@@ -92,8 +88,7 @@ def _shown_container(raw: msgspec.Raw, head: _Container, parents: frozenset[str]
 
 def _shown_name(slashed: str, names: Names) -> str:
     """Map "/name" or "/parent/alias"; an alias is the user's own word already."""
-    name, slash, alias = slashed.removeprefix("/").partition("/")
-    return f"/{names.plain(name)}{slash}{alias}"
+    return "/" + names.plain(slashed[1:])
 
 
 def image_list(body: Piece, sees: Visibility, *, by_name: bool = False, marked: bool = False) -> bytes:
