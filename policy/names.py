@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import msgspec
 
 HIDDEN = "(not yours)"
+ROOT = Uid(0)
 
 _REAL = re.compile(r"u(0|[1-9][0-9]*)\..+", re.DOTALL)
 # In a message: not within a longer word, and with all that may follow in a name.
@@ -42,20 +43,27 @@ def owner(real_name: str) -> Uid | None:
 class ViewerNames:
     """Names as one viewer knows them: the own ones plain, others' as they are inside dockerd."""
 
-    __slots__ = ("_everything", "_prefix", "_prefix_bytes")
+    __slots__ = ("_everything", "_prefix", "_prefix_bytes", "_shared")
 
-    def __init__(self, uid: Uid, *, everything: bool = False) -> None:
-        """everything: the viewer is an admin, who may read others' names."""
+    def __init__(self, uid: Uid, *, everything: bool = False, networks: frozenset[str] = frozenset()) -> None:
+        """One viewer.
+
+        Args:
+            everything: an admin, who may read others' names.
+            networks: root's networks that policy shares with the viewer, by their plain names.
+        """
         self._everything = everything
+        self._shared = {real(ROOT, name): name for name in networks}
         self._prefix = f"u{uid}."
         self._prefix_bytes = self._prefix.encode()
 
     def plain(self, real_name: str, /) -> str:
-        return real_name.removeprefix(self._prefix) or real_name
+        return self._shared.get(real_name) or real_name.removeprefix(self._prefix) or real_name
 
     def may_be_in(self, piece: bytes | msgspec.Raw, /) -> bool:
         """Whether JSON text may hold a name to be shown in another form; quick."""
-        return self._prefix_bytes in bytes(piece)
+        text = bytes(piece)
+        return self._prefix_bytes in text or any(name.encode() in text for name in self._shared)
 
     def plain_text(self, text: str, kept: frozenset[str] = frozenset(), /) -> str:
         """A message of dockerd's with own names plain and, but for admins, others' taken out.
@@ -67,6 +75,8 @@ class ViewerNames:
             name = match[0]
             if name.startswith(self._prefix):
                 return name[len(self._prefix) :]
+            if name in self._shared:
+                return self._shared[name]
             return name if self._everything or any(name in known for known in kept) else HIDDEN
 
         return _IN_TEXT.sub(shown, text)

@@ -9,7 +9,7 @@ from policy import gpus
 from policy.dockerapi import strict_json
 from policy.dockerapi.model import Operation, Request
 from policy.dockerapi.references import DEFAULT_WORDS
-from policy.fields import as_object
+from policy.fields import as_object, as_strings
 from policy.model import (
     DeviceUuid,
     EngineFacts,
@@ -22,6 +22,8 @@ from policy.model import (
     SetQuery,
 )
 from policy.ownership import OWNER, is_reserved_label
+
+_SHORT_ID = 12  # digits of an id that dockerd answers for in DNS
 
 
 def apply(
@@ -64,18 +66,33 @@ def apply(
 
 
 def join(request: Request, network_id: str) -> Request:
-    """The request with the default network's words replaced by the id of its user's own network."""
+    """The bound request with the default network's words replaced by the id of its user's own network.
+
+    dockerd knows links between containers in `HostConfig` for its own bridge alone, so they become the endpoint's; DNS, which
+    they are then looked up in, knows short ids and no full ones.
+    """
     if request.operation is Operation.IMAGE_BUILD:
         return replace(request, query=_put_query(request.query, "networkmode", (network_id,)))
     body = request.body or {}
-    if as_object(body.get("HostConfig")).get("NetworkMode", "") in DEFAULT_WORDS:
-        body = put(body, ("HostConfig", "NetworkMode"), network_id)
     at = ("NetworkingConfig", "EndpointsConfig")
+    host = as_object(body.get("HostConfig"))
+    if host.get("NetworkMode", "") in DEFAULT_WORDS:
+        body = put(body, ("HostConfig", "NetworkMode"), network_id)
+        if links := [_in_dns(link) for link in as_strings(host.get("Links"))]:
+            word = next(iter(DEFAULT_WORDS & as_object(get(body, at)).keys()), network_id)
+            given = as_object(get(body, (*at, word)))
+            body = put(body, ("HostConfig", "Links"), None)
+            body = put(body, (*at, word), {**given, "Links": [*as_strings(given.get("Links")), *links]})
     endpoints = as_object(get(body, at))
     if endpoints.keys() & DEFAULT_WORDS:
         joined = {(network_id if name in DEFAULT_WORDS else name): one for name, one in endpoints.items()}
         body = put(body, at, joined)
     return replace(request, body=body)
+
+
+def _in_dns(link: str) -> str:
+    container, _, alias = link.partition(":")
+    return f"{container[:_SHORT_ID]}:{alias}"
 
 
 def put(body: Mapping[str, Json], path: tuple[str, ...], value: Json) -> dict[str, Json]:

@@ -66,7 +66,9 @@ class Answers:
 
     @staticmethod
     def names(transaction: Transaction) -> ViewerNames:
-        return ViewerNames(transaction.actor.uid, everything=transaction.everything)
+        return ViewerNames(
+            transaction.actor.uid, everything=transaction.everything, networks=transaction.networks
+        )
 
     async def send(
         self,

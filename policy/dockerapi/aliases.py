@@ -25,16 +25,26 @@ def with_aliases(bound: Request, asked: Request, facts: Facts) -> Request:
     """
     match bound.operation:
         case Operation.CONTAINER_CREATE if asked.query.get("name"):
-            return replace(
-                bound, body=_create(dict(bound.body or {}), bound, asked.query["name"][0].removeprefix("/"))
-            )
-        case Operation.NETWORK_CONNECT if bound.params["network"] not in NETWORK_WORDS:
-            alias = _known_name(str((asked.body or {}).get("Container", "")), facts)
-            if alias:
+            alias = asked.query["name"][0].removeprefix("/")
+            return replace(bound, body=_create(dict(bound.body or {}), bound, alias, _without_names(facts)))
+        case Operation.NETWORK_CONNECT if bound.params["network"] not in _without_names(facts):
+            known = _known_name(str((asked.body or {}).get("Container", "")), facts)
+            if known:
                 body = dict(bound.body or {})
-                body["EndpointConfig"] = _endpoint(body.get("EndpointConfig"), alias)
+                body["EndpointConfig"] = _endpoint(body.get("EndpointConfig"), known)
                 return replace(bound, body=body)
     return bound
+
+
+def _without_names(facts: Facts) -> frozenset[str]:
+    """Networks as bound requests name them that get no aliases.
+
+    SECURITY: on a network of all users a chosen name could take another's visitors.
+    """
+    shared = (
+        fact.id for fact in facts.objects.values() if fact and fact.kind is Kind.NETWORK and fact.shared
+    )
+    return NETWORK_WORDS.union(shared)
 
 
 def _known_name(reference: str, facts: Facts) -> str | None:
@@ -45,16 +55,20 @@ def _known_name(reference: str, facts: Facts) -> str | None:
     return name
 
 
-def _create(body: Body, bound: Request, alias: str) -> Body:
+def _create(body: Body, bound: Request, alias: str, without: frozenset[str]) -> Body:
     networking = body.get("NetworkingConfig")
     given = networking.get("EndpointsConfig") if isinstance(networking, dict) else None
     endpoints = dict(given) if isinstance(given, dict) else {}
     host = body.get("HostConfig")
     mode = host.get("NetworkMode") if isinstance(host, dict) else None
-    if isinstance(mode, str) and _is_users(mode) and (not endpoints or bound.version >= _MANY_ENDPOINTS):
+    if (
+        isinstance(mode, str)
+        and _is_users(mode, without)
+        and (not endpoints or bound.version >= _MANY_ENDPOINTS)
+    ):
         endpoints.setdefault(mode, {})
     aliased: Body = {
-        network: _endpoint(endpoint, alias) if _is_users(network) else endpoint
+        network: _endpoint(endpoint, alias) if _is_users(network, without) else endpoint
         for network, endpoint in endpoints.items()
     }
     if aliased == (given or {}):
@@ -62,8 +76,8 @@ def _create(body: Body, bound: Request, alias: str) -> Body:
     return {**body, "NetworkingConfig": {"EndpointsConfig": aliased}}
 
 
-def _is_users(network: str) -> bool:
-    return bool(network) and network not in NETWORK_WORDS and not network.startswith("container:")
+def _is_users(network: str, without: frozenset[str]) -> bool:
+    return bool(network) and network not in without and not network.startswith("container:")
 
 
 def _endpoint(given: Json, alias: str) -> Body:

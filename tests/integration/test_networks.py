@@ -121,7 +121,7 @@ def test_a_network_that_policy_shares(lab: Lab, served: str) -> None:
         policy.write_text(f"users:\n  {lab.bob}: {{allow: {{networks: [lan]}}}}\n")
         policy.chmod(0o644)
         assert eventually_ok(lab, lab.bob, "run", "--rm", "--network", "lan", "busybox", "true")
-        assert "lan" in lab.ok(lab.bob, "network", "ls")
+        assert "lan" in lab.ok(lab.bob, "network", "ls", "--format", "{{.Name}}").split()
         assert "shared by all" in lab.docker(lab.bob, "network", "rm", "lan").err
         assert lab.docker(lab.alice, "run", "--rm", "--network", "lan", "busybox", "true").status != 0
     finally:

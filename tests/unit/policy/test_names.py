@@ -86,6 +86,15 @@ def test_an_admin_reads_others_names_as_they_are() -> None:
     assert (admin.plain("u1001.net"), admin.plain("u1002.net")) == ("net", "u1002.net")
 
 
+def test_roots_networks_that_policy_shares_are_plain() -> None:
+    """And nothing else of root's."""
+    viewer = ViewerNames(ALICE, networks=frozenset({"lan"}))
+    assert (viewer.plain("u0.lan"), viewer.plain("u0.other")) == ("lan", "u0.other")
+    assert viewer.plain_text("u0.lan u0.other u1001.net") == f"lan {HIDDEN} net"
+    assert viewer.may_be_in(b'"u0.lan"')
+    assert not viewer.may_be_in(b'"u0.other"')
+
+
 @pytest.mark.parametrize(("text", "found"), [(b'"/u1001.web"', True), (b'"/u1002.web"', False), (b"", False)])
 def test_text_without_own_names_is_known_quickly(text: bytes, *, found: bool) -> None:
     """Then nothing need be taken apart."""

@@ -56,6 +56,20 @@ def test_a_new_container_has_its_plain_name_as_alias(mode: str, given: Any, writ
     assert endpoints_of(create(mode, given), "/web") == written
 
 
+@pytest.mark.parametrize("given", [None, {NET: {}}], ids=["by mode", "by endpoint"])
+def test_a_network_of_all_users_gets_no_alias(given: Any) -> None:
+    """There a chosen name could take another's visitors."""
+    lan = ObjectFact(kind=Kind.NETWORK, id=NET, owner=None, shared=True, name="u0.lan")
+    facts = Facts(engine=ENGINE, objects={Reference(kind=Kind.NETWORK, text="lan"): lan})
+    request = create(NET, given)
+    asked = replace(request, query={"name": ("web",)})
+    assert with_aliases(request, asked, facts).body == request.body
+    joined = Request(
+        operation=Operation.NETWORK_CONNECT, version=(1, 41), params={"network": NET}, body={"Container": BOX}
+    )
+    assert with_aliases(joined, joined, facts) is joined
+
+
 def test_from_api_1_44_the_mode_is_one_of_many_endpoints() -> None:
     """Before, a create takes one endpoint."""
     assert endpoints_of(create(NET, {OTHER: {}}, version=(1, 44))) == {
