@@ -16,11 +16,12 @@ import uvloop
 from authz_plugin.gate import Denied, Gate
 from authz_plugin.identity import StampCheck
 from authz_plugin.server import AuthzServer
-from authz_plugin.trusted import BreakGlass, Watched, parse_break_glass, parse_engine_id, parse_public_key
+from authz_plugin.trusted import BreakGlass, parse_break_glass
 from host import listener, notify
 from host.clock import boottime_ms
 from host.policy_files import PolicyFiles, PolicyMissing
 from host.tree import Tree
+from host.trusted import Watched, parse_engine_id, parse_public_key
 from host.users import Users
 from observability import events
 from observability.logging import configure, log

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from authz_plugin.identity import StampCheck, StampMissing, StampRefused
-from authz_plugin.trusted import BreakGlass, Untrusted
+from authz_plugin.trusted import BreakGlass
 from authz_plugin.wire import (
     ACTIVATE,
     ACTIVATED,
@@ -22,6 +22,7 @@ from authz_plugin.wire import (
     parse_question,
     write_denial,
 )
+from host.trusted import Untrusted
 from observability import events
 from observability.logging import log
 from policy.dockerapi.model import MalformedRequest

@@ -5,8 +5,8 @@ settled here: the owner can reach and use the object itself; it is a directory o
 mount at or below it honours setuid files or device nodes, since container root can write both.
 
 What this does not settle: whether policy permits the place. A symbolic link may lead anywhere the owner can
-go, so **the caller evaluates the returned `source`, not the one that was asked for**. And the path is resolved
-again when the container starts: only a check at start closes that race (docs/decisions).
+go, so **the caller evaluates the returned `source`, not the one that was asked for**. And a path is resolved
+again whenever somebody opens it: `hold` gives the object itself, for the guard to mount (docs/decisions/0009-guard.md).
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import os
 import re
 import stat
 import struct
-import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from host.thread import in_own_thread
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 T = TypeVar("T")
 
@@ -116,16 +117,63 @@ def examine(
     """
     try:
         _check_text(source)
-        bind, mount_id = as_owner(
-            lambda: _open_as_owner(source, read_only=read_only, create=create),
+        descriptor, bind = as_owner(
+            lambda: _open_as_owner(
+                source, read_only=read_only, create=create, resolve=_RESOLVE_NO_MAGICLINKS
+            ),
             uid=owner_uid,
             gid=owner_gid,
             gids=owner_gids,
         )
+        try:
+            mount_id = _mount_id(descriptor)
+        finally:
+            os.close(descriptor)
         _check_mounts(bind.source, mount_id, setuid_ok=setuid_ok)
     except _Refusal as refusal:
         return refusal.refused
     return bind
+
+
+def hold(
+    source: str, *, owner_uid: int, owner_gid: int, owner_gids: frozenset[int], read_only: bool, create: bool
+) -> int | BindRefused:
+    """Open a real path with the rights of its owner, and give the object itself: a descriptor, for the caller to close.
+
+    As `examine`, but no symbolic link is followed, and the mounts are not looked at: mount the object, then ask
+    `check_pinned`. Raises: OSError: the process cannot take the owner's rights.
+    """
+    resolve = _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_SYMLINKS
+    try:
+        _check_text(source)
+        descriptor, _ = as_owner(
+            lambda: _open_as_owner(source, read_only=read_only, create=create, resolve=resolve),
+            uid=owner_uid,
+            gid=owner_gid,
+            gids=owner_gids,
+        )
+    except _Refusal as refusal:
+        return refusal.refused
+    return descriptor
+
+
+def check_pinned(point: str, *, source: str, setuid_ok: bool) -> BindRefused | None:
+    """Look at what is mounted at `point`, a place of root's, and below it. `source` is its name for the user.
+
+    Raises: OSError: nothing is mounted there, or mountinfo cannot be read.
+    """
+    inside = point + "/"
+    pinned = [mount for mount in _mounts().values() if (mount.point + "/").startswith(inside)]
+    if not pinned:
+        raise OSError(errno.EINVAL, "nothing is pinned", point)
+    try:
+        _check_each(
+            (replace(mount, point=source + mount.point.removeprefix(point)) for mount in pinned),
+            setuid_ok=setuid_ok,
+        )
+    except _Refusal as refusal:
+        return refusal.refused
+    return None
 
 
 def as_owner(work: Callable[[], T], *, uid: int, gid: int, gids: frozenset[int]) -> T:
@@ -136,22 +184,12 @@ def as_owner(work: Callable[[], T], *, uid: int, gid: int, gids: frozenset[int])
     file capabilities (CAP_DAC_OVERRIDE and its kin) out of force.
     Raises: OSError: the rights could not be taken; `work` did not run. Whatever `work` raises.
     """
-    outcome: list[T] = []
-    failure: list[BaseException] = []
 
-    def run() -> None:
-        try:
-            _take_rights(uid, gid, gids)
-            outcome.append(work())
-        except BaseException as error:  # noqa: BLE001  carried to the caller's thread
-            failure.append(error)
+    def with_rights() -> T:
+        _take_rights(uid, gid, gids)
+        return work()
 
-    thread = threading.Thread(target=run, name="as-owner", daemon=True)
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]
+    return in_own_thread(with_rights, name="as-owner")
 
 
 def _take_rights(uid: int, gid: int, gids: frozenset[int]) -> None:
@@ -175,18 +213,18 @@ def _check_text(source: str) -> None:
         raise _Refusal(f"{source} has a '..'", "give the path without it")
 
 
-def _open_as_owner(source: str, *, read_only: bool, create: bool) -> tuple[Bind, int]:
-    """The part that runs with the owner's rights; gives the id of the mount the object is on, too."""
-    descriptor, created = _open_or_create(source, create=create)
+def _open_as_owner(source: str, *, read_only: bool, create: bool, resolve: int) -> tuple[int, Bind]:
+    """The part that runs with the owner's rights: the open object, and what it is."""
+    descriptor, created = _open_or_create(source, create=create, resolve=resolve)
     try:
         status = os.fstat(descriptor)
         _check_kind(source, status)
         _check_access(source, descriptor, read_only=read_only)
         real = str(Path(f"/proc/self/fd/{descriptor}").readlink())
         _check_real(real, status)
-        mount_id = _mount_id(descriptor)
-    finally:
+    except BaseException:
         os.close(descriptor)
+        raise
     bind = Bind(
         source=real,
         device=status.st_dev,
@@ -196,34 +234,34 @@ def _open_as_owner(source: str, *, read_only: bool, create: bool) -> tuple[Bind,
         moved=real != "/" + "/".join(part for part in source.split("/") if part not in ("", ".")),
         created=created,
     )
-    return bind, mount_id
+    return descriptor, bind
 
 
-def _open_or_create(source: str, *, create: bool) -> tuple[int, bool]:
+def _open_or_create(source: str, *, create: bool, resolve: int) -> tuple[int, bool]:
     try:
-        return _open_path(source, _RESOLVE_NO_MAGICLINKS), False
+        return _open_path(source, resolve), False
     except FileNotFoundError:
         if not create:
             raise _Refusal(f"{source} does not exist", "create it, or use -v, which creates it") from None
     except OSError as error:
         raise _unreachable(source, error) from error
     try:
-        return _create(source.rstrip("/")), True
+        return _create(source.rstrip("/"), resolve), True
     except OSError as error:
         raise _Refusal(
             f"{source} cannot be created by you: {error.strerror}", "create it, or check the path"
         ) from error
 
 
-def _create(path: str) -> int:
+def _create(path: str, resolve: int) -> int:
     """Make a directory and the missing ones above it, each in the very directory that was opened."""
     try:
-        return _open_path(path or "/", _RESOLVE_NO_MAGICLINKS)
+        return _open_path(path or "/", resolve)
     except FileNotFoundError:
         above, _, name = path.rstrip("/").rpartition("/")
     if not name:
         raise FileNotFoundError(errno.ENOENT, "no such directory")
-    parent = _create(above)
+    parent = _create(above, resolve)
     try:
         os.mkdir(name, 0o755, dir_fd=parent)
         return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
@@ -277,7 +315,11 @@ def _check_mounts(source: str, mount_id: int, *, setuid_ok: bool) -> None:
         raise _Refusal("the mount of the path is gone", "try again")
     inside = source.rstrip("/") + "/"
     below = [mount for mount in mounts.values() if mount.point.startswith(inside) and mount is not holding]
-    for mount in (holding, *below):
+    _check_each((holding, *below), setuid_ok=setuid_ok)
+
+
+def _check_each(mounts: Iterable[_Mount], *, setuid_ok: bool) -> None:
+    for mount in mounts:
         if mount.filesystem in _NEVER_FILESYSTEMS:
             raise _Refusal(
                 f"{mount.point} is a {mount.filesystem} file system", "mount a directory of your own"
@@ -297,9 +339,9 @@ class _Mount:
 
 
 def _mounts() -> dict[int, _Mount]:
-    """The mounts of this namespace by mount id. SOURCE: proc(5), mountinfo."""
+    """The mounts of this thread's namespace by mount id. SOURCE: proc(5), mountinfo."""
     mounts: dict[int, _Mount] = {}
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+    for line in Path("/proc/thread-self/mountinfo").read_bytes().splitlines():
         before, _, after = line.partition(b" - ")
         words = before.split(b" ")
         mounts[int(words[0])] = _Mount(
@@ -320,6 +362,11 @@ def _mount_id(descriptor: int) -> int:
 
 
 def _unreachable(source: str, error: OSError) -> _Refusal:
+    if error.errno == errno.ELOOP:
+        return _Refusal(
+            f"{source} leads elsewhere now: there is a symbolic link in it",
+            "put the directory back, or create the container again",
+        )
     if error.errno == errno.ENOSYS:
         return _Refusal("this kernel cannot look at paths safely", "ask the admin for Linux 5.6 or newer")
     return _Refusal(f"you cannot open {source}: {error.strerror}", "mount a path that you can open yourself")

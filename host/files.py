@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -85,11 +86,17 @@ def _names(owners: frozenset[int]) -> str:
 
 
 def write_atomic(
-    path: Path, content: bytes, *, mode: int = 0o600, owner: tuple[int, int] | None = None
+    path: Path,
+    content: bytes,
+    *,
+    mode: int = 0o600,
+    owner: tuple[int, int] | None = None,
+    durable: bool = True,
 ) -> None:
     """Replace `path` as a whole: readers see the old content or the new, also after a power loss.
 
     Args: mode: set before the name appears. owner: uid and gid; None leaves the process's own.
+        durable: False spares the disk where a power loss takes the file's purpose along.
     Raises: OSError; nothing has changed then.
     """
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -101,12 +108,14 @@ def write_atomic(
             if owner is not None:
                 os.fchown(file.fileno(), *owner)
             os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         fresh.rename(path)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    if durable:
+        _sync_directory(path.parent)
 
 
 def _sync_directory(path: Path) -> None:
@@ -115,6 +124,24 @@ def _sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def changeable_only_by(path: Path, trusted: Callable[[int], bool]) -> bool:
+    """Whether only owners that are `trusted` can change what `path` names: the object, and every name on the way to it.
+
+    Raises: OSError: missing, or a loop of links.
+    """
+    return all(
+        _is_firm(each, trusted) for end in (path, path.resolve(strict=True)) for each in (end, *end.parents)
+    )
+
+
+def _is_firm(path: Path, trusted: Callable[[int], bool]) -> bool:
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        return trusted(status.st_uid)
+    sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    return trusted(status.st_uid) and (bool(sticky) or not status.st_mode & _OTHERS_MAY_WRITE)
 
 
 def open_append(path: Path, *, mode: int = 0o600) -> int:

@@ -61,6 +61,16 @@ class Tree:
         return self.run / "allocator.sock"
 
     @property
+    def guard_socket(self) -> Path:
+        """Where the container runtime asks whether a container may start."""
+        return self.run / "guard.sock"
+
+    @property
+    def pins(self) -> Path:
+        """Where the guard mounts what a starting container may have of the host; nobody but root gets there."""
+        return self.run / "pins"
+
+    @property
     def break_glass(self) -> Path:
         return self.run / "break-glass.json"
 
@@ -92,6 +102,16 @@ class Tree:
     def engine_id(self) -> Path:
         """The name ds01 gave to the engine behind this tree; stamps are bound to it."""
         return self.lib / "engine-id"
+
+    @property
+    def engine_note(self) -> Path:
+        """What the proxy learned of the engine, for the plugin and the guard."""
+        return self.lib / "engine.json"
+
+    @property
+    def approvals(self) -> Path:
+        """One file for each container: what its create was let have of the host."""
+        return self.lib / "approvals"
 
     @property
     def records(self) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from authz_plugin.identity import StampCheck
-from authz_plugin.trusted import Ed25519Key
+from host.trusted import Ed25519Key
 from policy.model import LeaseId, Uid
 from policy.stamp import Claims, body_claim, format_stamp, message
 

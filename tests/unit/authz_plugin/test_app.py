@@ -13,12 +13,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
 from authz_plugin import app
-from authz_plugin.trusted import Untrusted, Watched, parse_break_glass
+from authz_plugin.trusted import parse_break_glass
 from authz_plugin.wire import REQUEST
 from host.clock import boottime_ms
 from host.listener import listen
 from host.policy_files import PolicyFiles
 from host.tree import Tree
+from host.trusted import Untrusted, Watched
 from policy.build import build_policy
 from policy.dockerapi.model import Operation
 from tests.fakes.policy_world import ALICE, request

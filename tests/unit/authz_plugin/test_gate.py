@@ -12,8 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from authz_plugin.gate import Denied, Gate
-from authz_plugin.trusted import BreakGlass, Untrusted
+from authz_plugin.trusted import BreakGlass
 from authz_plugin.wire import ACTIVATE, ACTIVATED, ALLOWED, REQUEST, RESPONSE
+from host.trusted import Untrusted
 from policy.dockerapi.model import Incoming, MalformedRequest, Operation, Request
 from policy.model import Actor, Gid, LeaseId, Reason, Uid
 

@@ -8,8 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from authz_plugin.identity import StampCheck, StampMissing, StampRefused, UsedNonces
-from authz_plugin.trusted import Ed25519Key
 from authz_plugin.wire import Question, parse_question
+from host.trusted import Ed25519Key
 from policy.stamp import MAX_LIFETIME_MS
 
 JSON = (("content-type", "application/json"),)

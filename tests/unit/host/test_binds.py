@@ -6,13 +6,14 @@ import ctypes
 import os
 import socket
 import stat
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from host.binds import Bind, BindRefused, as_owner, examine
+from host.binds import Bind, BindRefused, as_owner, check_pinned, examine, hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -263,3 +264,119 @@ def test_the_rights_end_with_the_work(home: Path) -> None:
     assert (home / "by-root").stat().st_uid == 0
     with pytest.raises(ZeroDivisionError):
         as_owner(lambda: 1 // 0, uid=ALICE, gid=ALICE, gids=frozenset())
+
+
+def held(
+    source: Path, *, uid: int = ALICE, read_only: bool = False, create: bool = False
+) -> int | BindRefused:
+    return hold(
+        str(source),
+        owner_uid=uid,
+        owner_gid=uid,
+        owner_gids=frozenset({uid}),
+        read_only=read_only,
+        create=create,
+    )
+
+
+def test_a_held_source_is_the_object_itself(home: Path) -> None:
+    """Whatever is put in its place afterwards."""
+    source = own_directory(home / "d")
+    descriptor = held(source)
+    assert isinstance(descriptor, int)
+    inode = source.stat().st_ino
+    source.rmdir()
+    source.symlink_to("/etc")
+    assert os.fstat(descriptor).st_ino == inode
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("place", ["end", "middle"])
+def test_no_link_is_followed_to_hold_a_source(home: Path, place: str) -> None:
+    """Not even to what the owner could mount: at a start the path is the real one, or it leads elsewhere now."""
+    own_directory(home / "real" / "sub")
+    link = home / "link"
+    link.symlink_to(home / "real")
+    refused = held(link if place == "end" else link / "sub")
+    assert isinstance(refused, BindRefused)
+    assert "leads elsewhere now" in refused.problem
+
+
+def test_a_missing_directory_is_made_as_its_owner_and_held(home: Path) -> None:
+    """And through no link: the parents are the very directories that were opened."""
+    descriptor = held(home / "a" / "b", create=True)
+    assert isinstance(descriptor, int)
+    assert os.fstat(descriptor).st_uid == ALICE
+    os.close(descriptor)
+    (home / "out").symlink_to("/tmp")
+    assert isinstance(held(home / "out" / f"ds01-{os.getpid()}", create=True), BindRefused)
+    assert not Path(f"/tmp/ds01-{os.getpid()}").exists()
+
+
+def test_what_the_owner_may_not_use_is_not_held(home: Path) -> None:
+    """The same rights as at the create."""
+    (home / "roots").mkdir(mode=0o700)
+    assert isinstance(held(home / "roots"), BindRefused)
+    assert isinstance(held(home, uid=BOB), BindRefused)
+    assert isinstance(held(home / "missing"), BindRefused)
+
+
+def test_a_refusal_leaves_no_descriptor_open(home: Path) -> None:
+    """Users can cause any number of them."""
+    (home / "fifo").touch()
+    (home / "fifo").unlink()
+    os.mkfifo(home / "fifo")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        assert isinstance(held(home / "fifo"), BindRefused)
+        assert isinstance(look(home / "fifo"), BindRefused)
+        assert isinstance(look(home), Bind)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def own_directory(path: Path) -> Path:
+    path.mkdir(parents=True)
+    for each in (path, path.parent):
+        own(each)
+    return path
+
+
+def test_a_pinned_tree_is_judged_by_its_own_mounts(mounts: Path) -> None:
+    """Each mount at and below the pin counts, and the message names the source as its owner knows it."""
+    assert check_pinned(str(mounts / "fine"), source="/s", setuid_ok=False) is None
+    refused = check_pinned(str(mounts / "holed"), source="/s", setuid_ok=False)
+    assert refused is not None
+    assert "the file system at /s/inner is not mounted nosuid,nodev" in refused.problem
+    assert check_pinned(str(mounts / "holed"), source="/s", setuid_ok=True) is None
+    kernel = check_pinned(str(mounts / "kernel"), source="/s", setuid_ok=True)
+    assert kernel is not None
+    assert "/s is a proc file system" in kernel.problem
+
+
+def test_a_pin_that_is_none_is_an_error(mounts: Path) -> None:
+    """Nothing mounted is not the same as nothing wrong."""
+    with pytest.raises(OSError):
+        check_pinned(str(mounts / "fin"), source="/s", setuid_ok=True)
+
+
+@pytest.fixture
+def mounts() -> Iterator[Path]:
+    """Mounts of three kinds, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="ds01-binds-") as name:
+        room = Path(name)
+        for each in ("fine", "holed", "kernel"):
+            (room / each).mkdir()
+        made = [
+            ("tmpfs", room / "fine", "nosuid,nodev"),
+            ("tmpfs", room / "holed", "nosuid,nodev"),
+            ("tmpfs", room / "holed" / "inner", "nodev"),
+            ("proc", room / "kernel", "nosuid,nodev"),
+        ]
+        for kind, point, options in made:
+            point.mkdir(exist_ok=True)
+            subprocess.run(["mount", "-t", kind, "-o", options, "x", str(point)], check=True)
+        try:
+            yield room
+        finally:
+            for _, point, _ in reversed(made):
+                subprocess.run(["umount", str(point)], check=True)

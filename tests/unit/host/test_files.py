@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from host.files import READ_LIMIT_BYTES, FileUntrusted, open_append, read_trusted, version_of, write_atomic
+from host.files import (
+    READ_LIMIT_BYTES,
+    FileUntrusted,
+    changeable_only_by,
+    open_append,
+    read_trusted,
+    version_of,
+    write_atomic,
+)
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 OWN = frozenset({os.geteuid()})
 
@@ -109,3 +119,43 @@ def test_appending_adds_only(file: Path) -> None:
     os.mkfifo(file.with_name("fifo"))
     with pytest.raises(FileUntrusted):
         open_append(file.with_name("fifo"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="chown needs root")
+@pytest.mark.parametrize(
+    ("change", "firm"),
+    [
+        (lambda room: None, True),
+        (lambda room: os.chown(room / "d" / "f", 1000, 0), False),
+        (lambda room: os.chown(room / "d", 1000, 0), False),
+        (lambda room: (room / "d").chmod(0o775), False),
+        (lambda room: (room / "d" / "f").chmod(0o646), False),
+        (lambda room: (room / "d").chmod(0o1777), True),
+    ],
+    ids=["root's", "a user's file", "a user's directory", "a group's directory", "anybody's file", "sticky"],
+)
+@pytest.mark.parametrize("name", ["d/f", "link"])
+def test_who_could_change_what_a_path_names(change: Callable[[Path], None], name: str, *, firm: bool) -> None:
+    """The object, each directory above it, and for a link what it leads to."""
+    with tempfile.TemporaryDirectory(prefix="ds01-files-") as made:
+        room = Path(made)
+        (room / "d").mkdir(mode=0o755)
+        (room / "d" / "f").touch(mode=0o644)
+        (room / "link").symlink_to(room / "d" / "f")
+        change(room)
+        assert changeable_only_by(room / name, lambda uid: uid == 0) is firm
+
+
+def test_a_missing_path_is_nobodys(tmp_path: Path) -> None:
+    """It says so, and does not say no."""
+    with pytest.raises(OSError):
+        changeable_only_by(tmp_path / "missing", lambda _: True)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_file_that_needs_not_last_is_replaced_as_a_whole_too(tmp_path: Path, *, durable: bool) -> None:
+    """Only the disk is spared."""
+    write_atomic(tmp_path / "f", b"old")
+    write_atomic(tmp_path / "f", b"new", durable=durable, mode=0o640)
+    assert (tmp_path / "f").read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
