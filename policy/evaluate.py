@@ -13,6 +13,7 @@ from policy.compile import Policy
 from policy.dockerapi.model import Operation, Request
 from policy.fields import as_object, as_text, shown
 from policy.model import (
+    PLAIN_RUNTIME,
     Actor,
     Decision,
     Effect,
@@ -108,11 +109,18 @@ def _reason_key(reason: Reason) -> tuple[str, str, str, str]:
     return (reason.rule, reason.field, reason.asked, reason.limit)
 
 
-def check(policy: Policy, actor: Actor, request: Request, *, leases: tuple[str, ...]) -> tuple[Reason, ...]:
+def check(
+    policy: Policy,
+    actor: Actor,
+    request: Request,
+    *,
+    leases: tuple[str, ...],
+    runtime: str = PLAIN_RUNTIME,
+) -> tuple[Reason, ...]:
     """What is wrong with a request that claims to be rewritten; empty if nothing is.
 
     INVARIANT: rewriting is a fixpoint, so an obligation that would still change the request is a reason to refuse.
-    Args: leases: lease ids named by the stamp.
+    Args: leases: lease ids named by the stamp. runtime: what a create must name on this engine.
     """
     ask = Ask(grants=policy.for_actor(actor), actor=actor, request=request, facts=None)
     found: list[Reason] = []
@@ -133,7 +141,7 @@ def check(policy: Policy, actor: Actor, request: Request, *, leases: tuple[str, 
     if not permitted and not found:
         found.append(_silence(ask))
     if request.operation is Operation.CONTAINER_CREATE:
-        found.extend(_check_create(request, leases))
+        found.extend(_check_create(request, leases, runtime))
     return tuple(dict.fromkeys(found))
 
 
@@ -181,17 +189,20 @@ def _check_labels(ask: Ask, path: tuple[str, ...]) -> Iterable[Reason]:
             yield _not_rewritten("labels", f"{field}.{shown(key)}", labels[key])
 
 
-def _check_create(request: Request, leases: tuple[str, ...]) -> Iterable[Reason]:
+def _check_create(request: Request, leases: tuple[str, ...], runtime: str) -> Iterable[Reason]:
     """The invariants of a create that no single rule states: an explicit HostConfig, and GPUs only under a lease."""
     body = request.body or {}
     if not isinstance(body.get("HostConfig"), Mapping):
         yield _not_rewritten("gpu", "HostConfig", None)
         return
+    if (runs := as_text(as_object(body["HostConfig"]).get("Runtime"))) != runtime:
+        yield _not_rewritten("runtime", "HostConfig.Runtime", runs)
+        return
     named = as_text(as_object(body.get("Labels")).get(LEASE))
-    if gpus.is_ungranted(body):
+    if gpus.is_ungranted(body, runtime=runtime):
         if named:
             yield _not_rewritten("gpu", f"Labels.{LEASE}", named)
-    elif gpus.granted_devices(body) is None:
+    elif gpus.granted_devices(body, runtime=runtime) is None:
         yield _not_rewritten(
             "gpu", "HostConfig.DeviceRequests", as_object(body["HostConfig"]).get("DeviceRequests")
         )

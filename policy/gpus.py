@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from policy.fields import as_int, as_list, as_object, as_strings, as_text, shown
-from policy.model import EngineFacts, Json, Reason
+from policy.model import PLAIN_RUNTIME, EngineFacts, Json, Reason
 
 VISIBLE = "NVIDIA_VISIBLE_DEVICES"
 CAPABILITIES = "NVIDIA_DRIVER_CAPABILITIES"
@@ -201,25 +201,27 @@ def granted(
     }
     if not cdi:
         request["Capabilities"] = [["gpu", *capabilities]]
-    return _with_devices(body, [request], "void" if cdi else ",".join(ordered))
+    return _with_devices(body, [request], "void" if cdi else ",".join(ordered), engine.runtime)
 
 
-def ungranted(body: Mapping[str, Json]) -> dict[str, Json]:
+def ungranted(body: Mapping[str, Json], *, runtime: str = PLAIN_RUNTIME) -> dict[str, Json]:
     """The create body with no GPU, whatever the image says."""
-    return _with_devices(body, [], "void")
+    return _with_devices(body, [], "void", runtime)
 
 
-def _with_devices(body: Mapping[str, Json], requests: list[Json], visible: str) -> dict[str, Json]:
+def _with_devices(
+    body: Mapping[str, Json], requests: list[Json], visible: str, runtime: str
+) -> dict[str, Json]:
     asked = as_object(body.get("HostConfig"))
     host: dict[str, Json] = {key: value for key, value in asked.items() if key != "DeviceRequests"}
-    host["Runtime"] = "runc"
+    host["Runtime"] = runtime
     if requests:
         host["DeviceRequests"] = requests
     return {**body, "HostConfig": host, "Env": scrubbed_env(as_strings(body.get("Env")), visible)}
 
 
-def granted_devices(body: Mapping[str, Json]) -> tuple[str, ...] | None:
-    """The devices of a body in granted form, None for every other body."""
+def granted_devices(body: Mapping[str, Json], *, runtime: str = PLAIN_RUNTIME) -> tuple[str, ...] | None:
+    """The devices of a body in granted form under `runtime`, None for every other body."""
     requests = as_list(as_object(body.get("HostConfig")).get("DeviceRequests"))
     if len(requests) != 1:
         return None
@@ -229,13 +231,18 @@ def granted_devices(body: Mapping[str, Json]) -> tuple[str, ...] | None:
     uuids = tuple(name.removeprefix(CDI_KIND) if cdi else name for name in names)
     if not uuids or not all(_UUID.fullmatch(uuid) for uuid in uuids) or len(set(uuids)) != len(uuids):
         return None
-    if not _grants_exactly(body, request, uuids, cdi=cdi):
+    if not _grants_exactly(body, request, uuids, cdi=cdi, runtime=runtime):
         return None
     return uuids
 
 
 def _grants_exactly(
-    body: Mapping[str, Json], request: Mapping[str, Json], uuids: tuple[str, ...], *, cdi: bool
+    body: Mapping[str, Json],
+    request: Mapping[str, Json],
+    uuids: tuple[str, ...],
+    *,
+    cdi: bool,
+    runtime: str,
 ) -> bool:
     """Whether nothing beside `uuids` is granted: a body equals its own rewriting, options and counts apart."""
     capability_sets = [set(as_strings(names)) for names in as_list(request.get("Capabilities"))]
@@ -246,20 +253,20 @@ def _grants_exactly(
     driver_ok = as_text(request.get("Driver")) in {"cdi", "nvidia"}
     plain = not as_int(request.get("Count")) and not as_object(request.get("Options"))
     visible = "void" if cdi else ",".join(sorted(uuids))
-    return driver_ok and names_ok and sets_ok and plain and _runs_plainly(body, visible)
+    return driver_ok and names_ok and sets_ok and plain and _runs_plainly(body, visible, runtime)
 
 
-def is_ungranted(body: Mapping[str, Json]) -> bool:
-    """Whether a body is in the form that gives no GPU."""
+def is_ungranted(body: Mapping[str, Json], *, runtime: str = PLAIN_RUNTIME) -> bool:
+    """Whether a body is in the form that gives no GPU, under `runtime`."""
     return not as_list(as_object(body.get("HostConfig")).get("DeviceRequests")) and _runs_plainly(
-        body, "void"
+        body, "void", runtime
     )
 
 
-def _runs_plainly(body: Mapping[str, Json], visible: str) -> bool:
+def _runs_plainly(body: Mapping[str, Json], visible: str, runtime: str) -> bool:
     env = as_strings(body.get("Env"))
     switches = [entry for entry in env if _is_switch(entry.partition("=")[0])]
     return (
         switches == [f"{VISIBLE}={visible}"]
-        and as_text(as_object(body.get("HostConfig")).get("Runtime")) == "runc"
+        and as_text(as_object(body.get("HostConfig")).get("Runtime")) == runtime
     )

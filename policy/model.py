@@ -18,6 +18,9 @@ LeaseId = NewType("LeaseId", str)
 DeviceUuid = NewType("DeviceUuid", str)  # GPU-... or MIG-...
 RequestId = NewType("RequestId", str)  # 12 lower-case hex digits, one for each decided request
 
+PLAIN_RUNTIME = "runc"
+GUARDED_RUNTIME = "ds01"  # the name of ds01-runtime in daemon.json
+
 JsonScalar = bool | int | float | str | None
 Json = JsonScalar | list["Json"] | dict[str, "Json"]
 
@@ -94,6 +97,8 @@ class EngineFacts:
     cgroup_driver: str  # "cgroupfs" or "systemd"
     cgroup_version: int  # 1 or 2
     gpu_path: str  # "hook" or "cdi": how a grant is written
+    runtime: str = PLAIN_RUNTIME  # what every create names: the guarded one wherever the engine has it
+    data_root: str = "/var/lib/docker"  # dockerd's, without symbolic links
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from policy.dockerapi.model import Request
-from policy.model import Effect
-from tests.fakes.policy_world import create, decide, rewrite, second_look
+from policy.evaluate import check, evaluate
+from policy.model import Effect, LeaseGpus, RequestId
+from policy.obligations import apply
+from policy.ownership import SEAL, labels
+from tests.fakes.policy_world import (
+    ALICE,
+    ENGINE,
+    GPUS,
+    LEASE,
+    POLICY,
+    create,
+    decide,
+    facts,
+    rewrite,
+    second_look,
+)
 
 REFUSED: list[tuple[Request, str]] = [
     (create({"Runtime": "io.containerd.runc.v2"}), "HostConfig.Runtime"),
+    (create({"Runtime": "runc "}), "HostConfig.Runtime"),
+    (create({"Runtime": "crun"}), "HostConfig.Runtime"),
     (create({"Annotations": {"cdi.k8s.io/x": "nvidia.com/gpu=all"}}), "HostConfig.Annotations"),
 ]
 ACCEPTED: list[Request] = [
     create({"Runtime": "runc"}),
+    create({"Runtime": "ds01"}),
 ]
 
 
@@ -31,3 +50,25 @@ def test_accepts(asked: Request) -> None:
     decision = decide(asked)
     assert decision.effect is Effect.ALLOW, decision.reasons
     assert second_look(rewrite(asked, decision)) == ()
+
+
+@pytest.mark.parametrize("asked", ["", "runc", "ds01", "nvidia"])
+def test_where_the_engine_has_the_guard_nobody_goes_around_it(asked: str) -> None:
+    """Whoever writes runc gets the guarded one, with a GPU and without; the second look lets nothing else pass."""
+    guarded = replace(ENGINE, runtime="ds01")
+    for host in ({}, {"DeviceRequests": [{"Count": 1, "Capabilities": [["gpu"]]}]}):
+        request = create({"Runtime": asked, **host})
+        decision = evaluate(POLICY, ALICE, request, replace(facts(request), engine=guarded))
+        assert decision.effect is Effect.ALLOW, decision.reasons
+        leased = any(isinstance(one, LeaseGpus) for one in decision.obligations)
+        written = apply(
+            request,
+            decision.obligations,
+            labels=labels(ALICE, LEASE if leased else None, RequestId("r")) | {SEAL: "s"},
+            devices=GPUS[:1] if leased else (),
+            engine=guarded,
+        )
+        assert (written.body or {})["HostConfig"]["Runtime"] == "ds01"  # type: ignore[index,call-overload]  # JSON
+        assert check(POLICY, ALICE, written, leases=(LEASE,), runtime="ds01") == ()
+        (reason,) = check(POLICY, ALICE, written, leases=(LEASE,))
+        assert (reason.rule, reason.field) == ("runtime", "HostConfig.Runtime")
