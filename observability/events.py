@@ -54,6 +54,12 @@ KEY_LOADED = _info("key.loaded", "path")
 KEY_REFUSED = _error("key.refused", "path", "problem")
 CANARY_PASSED = _info("canary.passed", "status")
 CANARY_FAILED = _error("canary.failed", "status", "problem")
+# container starts
+START_ALLOWED = _info("start.allowed", "container", "uid", "lease", "pins", "duration_ms")
+START_REFUSED = _info("start.refused", "container", "uid", "problem")
+START_FAILED = _error("start.failed", "container", "problem")
+PIN_LEFT = _warning("pin.left", "path", "problem")
+APPROVAL_FAILED = _error("approval.failed", "container", "problem")
 # policy
 POLICY_LOADED = _info("policy.loaded", "digest", "files")
 POLICY_REJECTED = _error("policy.rejected", "problems")

@@ -15,6 +15,7 @@ ROOMS = (
     "host",
     "observability",
     "allocator",
+    "runtime",
     "socket_proxy",
     "authz_plugin",
     "cli",
@@ -48,6 +49,7 @@ VALUES = frozenset(
             ]
         ),
         "policy/model.py",
+        "runtime/ports.py",
         "socket_proxy/ports.py",
         "socket_proxy/transaction.py",
     }

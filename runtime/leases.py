@@ -1,0 +1,66 @@
+"""The allocator's client: one question over its Unix socket, asked only for a container that has a lease."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from policy.model import ContainerId, DeviceUuid
+from runtime.ports import Lease, LeasesUnavailable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from policy.model import LeaseId
+
+_SECONDS = 5
+_ANSWER_BYTES = 1 << 20
+
+
+class _Answer(msgspec.Struct):
+    state: str
+    devices: list[str]
+    container_id: str | None = None
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("allocator", timeout=_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_SECONDS)
+        self.sock.connect(str(self._path))
+
+
+class AllocatorClient:
+    """A connection for each question: starts with a lease are few."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def fetch(self, lease: LeaseId) -> Lease | None:
+        """The lease, None when there is none. Raises: LeasesUnavailable."""
+        connection = _Connection(self._path)
+        try:
+            connection.request("GET", f"/v1/leases/{lease}")
+            response = connection.getresponse()
+            body = response.read(_ANSWER_BYTES)
+            if response.status == 404:
+                return None
+            if response.status != 200:
+                raise LeasesUnavailable(f"the allocator answered {response.status}")
+            answer = msgspec.json.decode(body, type=_Answer)
+        except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
+            raise LeasesUnavailable("the allocator does not answer") from error
+        finally:
+            connection.close()
+        return Lease(
+            state=answer.state,
+            devices=frozenset(map(DeviceUuid, answer.devices)),
+            container=ContainerId(answer.container_id) if answer.container_id else None,
+        )

@@ -1,0 +1,28 @@
+"""What the guard needs from other rooms, as values in and values out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from policy.model import ContainerId, DeviceUuid, LeaseId
+
+
+class LeasesUnavailable(Exception):  # noqa: N818  named by what it means to a start
+    """The allocator cannot say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A grant of devices as it is now. `container` None: not confirmed."""
+
+    state: str  # pending, active, released, lost
+    devices: frozenset[DeviceUuid]
+    container: ContainerId | None
+
+
+class Leases(Protocol):
+    """The allocator, as the guard uses it."""
+
+    def fetch(self, lease: LeaseId) -> Lease | None:
+        """The lease, None when there is none. Blocks, for some seconds at most. Raises: LeasesUnavailable."""
