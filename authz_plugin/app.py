@@ -25,14 +25,15 @@ from host.trusted import Watched, parse_engine_id, parse_public_key
 from host.users import Users
 from observability import events
 from observability.logging import configure, log
-from policy import evaluate
+from policy import engine_note, evaluate
 from policy.build import build_policy
 from policy.dockerapi import read as dockerapi_read
+from policy.dockerapi.model import Operation
 from policy.dockerapi.read import UnknownField, UnknownRoute
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from authz_plugin.ports import Checker
     from policy.compile import Policy
@@ -71,19 +72,21 @@ def read(incoming: Incoming) -> Request:
         raise Denied(f"{error} (rule route_table); see: ds01 explain") from error
 
 
-def checker(policies: PolicyFiles[Policy]) -> Checker:
+def checker(policies: PolicyFiles[Policy], runtime: Callable[[], str]) -> Checker:
     """Every rule that needs no facts, on the policy in force at that moment.
 
+    `runtime` gives what a create must name on this engine, or raises Untrusted.
     The proxy may have read a changed policy a moment earlier, or reads it a moment later. Before a denial the files
     are looked at again, and for a few seconds after a swap what the former policy permits passes.
     """
 
     def check(actor: Actor, request: Request, *, leases: tuple[LeaseId, ...]) -> tuple[Reason, ...]:
-        reasons = evaluate.check(policies.current, actor, request, leases=leases)
+        named = runtime() if request.operation is Operation.CONTAINER_CREATE else ""
+        reasons = evaluate.check(policies.current, actor, request, leases=leases, runtime=named)
         if reasons and policies.reload_if_changed():
-            reasons = evaluate.check(policies.current, actor, request, leases=leases)
+            reasons = evaluate.check(policies.current, actor, request, leases=leases, runtime=named)
         former = policies.former if reasons else None
-        if former is not None and not evaluate.check(former, actor, request, leases=leases):
+        if former is not None and not evaluate.check(former, actor, request, leases=leases, runtime=named):
             return ()
         return reasons
 
@@ -94,11 +97,12 @@ def build_gate(tree: Tree, policies: PolicyFiles[Policy]) -> Gate:
     """The gate on the files of `tree`."""
     key = Watched(tree.stamp_public, parse_public_key, owners=ROOT_ONLY)
     engine_id = Watched(tree.engine_id, parse_engine_id, owners=ROOT_ONLY)
+    note = Watched(tree.engine_note, engine_note.read, owners=ROOT_ONLY)
     glass = Watched(tree.break_glass, parse_break_glass, owners=ROOT_ONLY)
     return Gate(
         stamps=StampCheck(key=key.get, engine_id=engine_id.get, clock_ms=boottime_ms),
         read=read,
-        check=checker(policies),
+        check=checker(policies, lambda: note.get().runtime),
         actors=HostActors(Users()),
         break_glass=partial(present, glass),
         clock_ms=boottime_ms,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from host.files import write_atomic
 from lab import network
 from lab.processes import Daemon
+from policy.model import GUARDED_RUNTIME
 
 if TYPE_CHECKING:
     from lab.tree import LabTree
@@ -63,11 +64,11 @@ exec "$@"
 class EngineParts:
     """What dockerd is started with.
 
-    plugin: put ds01's AuthZ plugin into its path.
+    ds01: put ds01's AuthZ plugin into the path of its API, and ds01's guard into that of its container starts.
     program: another dockerd; one that lies in the root of another system is run with that system's programs.
     """
 
-    plugin: bool
+    ds01: bool
     program: Path | None = None
 
     @property
@@ -94,8 +95,13 @@ def settings(tree: LabTree, parts: EngineParts, *, systemd: bool, storage_driver
 
     SECURITY: the plugin is named here and never by a flag: SIGHUP silently drops one named by a flag.
     """
-    plugins = {"authorization-plugins": [PLUGIN]} if parts.plugin else {}
-    return plugins | {
+    ours: dict[str, object] = {}
+    if parts.ds01:
+        ours["authorization-plugins"] = [PLUGIN]
+        # The default as well: containers that a build makes name no runtime.
+        ours["runtimes"] = {GUARDED_RUNTIME: {"path": str(tree.guarded_runtime)}}
+        ours["default-runtime"] = GUARDED_RUNTIME
+    return ours | {
         "hosts": [f"unix://{tree.base.engine_socket}"],
         "data-root": str(tree.data_root),
         "exec-root": str(tree.exec_root),
@@ -122,7 +128,7 @@ def configure(tree: LabTree, parts: EngineParts) -> None:
     written = settings(tree, parts, systemd=systemd, storage_driver=_storage_driver(tree.data_root))
     write_atomic(tree.engine_settings, json.dumps(written, indent=2).encode() + b"\n", mode=0o644)
     spec = tree.engine_etc / "plugins" / f"{PLUGIN}.spec"
-    if parts.plugin:
+    if parts.ds01:
         write_atomic(spec, f"unix://{tree.base.authz_socket}\n".encode(), mode=0o644)
     else:
         spec.unlink(missing_ok=True)

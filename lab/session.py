@@ -17,7 +17,7 @@ import yaml
 
 from host import listener
 from host.files import write_atomic
-from lab import accounts, engine, gpus, images, network, sweep, unix_http
+from lab import accounts, engine, gpus, guard, images, network, sweep, unix_http
 from lab.processes import Daemon, Supervisor
 from lab.settings import Parts
 from lab.tree import ALLOCATOR_UID, AUTHZ_UID, CODE, prepare, reachable
@@ -68,6 +68,7 @@ class Session:
             program = reachable_program(tree)
             self._write_files(program)
             self._start_allocator(program, machine)
+            self._start_guard(program)
             self._start_plugin(program)
         self._start_engine()
         if self._settings.parts is Parts.ALL:
@@ -90,7 +91,8 @@ class Session:
             self._supervisor.stop(name, timeout_seconds=3)
         sweep.kill_containers(self._tree)
         self._supervisor.stop("dockerd", timeout_seconds=_ENGINE_STOP_SECONDS)
-        self._supervisor.stop("authz", timeout_seconds=3)
+        for name in ("authz", "guard"):
+            self._supervisor.stop(name, timeout_seconds=3)
         return leave_nothing(self._tree)
 
     def _front(self) -> Path:
@@ -113,6 +115,13 @@ class Session:
         daemon = _python(self._tree, program, "allocator", uid=ALLOCATOR_UID, environment=machine.environment)
         self._supervisor.start(replace(daemon, listeners={"allocator": listening}))
 
+    def _start_guard(self, program: Program) -> None:
+        """Before dockerd, which starts containers by itself."""
+        guard.build(self._tree.guarded_runtime, self._tree.base)
+        listening = listener.listen(self._tree.base.guard_socket, mode=0o600)
+        daemon = _python(self._tree, program, "guard", uid=None)
+        self._supervisor.start(replace(daemon, listeners={"guard": listening}))
+
     def _start_plugin(self, program: Program) -> None:
         """Before dockerd: a dockerd that finds no plugin starts its containers and then ends."""
         listening = listener.listen(self._tree.base.authz_socket, mode=0o600)
@@ -121,7 +130,7 @@ class Session:
 
     @property
     def _engine_parts(self) -> engine.EngineParts:
-        return engine.EngineParts(plugin=self._settings.parts is Parts.ALL, program=self._settings.engine)
+        return engine.EngineParts(ds01=self._settings.parts is Parts.ALL, program=self._settings.engine)
 
     def _start_engine(self) -> None:
         tree = self._tree
@@ -156,7 +165,7 @@ class Session:
         ]
         return "\n".join(
             [
-                f"ds01 is up below {tree.root}: proxy, AuthZ plugin, allocator and a dockerd of its own; {machine.text}",
+                f"ds01 is up below {tree.root}: proxy, AuthZ plugin, guard, allocator and a dockerd of its own; {machine.text}",
                 f"Front door, for every account: {tree.base.front_door}",
                 "Sockets of users:",
                 *sockets,
@@ -232,7 +241,12 @@ def _python(
     uid: int | None,
     environment: Mapping[str, str] | None = None,
 ) -> Daemon:
-    module = {"allocator": "allocator.app", "authz": "authz_plugin.app", "proxy": "socket_proxy.app"}[name]
+    module = {
+        "allocator": "allocator.app",
+        "authz": "authz_plugin.app",
+        "guard": "runtime.app",
+        "proxy": "socket_proxy.app",
+    }[name]
     return Daemon(
         name=name,
         command=(str(program.python), "-P", "-m", module, "--root", str(tree.seen)),

@@ -115,6 +115,11 @@ class LabTree:
         return self.seen / "lib" / "hook"
 
     @property
+    def guarded_runtime(self) -> Path:
+        """The program that dockerd runs in runc's place."""
+        return self.seen / "lib" / "guard" / "ds01-runtime"
+
+    @property
     def nvml(self) -> Path:
         return self.seen / "lib" / "nvml"
 
@@ -162,6 +167,8 @@ def prepare(tree: LabTree) -> None:
         ("lib/proxy", 0o700, 0),
         ("lib/allocator", 0o700, ALLOCATOR_UID),
         ("lib/hook", 0o755, 0),
+        ("lib/guard", 0o755, 0),
+        ("lib/approvals", 0o700, 0),
         ("log", 0o700, 0),
         ("bin", 0o755, 0),
     ):

@@ -12,6 +12,7 @@ from typing import TypedDict
 import uvloop
 
 from host import listener, notify
+from host.files import write_atomic
 from host.policy_files import PolicyFiles, PolicyMissing
 from host.users import Users
 from http1.client import Pool
@@ -21,10 +22,13 @@ from http1.server import Exchange, Server
 from observability import events
 from observability.audit import AuditLog
 from observability.logging import configure, log
+from policy import engine_note
 from policy.build import build_policy
 from policy.compile import Policy
-from policy.model import EngineFacts, RequestId
+from policy.engine_note import EngineNote
+from policy.model import GUARDED_RUNTIME, EngineFacts, RequestId
 from socket_proxy.answers import Answers
+from socket_proxy.approvals import Approvals
 from socket_proxy.binds import Binds
 from socket_proxy.build import ClassicBuilds
 from socket_proxy.builds import Builds
@@ -93,6 +97,7 @@ class Proxy:
         index, records, sealer = Index(), Records(tree.records), Sealer(keys)
         self.allocator = AllocatorClient(tree.allocator_socket)
         self.trail = Trail(AuditLog(tree.audit), policy_digest=lambda: policies.current.digest)
+        approvals = Approvals(tree.approvals, keys) if facts.runtime == GUARDED_RUNTIME else None
         owners = ImageOwners(records)
         source = FactSource(engine=engine, engine_facts=facts, index=index, images=owners)
         self.settlements = Settlements(engine=engine, leaser=self.allocator, sealer=sealer)
@@ -103,6 +108,7 @@ class Proxy:
             sealer=sealer,
             records=records,
             leaser=self.allocator,
+            approvals=approvals,
         )
         self.canary = (
             Canary(str(settings.engine_socket), wake=self.watcher.reloaded)
@@ -119,6 +125,7 @@ class Proxy:
             settlements=self.settlements,
             facts=source,
             owners=owners,
+            approvals=approvals,
         )
         self.watcher.container_gone = containers.forget
         removal = ImageRemoval(engine=engine, facts=source, owners=owners, answers=answers)
@@ -278,6 +285,9 @@ async def serve(settings: Settings, keys: Keys, policies: PolicyFiles[Policy]) -
     facts = await wait_for_engine(engine, keys.engine_id, settings.daemon.gpu_path)
     for problem in shortcomings(facts):
         log(events.ENGINE_NOTED, version=facts.version, problem=problem)
+    # The plugin and the guard must know it when the proxy is not there to ask.
+    note = EngineNote(runtime=facts.runtime, data_root=facts.data_root)
+    write_atomic(settings.tree.engine_note, engine_note.write(note), mode=0o644)
     proxy = Proxy(settings, keys, policies, engine, facts)
     gc.collect()
     gc.freeze()  # what was made for good is never looked at again: a full collection of it takes milliseconds

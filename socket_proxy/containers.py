@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import msgspec
@@ -15,6 +16,7 @@ from policy.dockerapi.archive import Destination
 from policy.dockerapi.model import Operation
 from policy.model import ContainerId, Kind, LeaseId, Reference
 from socket_proxy.answers import ANSWER_BYTES, Answers
+from socket_proxy.approvals import Approvals
 from socket_proxy.archives import filtered
 from socket_proxy.binds import Binds
 from socket_proxy.engine import Engine
@@ -52,7 +54,9 @@ class Containers:
         settlements: Settlements,
         facts: FactSource,
         owners: ImageOwners,
+        approvals: Approvals | None,
     ) -> None:
+        """`approvals` is None on an engine without the guard, where nobody would read them."""
         self._engine = engine
         self._index = index
         self._leaser = leaser
@@ -61,6 +65,7 @@ class Containers:
         self._settlements = settlements
         self._facts = facts
         self._owners = owners
+        self._approvals = approvals
         self.by_operation: dict[Operation, Handler] = {
             Operation.CONTAINER_CREATE: self.create,
             Operation.CONTAINER_START: self.start,
@@ -94,6 +99,7 @@ class Containers:
             await self._answers.give_error(transaction, response, body)
             return None
         container = ContainerId(created.Id)
+        await self._approve(transaction, container)
         self._created(transaction, container)
         if lease:
             await self._confirm(lease, container, transaction)
@@ -108,6 +114,30 @@ class Containers:
         )
         await transaction.exchange.respond(201, forwardable(response.head.headers), answer)
         return None
+
+    async def _approve(self, transaction: Transaction, container: ContainerId) -> None:
+        """Record what the container may have of the host, or take it away again."""
+        if self._approvals is None:
+            return
+        try:
+            await self._approvals.record(transaction, container)
+        except BaseException as error:
+            if transaction.fulfilled.lease:
+                self._settlements.later(transaction.fulfilled.lease)
+            if not isinstance(error, OSError | ValueError):
+                raise
+            log(events.APPROVAL_FAILED, container=container, problem=str(error))
+            await self._undo(container)
+            raise Unavailable("what this container may have cannot be recorded; tell the admin") from error
+
+    async def _undo(self, container: ContainerId) -> None:
+        """Where this fails, what stays has no approval, and cannot start with anything of the host."""
+        with suppress(EngineError, UpstreamLost, UpstreamUnavailable):
+            await self._engine.ask(
+                Operation.CONTAINER_DELETE,
+                params={"container": container},
+                query={"force": ("1",), "v": ("1",)},
+            )
 
     def _created(self, transaction: Transaction, container: ContainerId) -> None:
         actor = transaction.actor
@@ -249,6 +279,8 @@ class Containers:
         """The container is gone: so are its entry and its lease."""
         entry = self._index.drop(Kind.CONTAINER, container)
         self._binds.forget(ContainerId(container))
+        if self._approvals is not None:
+            self._approvals.drop(ContainerId(container))
         if entry is not None and entry.lease is not None:
             await self.release(entry.lease, "container removed")
 

@@ -11,7 +11,8 @@ from http1.errors import UpstreamLost, UpstreamUnavailable
 from observability import events
 from observability.logging import log
 from policy.dockerapi.model import Operation
-from policy.model import EngineFacts
+from policy.engine_note import runtime_of
+from policy.model import PLAIN_RUNTIME, EngineFacts
 from socket_proxy.engine import Engine
 from socket_proxy.refusals import EngineError
 
@@ -38,6 +39,8 @@ class _Info(msgspec.Struct):
     CgroupDriver: str = "cgroupfs"
     CgroupVersion: str = "1"
     DiscoveredDevices: list[_Device] | None = None  # from API 1.50 on, Engine 28.2
+    Runtimes: dict[str, msgspec.Raw] = msgspec.field(default_factory=dict)
+    DockerRootDir: str = "/var/lib/docker"
 
 
 async def wait_for_engine(engine: Engine, engine_id: str, gpu_path: str) -> EngineFacts:
@@ -69,6 +72,8 @@ async def discover(engine: Engine, engine_id: str, gpu_path: str) -> EngineFacts
         cgroup_driver=info.CgroupDriver,
         cgroup_version=int(info.CgroupVersion),
         gpu_path=gpu_path,
+        runtime=runtime_of(info.Runtimes),
+        data_root=info.DockerRootDir,
     )
 
 
@@ -88,6 +93,10 @@ def shortcomings(facts: EngineFacts) -> tuple[str, ...]:
         )
     if version >= _NATIVE_GRPC:
         notes.append("gRPC on the engine's socket passes AuthZ plugins; the socket must stay root's alone")
+    if facts.runtime == PLAIN_RUNTIME:
+        notes.append(
+            "the runtime ds01 is not configured, so nobody looks when containers start: a bind source can be swapped"
+        )
     return tuple(notes)
 
 

@@ -166,4 +166,4 @@ async def look_at(actor: Actor, bind: CheckBind) -> CheckBind | Refusal:
             f"{seen.next_step}",
             rules=("bind_mounts",),
         )
-    return replace(bind, source=seen.source, create=False)
+    return replace(bind, source=seen.source)

@@ -196,20 +196,27 @@ class Pipeline:
     ) -> tuple[Decision, Fulfilled] | Refusal:
         """Do what the obligations ask for.
 
-        SECURITY: a bind source that leads elsewhere (a symbolic link) is judged again as the path it leads to.
+        SECURITY: a bind source that leads elsewhere (a symbolic link) is judged again as the path it leads to, and looked
+        at again with what policy says of that one.
         """
         binds = await self._fulfiller.look(way.actor, decision.obligations)
         if isinstance(binds, Refusal):
             return binds
-        sources = [item.source for item in decision.obligations if isinstance(item, CheckBind)]
         real = {
-            source: bind.source for source, bind in zip(sources, binds, strict=True) if source != bind.source
+            asked.source: bind.source
+            for asked, bind in zip(_bind_checks(decision), binds, strict=True)
+            if asked.source != bind.source
         }
         if real:
             way.request = with_sources(way.asked(), real)
             decision = way.decision = evaluate(policy, way.actor, way.request, facts)
             if decision.effect is not Effect.ALLOW:
                 return of_decision(decision, way.request, way.request_id)
+            binds = await self._fulfiller.look(way.actor, decision.obligations)
+            if isinstance(binds, Refusal):
+                return binds
+            if {bind.source for bind in binds} != {bind.source for bind in _bind_checks(decision)}:
+                return _moving()
         fulfilled = await self._fulfiller.fulfil(way.actor, decision.obligations, facts, way.request_id)
         return fulfilled if isinstance(fulfilled, Refusal) else (decision, replace(fulfilled, binds=binds))
 
@@ -329,6 +336,19 @@ def _decide(reading: Reading, policy: Policy, actor: Actor, facts: Facts) -> Dec
         decision = evaluate(policy, actor, reading.request, facts)
         reading.decided(policy, actor, facts, decision)
     return decision
+
+
+def _bind_checks(decision: Decision) -> list[CheckBind]:
+    return [item for item in decision.obligations if isinstance(item, CheckBind)]
+
+
+def _moving() -> Refusal:
+    return Refusal(
+        status=403,
+        message="ds01: a bind source leads elsewhere each time it is looked at (rule bind_mounts); "
+        "mount the directory itself",
+        rules=("bind_mounts",),
+    )
 
 
 def _notes(decision: Decision) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from policy import ownership
 from policy.dockerapi.model import Operation, Request
 from policy.dockerapi.responses import JsonStream
 from policy.model import ContainerId, Kind, LeaseId
+from socket_proxy.approvals import Approvals
 from socket_proxy.engine import ITSELF, Engine
 from socket_proxy.facts import FactSource
 from socket_proxy.index import Entry, Index
@@ -83,6 +84,7 @@ class Watcher:
         sealer: Sealer,
         records: Records,
         leaser: Leaser,
+        approvals: Approvals | None,
     ) -> None:
         self._engine = engine
         self._index = index
@@ -90,6 +92,7 @@ class Watcher:
         self._sealer = sealer
         self._records = records
         self._leaser = leaser
+        self._approvals = approvals
         self.container_gone: Callable[[str], Awaitable[None]] = (
             self._drop
         )  # told of each container that is gone
@@ -136,6 +139,10 @@ class Watcher:
     async def _drop(self, container_id: str) -> None:
         self._index.drop(Kind.CONTAINER, container_id)
 
+    def _drop_approval(self, container: ContainerId) -> None:
+        if self._approvals is not None:
+            self._approvals.drop(container)
+
     async def learn(self, document: bytes) -> None:
         """Take from an event that a user's stream brought what the own stream has not brought yet.
 
@@ -160,7 +167,11 @@ class Watcher:
     async def rebuild(self) -> None:
         """Read every container, network and volume, and give up the leases of what vanished meanwhile."""
         known = self._index.ids(Kind.CONTAINER)
+        # A file is written after its container is there, so what has one now and is not in the list below is gone.
+        approved = self._approvals.kept() if self._approvals is not None else frozenset()
         entries = await self._containers()
+        for gone in approved - {entry.id for entry in entries}:
+            self._drop_approval(ContainerId(gone))
         # SECURITY: a container made since the list was asked for is not in it; its lease must not be given up.
         for container_id in known - {entry.id for entry in entries}:
             await self.container_gone(container_id)

@@ -20,9 +20,11 @@ from host.listener import listen
 from host.policy_files import PolicyFiles
 from host.tree import Tree
 from host.trusted import Untrusted, Watched
+from policy import engine_note
 from policy.build import build_policy
 from policy.dockerapi.model import Operation
-from tests.fakes.policy_world import ALICE, request
+from policy.engine_note import EngineNote
+from tests.fakes.policy_world import ALICE, create, request
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +43,7 @@ def tree(tmp_path: Path) -> Tree:
         directory.mkdir(mode=0o755)
     made.stamp_public.write_bytes(Ed25519PrivateKey.generate().public_key().public_bytes_raw())
     made.engine_id.write_text("ENGINE\n")
+    made.engine_note.write_bytes(engine_note.write(EngineNote(runtime="ds01", data_root="/d")))
     (made.etc / "policy.yaml").write_text("version: 1\ndefaults: {role: user}\n")
     return made
 
@@ -122,7 +125,7 @@ def test_what_the_former_policy_permits_passes_for_a_moment(
     path = tree.etc / "policy.yaml"
     path.write_text("version: 1\ndefaults: {role: user, allow: {registries: ['*']}}\n")
     store = policies(tree)
-    check = app.checker(store)
+    check = app.checker(store, lambda: "runc")
     pull = request(Operation.IMAGE_CREATE, query={"fromImage": ("registry.example/x",), "tag": ("1",)})
     assert not check(ALICE, pull, leases=())
     path.write_text("version: 1\ndefaults: {role: user, allow: {registries: []}}\n")
@@ -130,3 +133,18 @@ def test_what_the_former_policy_permits_passes_for_a_moment(
     assert not check(ALICE, pull, leases=())
     now[0] += 6
     assert [reason.rule for reason in check(ALICE, pull, leases=())] == ["registry"]
+
+
+@root_only
+def test_a_create_names_the_runtime_that_the_engine_has(tree: Tree) -> None:
+    """The proxy noted which; without the note no create passes, and everything else does."""
+    note = Watched(tree.engine_note, engine_note.read, owners=app.ROOT_ONLY)
+    check = app.checker(policies(tree), lambda: note.get().runtime)
+    for runtime, passes in (("ds01", True), ("runc", False)):
+        asked = create({"Runtime": runtime})
+        named = {(reason.rule, reason.field) for reason in check(ALICE, asked, leases=())}
+        assert (("runtime", "HostConfig.Runtime") not in named) == passes
+    tree.engine_note.unlink()
+    with pytest.raises(Untrusted):
+        check(ALICE, create(), leases=())
+    assert check(ALICE, request(Operation.CONTAINER_LIST), leases=()) == ()

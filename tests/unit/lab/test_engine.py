@@ -17,20 +17,20 @@ def tree() -> LabTree:
 
 def test_the_plugin_is_in_the_file(tree: LabTree) -> None:
     """A plugin named by a flag would be dropped at the next SIGHUP."""
-    written = settings(tree, EngineParts(plugin=True), systemd=False, storage_driver="overlay2")
+    written = settings(tree, EngineParts(ds01=True), systemd=False, storage_driver="overlay2")
     assert written["authorization-plugins"] == ["ds01-authz"]
 
 
 def test_an_engine_alone_has_no_plugin(tree: LabTree) -> None:
     """The facts about dockerd are tested on dockerd alone."""
-    written = settings(tree, EngineParts(plugin=False), systemd=False, storage_driver="overlay2")
+    written = settings(tree, EngineParts(ds01=False), systemd=False, storage_driver="overlay2")
     assert "authorization-plugins" not in written
 
 
 def test_two_labs_share_nothing() -> None:
     """Every path and the control group are a lab's own."""
     one, other = (
-        settings(LabTree.at(Path(root)), EngineParts(plugin=True), systemd=False, storage_driver="vfs")
+        settings(LabTree.at(Path(root)), EngineParts(ds01=True), systemd=False, storage_driver="vfs")
         for root in ("/tmp/one", "/tmp/other")
     )
     for key in ("hosts", "data-root", "exec-root", "pidfile", "cgroup-parent"):
@@ -40,7 +40,7 @@ def test_two_labs_share_nothing() -> None:
 @pytest.mark.parametrize(("systemd", "parent"), [(True, "ds01-lab-{}.slice"), (False, "/ds01-lab-{}")])
 def test_the_control_group_is_named_as_its_driver_wants(tree: LabTree, *, systemd: bool, parent: str) -> None:
     """The systemd driver refuses a path, cgroupfs takes a slice for a plain name."""
-    written = settings(tree, EngineParts(plugin=True), systemd=systemd, storage_driver="vfs")
+    written = settings(tree, EngineParts(ds01=True), systemd=systemd, storage_driver="vfs")
     assert written["cgroup-parent"] == parent.format(tree.id)
 
 
@@ -55,7 +55,7 @@ def other_system(tmp_path: Path) -> Path:
 
 def test_a_dockerd_of_another_system_brings_its_root(tree: LabTree, other_system: Path) -> None:
     """It runs by its path inside that root, which is put together where nothing else is."""
-    parts = EngineParts(plugin=True, program=other_system / "usr/sbin/dockerd")
+    parts = EngineParts(ds01=True, program=other_system / "usr/sbin/dockerd")
     assert parts.system == other_system
     command = daemon(tree, parts).command
     assert command[-3] == "/usr/sbin/dockerd"
@@ -65,7 +65,7 @@ def test_a_dockerd_of_another_system_brings_its_root(tree: LabTree, other_system
 @pytest.mark.parametrize("program", ["/usr/bin/dockerd", "/opt/docker/dockerd"])
 def test_a_dockerd_of_this_system_runs_in_place(tree: LabTree, program: str) -> None:
     """The machine's own root is no other system, and the programs beside dockerd come before the machine's."""
-    found = daemon(tree, EngineParts(plugin=True, program=Path(program)))
+    found = daemon(tree, EngineParts(ds01=True, program=Path(program)))
     assert str(tree.engine_root) not in found.command
     assert program in found.command
     assert found.environment["PATH"].split(":")[:2] == [str(tree.hook), str(Path(program).parent)]

@@ -10,7 +10,8 @@ import pytest
 
 from http1.errors import ClientGone, UpstreamLost
 from policy.dockerapi.model import Operation, Request
-from policy.model import Facts, Kind, LeaseId, ObjectFact, Reference, RequestId
+from policy.model import ContainerId, Facts, Kind, LeaseId, ObjectFact, Reference, RequestId
+from socket_proxy.approvals import Approvals
 from socket_proxy.binds import Binds
 from socket_proxy.containers import Containers
 from socket_proxy.fulfil import Fulfilled
@@ -53,7 +54,7 @@ class Client:
 class Case:
     """One create with lease L1."""
 
-    def __init__(self, world: ProxyWorld) -> None:
+    def __init__(self, world: ProxyWorld, approvals: Approvals | None = None) -> None:
         self.world, self.client = world, Client()
         world.leaser.add("L1")
         self.settlements = Settlements(engine=world.engine, leaser=world.leaser, sealer=world.sealer)
@@ -62,14 +63,16 @@ class Case:
             index=world.index,
             leaser=world.leaser,
             answers=world.answering,
+            approvals=approvals,
             binds=Binds(engine=world.engine, policy=cast("Any", None)),
             settlements=self.settlements,
             facts=world.facts,
             owners=world.owners,
         )
 
-    async def create(self) -> Refusal | None:
-        request = Request(operation=Operation.CONTAINER_CREATE, version=(1, 41), body={"Image": "busybox"})
+    async def create(self, **host: Any) -> Refusal | None:
+        body: dict[str, Any] = {"Image": "busybox", "HostConfig": host}
+        request = Request(operation=Operation.CONTAINER_CREATE, version=(1, 41), body=body)
         return await self.containers.create(
             Transaction(
                 exchange=cast("Any", self.client),
@@ -206,3 +209,36 @@ async def test_a_create_cancelled_anywhere_forgets_no_lease(tmp_path: Path) -> N
                 begun = turns > 0
                 task.cancel()
             assert not begun or case.handed_over or case.state == "active"
+
+
+async def test_the_approval_is_there_before_the_answer(tmp_path: Path) -> None:
+    """A client that starts what it was told of finds it; with the container it goes."""
+    async with proxy_world(tmp_path) as world:
+        approvals = Approvals(tmp_path / "approvals", world.keys)
+        case = Case(world, approvals)
+        case.client.left = True  # the answer fails: what was written by then is what counts
+        world.answers |= {"POST /containers/create": CREATED, f"GET /containers/{ID}/json": INSPECT}
+        with pytest.raises(ClientGone):
+            await case.create()
+        found = approvals.find(ContainerId(ID))
+        assert found is not None
+        assert (found.uid, found.lease) == (ALICE.uid, "L1")
+        await case.containers.forget(ID)
+        assert approvals.kept() == frozenset()
+
+
+@pytest.mark.parametrize("problem", ["a full disk", "a path nobody looked at"])
+async def test_a_container_that_cannot_be_recorded_is_taken_away(tmp_path: Path, problem: str) -> None:
+    """The client gets no id, the lease is settled later, and dockerd keeps nothing."""
+    async with proxy_world(tmp_path) as world:
+        approvals = Approvals(tmp_path / "approvals", world.keys)
+        case = Case(world, approvals)
+        world.answers |= {"POST /containers/create": CREATED, f"DELETE /containers/{ID}": (204, None)}
+        binds = ["/home/alice:/h"] if problem == "a path nobody looked at" else []
+        if not binds:
+            (tmp_path / "approvals").rmdir()
+        with pytest.raises(Unavailable, match="cannot be recorded"):
+            await case.create(Binds=binds)
+        # The fake engine leaves the create's body in front of the next line.
+        assert world.asked[-1].endswith(f"DELETE /containers/{ID}?v=1&force=1")
+        assert (case.handed_over, case.client.answered) == (True, [])

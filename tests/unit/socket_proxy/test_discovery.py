@@ -101,9 +101,21 @@ async def test_the_proxy_waits_for_its_engine(tmp_path: Path, monkeypatch: pytes
     ],
 )
 async def test_known_flaws_of_an_engine_are_named(tmp_path: Path, version: str, words: list[str]) -> None:
-    """By version alone: what an update mends, and what only the socket's mode keeps shut."""
+    """By version alone, where the guard is there: what an update mends, and what only the socket's mode keeps shut."""
     async with proxy_world(tmp_path) as world:
-        answers(world, {"Version": version}, {})
+        answers(world, {"Version": version}, {"Runtimes": {"runc": {}, "ds01": {}}})
         found = shortcomings(await discover(world.engine, "e" * 32, "auto"))
     assert len(found) == len(words)
     assert all(word in note for word, note in zip(words, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "runtime"), [({"ds01": {"path": "x"}}, "ds01"), ({"nvidia": {}}, "runc")]
+)
+async def test_the_guarded_runtime_is_found(tmp_path: Path, runtimes: dict[str, Any], runtime: str) -> None:
+    """Where the engine has it; where it has not, the admin is told what that leaves open."""
+    async with proxy_world(tmp_path) as world:
+        answers(world, {}, {"Runtimes": {"runc": {}} | runtimes, "DockerRootDir": "/data/docker"})
+        facts = await discover(world.engine, "e" * 32, "auto")
+    assert (facts.runtime, facts.data_root) == (runtime, "/data/docker")
+    assert any("swapped" in note for note in shortcomings(facts)) == (runtime == "runc")

@@ -47,6 +47,7 @@ CONTAINERS = Containers(
     settlements=_NONE,
     facts=_NONE,
     owners=_NONE,
+    approvals=None,
 )
 IMAGES = Images(engine=_NONE, makers=_NONE, answers=ANSWERS, spools=_NONE, policy=_NONE)
 CLASSIC = ClassicBuilds(

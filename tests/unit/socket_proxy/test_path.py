@@ -105,10 +105,13 @@ async def test_anothers_object_in_a_body_is_as_absent_as_none(
 
 @pytest.fixture
 def shared() -> Iterator[str]:
-    """A directory that every user reaches (tmp_path is for root), with a link to /etc in it."""
+    """A directory that every user reaches (tmp_path is for root), with links in it."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         Path(name, "link").symlink_to("/etc")
+        for inner in ("real", "accepted"):
+            Path(name, inner).mkdir()
+        Path(name, "accepted", "link").symlink_to(Path(name, "real"))
         yield name
 
 
@@ -133,6 +136,25 @@ async def test_a_linked_bind_is_judged_as_where_it_leads(
         assert status_of(statuses[f"{shared}/link"]) == 403
         assert "/etc" in document_of(statuses[f"{shared}/link"])["message"]
         assert len([line for line in world.asked if line.startswith("POST")]) == 1
+
+
+async def test_a_linked_bind_needs_the_mount_of_where_it_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: str
+) -> None:
+    """Policy accepts setuid files at one path and not at another: a link from the first to the second changes nothing."""
+    if os.statvfs(shared).f_flag & os.ST_NOSUID:
+        pytest.skip("temporary files are on a file system that needs no acceptance")
+    paths = f"[{{path: {shared}/accepted, setuid_ok: true}}, {{path: {shared}/real}}]"
+    policy = POLICY.replace('allow: {registries: ["*"]}', f'allow: {{registries: ["*"], binds: {paths}}}')
+    async with whole_proxy(tmp_path, monkeypatch, policy=policy) as world:
+        world.answers["GET /images/busybox/json"] = (
+            200,
+            {"Id": "sha256:1", "RepoTags": ["busybox:latest"]},
+        )
+        create = {"Image": "busybox", "HostConfig": {"Binds": [f"{shared}/accepted/link:/x:ro"]}}
+        answer = await world.ask("alice", "POST /v1.41/containers/create", create)
+        assert status_of(answer) == 403
+        assert "is not mounted nosuid,nodev" in document_of(answer)["message"]
 
 
 async def test_a_denial_says_rule_and_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from policy.model import Kind
+from policy.approval import Approval
+from policy.model import ContainerId, Kind, Uid
+from socket_proxy.approvals import Approvals
 from socket_proxy.index import Entry
+from socket_proxy.refusals import EngineError
 from socket_proxy.watcher import Watcher
 from tests.fakes.proxy_world import ALICE, BOB, ProxyWorld, proxy_world
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 OLD, NEW = "a" * 64, "b" * 64
 
 
-def watcher(world: ProxyWorld) -> Watcher:
+def watcher(world: ProxyWorld, approvals: Approvals | None = None) -> Watcher:
     world.answers |= {"GET /networks": (200, []), "GET /volumes": (200, {"Volumes": None})}
     return Watcher(
         engine=world.engine,
@@ -26,6 +29,7 @@ def watcher(world: ProxyWorld) -> Watcher:
         sealer=world.sealer,
         records=world.records,
         leaser=world.leaser,
+        approvals=approvals,
     )
 
 
@@ -77,3 +81,34 @@ async def test_of_two_containers_with_one_seal_the_older_has_it(tmp_path: Path) 
         assert new is not None
         assert (old.owner, new.owner, new.lease) == (BOB.uid, None, None)
         assert [held.container for held in world.leaser.held] == [OLD]
+
+
+async def test_approvals_of_what_is_gone_are_dropped(tmp_path: Path) -> None:
+    """Those of containers that were removed while nobody watched, and not one that is written during the list."""
+    async with proxy_world(tmp_path) as world:
+        approvals = Approvals(tmp_path / "approvals", world.keys)
+        follower = watcher(world, approvals)
+
+        def approve(container: str) -> None:
+            approvals.write(Approval(container=ContainerId(container), engine_id="e" * 32, uid=Uid(1)))
+
+        def meanwhile() -> tuple[int, Any]:
+            approve("c" * 64)
+            return 200, [listed(NEW, {})]
+
+        approve(OLD)
+        approve(NEW)
+        world.answers["GET /containers/json"] = meanwhile
+        await follower.rebuild()
+        assert approvals.kept() == {NEW, "c" * 64}
+
+
+async def test_a_list_that_fails_drops_no_approval(tmp_path: Path) -> None:
+    """An engine that says nothing does not say that there is nothing."""
+    async with proxy_world(tmp_path) as world:
+        approvals = Approvals(tmp_path / "approvals", world.keys)
+        approvals.write(Approval(container=ContainerId(OLD), engine_id="e" * 32, uid=Uid(1)))
+        world.answers["GET /containers/json"] = (500, {"message": "broken"})
+        with pytest.raises(EngineError):
+            await watcher(world, approvals).rebuild()
+        assert approvals.kept() == {OLD}
