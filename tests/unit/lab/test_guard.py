@@ -157,7 +157,8 @@ def test_no_guard_is_a_no(front: Front) -> None:
     assert front.create().returncode == 1
     assert "is not running" in front.told()
     front.log.unlink()
-    front.serve().close()
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(front.tree.guard_socket))
     assert front.create().returncode == 1
     assert "is not running" in front.told()
 
