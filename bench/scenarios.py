@@ -112,9 +112,41 @@ def _run_one(path: Path) -> None:
     connection.close()
 
 
-def create(connection: Connection, command: list[str]) -> str:
+def guard(stack: Stack, *, starts: int) -> Figures:
+    """What the guard adds to a start with one bind: the same container under ds01's runtime and under runc, in turns.
+
+    Both are started at dockerd itself, so that the proxy's part is in neither.
+    """
+    binds = [f"{stack.data}:/data"]
+    made: dict[str, str] = {}
+    for runtime, variant in (("ds01", "ds01"), ("runc", "direct")):
+        connection = Connection(stack.sockets[variant])
+        made[runtime] = create(connection, ["true"], Binds=binds)
+        connection.close()
+    times: dict[str, list[float]] = {runtime: [] for runtime in made}
+    connection = Connection(stack.sockets["direct"])
+    for round_ in range(starts + 1):
+        for runtime, container in made.items():
+            begin = time.perf_counter_ns()
+            status, answer = connection.ask(request("POST", f"/v1.41/containers/{container}/start"))
+            took_ms = (time.perf_counter_ns() - begin) / 1e6
+            if status != 204:
+                raise SystemExit(f"bench: start under {runtime}: {answer[-300:]!r}")
+            connection.ask(request("POST", f"/v1.41/containers/{container}/wait"))
+            if round_:
+                times[runtime].append(took_ms)
+    connection.close()
+    medians = {runtime: statistics.median(values) for runtime, values in times.items()}
+    figures = {f"start_{runtime}_median_ms": median for runtime, median in medians.items()}
+    figures["guard_ms_per_start"] = medians["ds01"] - medians["runc"]
+    figures["guard_start_ratio_to_runc"] = medians["ds01"] / medians["runc"]
+    return figures
+
+
+def create(connection: Connection, command: list[str], **host_config: object) -> str:
     """A container without network. Returns: its id."""
-    body = json.dumps({"Image": IMAGE, "Cmd": command, "HostConfig": _HOST_CONFIG}).encode()
+    host_config |= _HOST_CONFIG
+    body = json.dumps({"Image": IMAGE, "Cmd": command, "HostConfig": host_config}).encode()
     status, answer = connection.ask(request("POST", "/v1.41/containers/create", body))
     if status != 201:
         raise SystemExit(f"bench: create: {answer[-300:]!r}")

@@ -1,6 +1,7 @@
 """Everything a measurement runs against: private dockerds, HAProxy, ds01's daemons. All ended by pid.
 
-`direct`, `haproxy` and `ds01` share one dockerd without the plugin; `plugin` is ds01 before a second one that asks it.
+`direct`, `haproxy` and `ds01` share one dockerd without the plugin; `plugin` is ds01 before a second one that asks it. What comes
+through ds01 runs behind the guard, what comes directly under plain runc.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from typing import TYPE_CHECKING
 
 from docker import APIClient
 
+from host.tree import Tree
+from lab import guard
+from policy.model import GUARDED_RUNTIME
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -31,7 +36,10 @@ START_SECONDS = 40.0
 _POLICY = f"""
 version: 1
 system_accounts: [{USER}]
-defaults: {{role: user, limits: {{containers: 5000, connections: 5000}}}}
+defaults:
+  role: user
+  limits: {{containers: 5000, connections: 5000}}
+  allow: {{binds: [{{path: DATA, setuid_ok: true}}]}}
 """
 _PLUGIN = "ds01"
 # /run/docker is where dockerd looks for plugins and keeps state: a fresh one for each, in a mount namespace of its own.
@@ -50,6 +58,7 @@ class Stack:
         self.root = root
         self._processes: list[subprocess.Popen[bytes]] = []
         self.pids: dict[str, int] = {}
+        self.data = root / "data"  # what containers mount
         plain, guarded = root / "plain", root / "guarded"
         self.sockets = {
             "direct": plain / "run" / "engine.sock",
@@ -60,8 +69,13 @@ class Stack:
 
     def start(self) -> None:
         """Start everything and wait until each variant answers a ping."""
+        self.data.mkdir()
+        shutil.chown(self.data, USER)
         for name in ("plain", "guarded"):
             self._write_tree(self.root / name, plugin=name == "guarded")
+            guard.build(_runtime(self.root / name), Tree.under(self.root / name))
+            self._daemon(f"guard-{name}", "runtime.app", self.root / name)
+            _wait_for(Tree.under(self.root / name).guard_socket)
         # The proxy makes keys at its first start, and the plugin reads them; both wait for dockerd.
         self._daemon("ds01", "socket_proxy.app", self.root / "plain")
         self._daemon("plugin", "socket_proxy.app", self.root / "guarded")
@@ -96,7 +110,7 @@ class Stack:
     def _write_tree(self, tree: Path, *, plugin: bool) -> None:
         for branch in ("run", "etc", "lib", "log", "docker"):
             (tree / branch).mkdir(parents=True)
-        (tree / "etc" / "policy.yaml").write_text(_POLICY)
+        (tree / "etc" / "policy.yaml").write_text(_POLICY.replace("DATA", str(self.data)))
         settings = {"users": [USER], "plugin_required": plugin, "connections_per_user": 4000}
         (tree / "etc" / "daemon.yaml").write_text(json.dumps(settings))
         engine = {
@@ -109,6 +123,7 @@ class Stack:
             "ip6tables": False,
             "log-level": "warn",
             "authorization-plugins": [_PLUGIN] if plugin else [],
+            "runtimes": {GUARDED_RUNTIME: {"path": str(_runtime(tree))}},
         }
         (tree / "etc" / "engine.json").write_text(json.dumps(engine))
 
@@ -148,6 +163,10 @@ def running(root: Path) -> Iterator[Stack]:
 def client(path: Path) -> APIClient:
     """Docker's own SDK on one variant."""
     return APIClient(base_url=f"unix://{path}", version="1.41", timeout=60)
+
+
+def _runtime(tree: Path) -> Path:
+    return tree / "lib" / "guard" / "ds01-runtime"
 
 
 def _wait_for(path: Path) -> None:

@@ -34,18 +34,23 @@ class Source(StrEnum):
     PATH = "path"  # a host path of the owner's
     SOCKET = "socket"  # the owner's own ds01 socket
     VOLUME = "volume"  # a volume, by its name inside dockerd
+    IMAGE = "image"  # an image's files, by the reference in the create
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovedMount:
-    """One mount. `create`, `setuid_ok` and `read_only` mean what they do in CheckBind."""
+    """One mount. `create`, `setuid_ok` and `read_only` mean what they do in CheckBind.
+
+    subpath: only a part of the volume or image, which dockerd finds and puts where only it knows.
+    """
 
     kind: Source
-    source: str  # a real path, or a volume's name
+    source: str  # a real path, a volume's name, an image's reference
     target: str
     read_only: bool = False
     create: bool = False
     setuid_ok: bool = False
+    subpath: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +89,29 @@ def approved_mounts(
         if bind.source:
             found.append(_approved(bind.source, bind.target, "ro" in bind.options, seen, user_socket))
     for mount in map(as_object, as_list(host.get("Mounts"))):
-        source = as_text(mount.get("Source"))
-        if source and as_text(mount.get("Type")) in {"bind", "volume"}:
-            read_only = as_bool(mount.get("ReadOnly"))
-            found.append(_approved(source, as_text(mount.get("Target")), read_only, seen, user_socket))
+        source, target = as_text(mount.get("Source")), as_text(mount.get("Target"))
+        read_only = as_bool(mount.get("ReadOnly"))
+        match as_text(mount.get("Type")):
+            case "bind":
+                found.append(_approved(source, target, read_only, seen, user_socket))
+            case "volume" | "image" as kind if source:
+                found.append(
+                    ApprovedMount(
+                        kind=Source(kind),
+                        source=source,
+                        target=target,
+                        read_only=read_only,
+                        subpath=_has_subpath(mount),
+                    )
+                )
+            case _:
+                pass
     return tuple(found)
+
+
+def _has_subpath(mount: Mapping[str, Json]) -> bool:
+    options = (as_object(mount.get(key)) for key in ("VolumeOptions", "ImageOptions"))
+    return any(as_text(each.get("Subpath")) for each in options)
 
 
 def _approved(
@@ -204,4 +227,5 @@ def _read_mount(item: Mapping[str, Json]) -> ApprovedMount:
         read_only=as_bool(item["read_only"]),
         create=as_bool(item["create"]),
         setuid_ok=as_bool(item["setuid_ok"]),
+        subpath=as_bool(item["subpath"]),
     )

@@ -29,6 +29,10 @@ _OUTGOING = frozenset({"shared", "rshared", "unbindable", "runbindable"})
 _OWN_FILES = frozenset({"resolv.conf", "hostname", "hosts", "mounts/shm"})
 _INIT_TARGETS = frozenset({"/sbin/docker-init", "/dev/init"})
 _VOLUME = re.compile(r"([a-zA-Z0-9][a-zA-Z0-9_.-]*)/_data", re.ASCII)
+# SOURCE: moby volume/safepath and daemon/images: a part of a volume, and an image's files by storage driver.
+_PART = re.compile(r"tmp/safe-mount[0-9]+", re.ASCII)
+_LAYERS = re.compile(r"(overlay2|fuse-overlayfs|btrfs|zfs|vfs|rootfs)(/[a-zA-Z0-9_-]+)+", re.ASCII)
+_OWNERS = frozenset({Source.PATH, Source.SOCKET})  # what the owner could swap
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _NAMESPACES = frozenset({"mount", "network", "uts", "pid", "ipc"})
 _SETKEY = "libnetwork-setkey"
@@ -188,7 +192,10 @@ def _judge(
         return None
     approved = _approved(mount, approval)
     if approved is not None:
-        return None if approved.kind is Source.VOLUME and _is_volume(mount, approved, data_root) else approved
+        if approved.kind in _OWNERS:
+            return approved
+        _check_dockers(mount, approved, data_root)
+        return None
     if _is_dockers_own(mount, approval, container, data_root) or _is_anonymous(mount, data_root):
         return None
     if mount.destination in _INIT_TARGETS and mount.is_read_only:
@@ -206,7 +213,7 @@ def _approved(mount: Mount, approval: Approval | None) -> ApprovedMount | None:
     if not found:
         return None
     # A target of VolumesFrom may be taken by the container's own mount: dockerd decides, both were approved.
-    fitting = [one for one in found if one.kind is Source.VOLUME or one.source == mount.source]
+    fitting = [one for one in found if one.kind not in _OWNERS or one.source == mount.source]
     if not fitting:
         raise Refused(f"{mount.source} at {mount.destination} is not the source that was approved")
     permitted = [one for one in fitting if mount.is_read_only or not one.read_only]
@@ -215,11 +222,17 @@ def _approved(mount: Mount, approval: Approval | None) -> ApprovedMount | None:
     return permitted[0]
 
 
-def _is_volume(mount: Mount, approved: ApprovedMount, data_root: str) -> bool:
-    """Volumes lie where nobody but root can change their names, so their text suffices. Raises: Refused: another one."""
-    if mount.source != f"{data_root}/volumes/{approved.source}/_data":
-        raise Refused(f"{mount.source} at {mount.destination} is not the volume that was approved")
-    return True
+def _check_dockers(mount: Mount, approved: ApprovedMount, data_root: str) -> None:
+    """Volumes and images lie where nobody but root can change names, so text suffices. Raises: Refused: another one."""
+    below = mount.source.removeprefix(f"{data_root}/")
+    if approved.subpath:
+        fits = _PART.fullmatch(below) is not None
+    elif approved.kind is Source.IMAGE:
+        fits = _LAYERS.fullmatch(below) is not None
+    else:
+        fits = below == f"volumes/{approved.source}/_data"
+    if below == mount.source or not fits:
+        raise Refused(f"{mount.source} at {mount.destination} is not the {approved.kind} that was approved")
 
 
 def _is_anonymous(mount: Mount, data_root: str) -> bool:

@@ -14,6 +14,7 @@ import uvloop
 from host import listener, notify
 from host.files import write_atomic
 from host.policy_files import PolicyFiles, PolicyMissing
+from host.tree import Tree
 from host.users import Users
 from http1.client import Pool
 from http1.errors import UpstreamUnavailable
@@ -274,6 +275,13 @@ def _on_error(_exchange: Exchange, error: Exception) -> tuple[int, str]:
     return 500, "ds01: an error of ds01 itself; tell the admin what you did and when"
 
 
+def note_engine(tree: Tree, facts: EngineFacts) -> None:
+    """Leave what plugin and guard must know while the proxy is not there to ask. Raises: OSError: it cannot be written."""
+    content = engine_note.write(EngineNote(runtime=facts.runtime, data_root=facts.data_root))
+    if not tree.engine_note.exists() or tree.engine_note.read_bytes() != content:
+        write_atomic(tree.engine_note, content, mode=0o644)
+
+
 async def serve(settings: Settings, keys: Keys, policies: PolicyFiles[Policy]) -> None:
     """Wait for the engine, then serve until SIGTERM or SIGINT."""
     stop = asyncio.Event()
@@ -285,9 +293,7 @@ async def serve(settings: Settings, keys: Keys, policies: PolicyFiles[Policy]) -
     facts = await wait_for_engine(engine, keys.engine_id, settings.daemon.gpu_path)
     for problem in shortcomings(facts):
         log(events.ENGINE_NOTED, version=facts.version, problem=problem)
-    # The plugin and the guard must know it when the proxy is not there to ask.
-    note = EngineNote(runtime=facts.runtime, data_root=facts.data_root)
-    write_atomic(settings.tree.engine_note, engine_note.write(note), mode=0o644)
+    note_engine(settings.tree, facts)
     proxy = Proxy(settings, keys, policies, engine, facts)
     gc.collect()
     gc.freeze()  # what was made for good is never looked at again: a full collection of it takes milliseconds

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from lab.unix_http import Reply
 
-pytestmark = [pytest.mark.dockerd, pytest.mark.timeout(900)]
-
 ROUNDS = int(os.environ.get("DS01_SWAP_ROUNDS", "200"))
+pytestmark = [pytest.mark.dockerd, pytest.mark.timeout(600 + 2 * ROUNDS)]
+
 CONTROL_ROUNDS = 60
 AT_ONCE = 4
 # What is mounted in the end: the file that is there, and the kernel's word on what the mount is of.

@@ -47,6 +47,9 @@ def test_every_source_of_a_create_is_in_it() -> None:
                 {"Type": "bind", "Source": "/data", "Target": "/m", "ReadOnly": True},
                 {"Type": "volume", "Source": "w", "Target": "/w"},
                 {"Type": "volume", "Target": "/anonymous"},
+                {"Type": "volume", "Source": "w", "Target": "/p", "VolumeOptions": {"Subpath": "x"}},
+                {"Type": "image", "Source": "busybox", "Target": "/i", "ReadOnly": True},
+                {"Type": "image", "Source": "busybox", "Target": "/s", "ImageOptions": {"Subpath": "x"}},
                 {"Type": "tmpfs", "Target": "/t"},
             ],
         ),
@@ -62,6 +65,9 @@ def test_every_source_of_a_create_is_in_it() -> None:
         ApprovedMount(kind=Source.SOCKET, source=SOCKET, target="/var/run/docker.sock"),
         ApprovedMount(kind=Source.PATH, source="/data", target="/m", read_only=True, setuid_ok=True),
         ApprovedMount(kind=Source.VOLUME, source="w", target="/w"),
+        ApprovedMount(kind=Source.VOLUME, source="w", target="/p", subpath=True),
+        ApprovedMount(kind=Source.IMAGE, source="busybox", target="/i", read_only=True),
+        ApprovedMount(kind=Source.IMAGE, source="busybox", target="/s", subpath=True),
     )
 
 

@@ -187,6 +187,52 @@ def test_the_init_program_must_be_roots(approval: Approval | None) -> None:
     assert made == Plan(root_only=("/usr/bin/docker-init",))
 
 
+PARTS = replace(
+    APPROVAL,
+    mounts=(
+        ApprovedMount(kind=Source.VOLUME, source="v", target="/part", subpath=True),
+        ApprovedMount(kind=Source.IMAGE, source="busybox", target="/image"),
+        ApprovedMount(kind=Source.IMAGE, source="busybox", target="/piece", subpath=True),
+    ),
+)
+LAYERS = f"{ROOT}/overlay2/{'0f' * 32}/merged"
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        (f"{ROOT}/tmp/safe-mount19", "/part"),
+        (f"{ROOT}/tmp/safe-mount19", "/piece"),
+        (LAYERS, "/image"),
+        (f"{ROOT}/rootfs/overlayfs/{'0f' * 32}", "/image"),
+    ],
+)
+def test_parts_of_volumes_and_images_come_from_where_dockerd_puts_them(source: str, target: str) -> None:
+    """Only dockerd knows where; nobody else gets there."""
+    assert judge(with_mounts(bind(source, target)), PARTS) == Plan()
+    assert "no record" in refusal(with_mounts(bind(source, target)), None)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("/tmp/safe-mount19", "/part"),
+        (f"{ROOT}/tmp/safe-mount19/x", "/part"),
+        (f"{ROOT}/volumes/v/_data", "/part"),
+        (f"{ROOT}/tmp/safe-mount19", "/image"),
+        (LAYERS, "/part"),
+        (LAYERS, "/piece"),
+        (f"{ROOT}/overlay2/../volumes/v/_data", "/image"),
+        (f"{ROOT}/containers/{ID}", "/image"),
+        ("/etc", "/image"),
+        (ROOT, "/image"),
+    ],
+)
+def test_and_from_nowhere_else(source: str, target: str) -> None:
+    """Not from a place that anybody chose."""
+    assert "that was approved" in refusal(with_mounts(bind(source, target)), PARTS)
+
+
 def test_a_target_of_an_approval_takes_nothing_else() -> None:
     """A user's own mount at the place of the init program is judged as the user's."""
     mine = ApprovedMount(kind=Source.PATH, source="/home/alice/i", target="/sbin/docker-init")

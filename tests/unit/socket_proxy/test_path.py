@@ -6,14 +6,19 @@ import asyncio
 import json
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from host.tree import Tree
+from policy import engine_note
 from policy.dockerapi.model import Operation, Outcome, Payload
 from policy.dockerapi.routes import ROUTES, Route
-from tests.fakes.proxy_world import MemoryLeaser
+from policy.engine_note import EngineNote
+from socket_proxy import app
+from tests.fakes.proxy_world import ENGINE, MemoryLeaser
 from tests.fakes.whole_proxy import POLICY, UIDS, WholeProxy, document_of, status_of, whole_proxy
 
 if TYPE_CHECKING:
@@ -342,3 +347,17 @@ async def test_ds01_says_who_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         every = document_of(await world.ask("carol", "GET /ds01/v1/status"))
         assert every["objects"] == {"container": 2, "network": 2, "volume": 2}
         assert status_of(await world.ask("bob", "POST /ds01/v1/whoami")) == 405
+
+
+def test_the_engine_is_noted_and_noted_anew_only_when_it_changed(tmp_path: Path) -> None:
+    """Plugin and guard read it; a full disk matters only when there is something to write."""
+    tree = Tree.under(tmp_path)
+    tree.lib.mkdir()
+    app.note_engine(tree, replace(ENGINE, runtime="ds01", data_root="/d"))
+    first = tree.engine_note.stat()
+    app.note_engine(tree, replace(ENGINE, runtime="ds01", data_root="/d"))
+    assert tree.engine_note.stat().st_ino == first.st_ino
+    assert engine_note.read(tree.engine_note.read_bytes()) == EngineNote(runtime="ds01", data_root="/d")
+    app.note_engine(tree, ENGINE)
+    assert engine_note.read(tree.engine_note.read_bytes()).runtime == "runc"
+    assert first.st_mode & 0o777 == 0o644
