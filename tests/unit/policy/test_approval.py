@@ -129,11 +129,14 @@ def test_what_was_written_is_read(made: Approval) -> None:
     "change",
     [
         lambda text: text[:-1],
-        lambda text: text + b" ",
+        lambda text: text + b"{}",
         lambda text: text.replace(b'"uid":1000', b'"uid":"1000"'),
         lambda text: text.replace(b'"uid":1000', b'"uid":1000,"uid":0'),
         lambda text: text.replace(b'"path"', b'"paths"'),
-        lambda text: text.replace(b'"lease":"L1",', b""),
+        lambda text: text.replace(b',"uid":1000', b""),
+        lambda text: text.replace(b'"uid":1000', b'"uid":null'),
+        lambda text: text.replace(b'"read_only":true,', b""),
+        lambda text: text.replace(b'"read_only":true,', b'"read_only":true,"only_at_night":true,'),
         lambda text: text.replace(b"a" * 64, b"a" * 63),
         lambda text: text.replace(b'"nodes"', b'"x":1,"nodes"'),
         lambda _: b"",
@@ -145,6 +148,13 @@ def test_any_other_text_is_none(change: Any) -> None:
     """There is one form, and nothing is guessed at."""
     with pytest.raises(ApprovalInvalid):
         approval.read(change(approval.write(FULL)))
+
+
+def test_what_an_older_version_did_not_know_is_at_its_default() -> None:
+    """An upgrade leaves the containers that are there."""
+    text = approval.write(FULL).replace(b',"subpath":false', b"").replace(b'"nodes":["/dev/fuse"],', b"")
+    assert b"subpath" not in text
+    assert approval.read(text) == replace(FULL, nodes=())
 
 
 @pytest.mark.parametrize("content", [b"", b"v1.\n{}", b"v2." + b"0" * 128 + b"\n{}", b"v1." + b"0" * 128])
