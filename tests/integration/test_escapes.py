@@ -577,7 +577,7 @@ SOFTENED: list[tuple[str, dict[str, object], str, object]] = [
     ("ipc-host", {"IpcMode": "host"}, "IpcMode", "private"),
     ("cgroup-of-system", {"CgroupParent": "/system.slice"}, "CgroupParent", "ds01"),
     ("cgroup-of-bob", {"CgroupParent": "/ds01/0"}, "CgroupParent", "<uid>"),
-    ("runtime-nvidia", {"Runtime": "nvidia"}, "Runtime", "runc"),
+    ("runtime-nvidia", {"Runtime": "nvidia"}, "Runtime", "ds01"),
     ("oom", {"OomKillDisable": True, "OomScoreAdj": -1000}, "OomScoreAdj", 0),
     ("restart-for-ever", {"RestartPolicy": {"Name": "always"}}, "RestartPolicy", "on-failure"),
     ("shm", {"ShmSize": 2**50}, "ShmSize", 8 * 2**30),
