@@ -118,4 +118,4 @@ async def test_the_guarded_runtime_is_found(tmp_path: Path, runtimes: dict[str, 
         answers(world, {}, {"Runtimes": {"runc": {}} | runtimes, "DockerRootDir": "/data/docker"})
         facts = await discover(world.engine, "e" * 32, "auto")
     assert (facts.runtime, facts.data_root) == (runtime, "/data/docker")
-    assert any("swapped" in note for note in shortcomings(facts)) == (runtime == "runc")
+    assert any("the runtime ds01" in note for note in shortcomings(facts)) == (runtime == "runc")
