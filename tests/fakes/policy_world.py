@@ -111,12 +111,14 @@ def decide(
     return evaluate(under, actor, asked, facts(asked, **known))
 
 
-def rewrite(asked: Request, decision: Decision, actor: Actor = ALICE) -> Request:
+def rewrite(
+    asked: Request, decision: Decision, actor: Actor = ALICE, engine: EngineFacts = ENGINE
+) -> Request:
     """Carry out an allow, as the proxy does; every LeaseGpus is granted."""
     lease = next((one for one in decision.obligations if isinstance(one, LeaseGpus)), None)
     number = (lease.count or len(lease.device_ids)) if lease else 0
     sealed = labels(actor, LEASE if lease else None, RequestId("abc123abc123")) | {SEAL: "s"}
-    written = apply(asked, decision.obligations, labels=sealed, devices=GPUS[:number], engine=ENGINE)
+    written = apply(asked, decision.obligations, labels=sealed, devices=GPUS[:number], engine=engine)
     joins = any(isinstance(one, JoinOwnNetwork) for one in decision.obligations)
     return join(written, OWN_NETWORK) if joins else written
 

@@ -8,13 +8,10 @@ import pytest
 
 from policy.dockerapi.model import Request
 from policy.evaluate import check, evaluate
-from policy.model import Effect, LeaseGpus, RequestId
-from policy.obligations import apply
-from policy.ownership import SEAL, labels
+from policy.model import Effect
 from tests.fakes.policy_world import (
     ALICE,
     ENGINE,
-    GPUS,
     LEASE,
     POLICY,
     create,
@@ -60,14 +57,7 @@ def test_where_the_engine_has_the_guard_nobody_goes_around_it(asked: str) -> Non
         request = create({"Runtime": asked, **host})
         decision = evaluate(POLICY, ALICE, request, replace(facts(request), engine=guarded))
         assert decision.effect is Effect.ALLOW, decision.reasons
-        leased = any(isinstance(one, LeaseGpus) for one in decision.obligations)
-        written = apply(
-            request,
-            decision.obligations,
-            labels=labels(ALICE, LEASE if leased else None, RequestId("r")) | {SEAL: "s"},
-            devices=GPUS[:1] if leased else (),
-            engine=guarded,
-        )
+        written = rewrite(request, decision, engine=guarded)
         assert (written.body or {})["HostConfig"]["Runtime"] == "ds01"  # type: ignore[index,call-overload]  # JSON
         assert check(POLICY, ALICE, written, leases=(LEASE,), runtime="ds01") == ()
         (reason,) = check(POLICY, ALICE, written, leases=(LEASE,))
