@@ -84,9 +84,9 @@ def test_an_engine_says_its_version(tmp_path: Path, said: str, found: str) -> No
     program = tmp_path / "dockerd"
     program.write_text(f"#!/bin/sh\necho '{said}'\n")
     program.chmod(0o755)
-    assert version(EngineParts(plugin=False, program=program)) == found
+    assert version(EngineParts(ds01=False, program=program)) == found
 
 
 def test_no_engine_has_no_version(tmp_path: Path) -> None:
     """It is missing, and says so when it is started."""
-    assert version(EngineParts(plugin=False, program=tmp_path / "none")) == ""
+    assert version(EngineParts(ds01=False, program=tmp_path / "none")) == ""
