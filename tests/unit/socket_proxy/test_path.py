@@ -150,7 +150,7 @@ async def test_a_linked_bind_needs_the_mount_of_where_it_leads(
     if os.statvfs(shared).f_flag & os.ST_NOSUID:
         pytest.skip("temporary files are on a file system that needs no acceptance")
     paths = f"[{{path: {shared}/accepted, setuid_ok: true}}, {{path: {shared}/real}}]"
-    policy = POLICY.replace('allow: {registries: ["*"]}', f'allow: {{registries: ["*"], binds: {paths}}}')
+    policy = POLICY.replace("allow: {", f"allow: {{binds: {paths}, ")
     async with whole_proxy(tmp_path, monkeypatch, policy=policy) as world:
         world.answers["GET /images/busybox/json"] = (
             200,
