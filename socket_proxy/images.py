@@ -19,7 +19,7 @@ from socket_proxy.answers import ANSWER_BYTES, Answers
 from socket_proxy.engine import Engine
 from socket_proxy.facts import FactSource, ImageFields
 from socket_proxy.image_owners import ALL, ImageOwners, normal_tag, repository
-from socket_proxy.image_tags import EVERY_TAG, Tags, taken
+from socket_proxy.image_tags import EVERY_TAG, Tags, Taken, taken
 from socket_proxy.image_tar import off_loop, tags_in, written_afresh
 from socket_proxy.image_words import IMPORTED, LOADED, relay_words
 from socket_proxy.refusals import Refusal
@@ -239,8 +239,13 @@ class Images:
 
     async def _load(self, transaction: Transaction, spool: Spool, tags: tuple[str, ...]) -> Refusal | None:
         async with self._makers.tags.writing(transaction, *tags) as writing:
-            if isinstance(writing, Refusal):
-                return writing
+            if isinstance(writing, Taken):
+                return Refusal(
+                    status=403,
+                    message=f"ds01: the tar would move the tag {writing.tag}, limit is free names and tags of your own "
+                    "(rule image_tags); save it under a name of your own",
+                    rules=("image_tags",),
+                )
             response = await self._engine.send(
                 transaction.request, uid=transaction.actor.uid, upload=off_loop(written_afresh(spool.file))
             )

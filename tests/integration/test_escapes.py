@@ -387,7 +387,7 @@ OTHERS: list[tuple[str, str, object, str]] = [
     ("GET", "/distribution/127.0.0.1:5000/x/json", None, "registry"),
     ("POST", "/auth", {"serveraddress": "http://x@127.0.0.1:5000/"}, "registry"),
     ("POST", "/auth", {"serveraddress": "https://[::]:5000/"}, "registry"),
-    ("DELETE", "/images/bobimg", None, "ownership"),
+    ("DELETE", "/images/bobimg", None, "No such image"),
     ("DELETE", "/images/<image>?force=1", None, "ownership"),
     ("DELETE", "/images/busybox?force=1", None, "ownership"),
     ("GET", "/images/get", None, "ownership"),
