@@ -71,25 +71,9 @@ def container_inspect(
         fields["HostConfig"] = _shown_host_config(fields["HostConfig"], sees, names, sources or {})
     if "NetworkSettings" in fields and renames:
         fields["NetworkSettings"] = shown_networks(fields["NetworkSettings"], names)
-    if {"HostConfig", "NetworkSettings"} <= fields.keys() and renames:
-        fields["HostConfig"] = _named_mode(fields["HostConfig"], fields["NetworkSettings"])
     if "State" in fields and renames:
         fields["State"] = _shown_state(fields["State"], names)
     return write(fields)
-
-
-def _named_mode(config: msgspec.Raw, settings: msgspec.Raw) -> msgspec.Raw:
-    """NetworkMode by name, as clients look it up among `Networks`: what was sent to dockerd was an id."""
-    host, known = read_optional_fields(config), read_optional_fields(settings)
-    networks = read_optional_fields(known["Networks"]) if known and "Networks" in known else None
-    if host is None or not networks or "NetworkMode" not in host:
-        return config
-    mode = read_text(host["NetworkMode"])
-    for name, endpoint in networks.items():
-        fields = read_optional_fields(endpoint) or {}
-        if "NetworkID" in fields and mode and read_text(fields["NetworkID"]) == mode:
-            return piece({**host, "NetworkMode": piece(name)})
-    return config
 
 
 def _shown_state(raw: msgspec.Raw, names: Names) -> msgspec.Raw:
