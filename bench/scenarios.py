@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from bench.measure import Connection, Times, interleaved, request, summary
-from bench.stack import IMAGE, USER, Stack, resident_kib
+from bench.stack import IMAGE, USER, Stack, cpu_ms, resident_kib
 from host.tree import Tree
 from host.users import look_up_name
 from policy.dockerapi.model import Outgoing
@@ -125,6 +125,7 @@ def guard(stack: Stack, *, starts: int) -> Figures:
         connection.close()
     times: dict[str, list[float]] = {runtime: [] for runtime in made}
     connection = Connection(stack.sockets["direct"])
+    before_ms = cpu_ms(stack.pids["guard-plain"])
     for round_ in range(starts + 1):
         for runtime, container in made.items():
             begin = time.perf_counter_ns()
@@ -139,6 +140,7 @@ def guard(stack: Stack, *, starts: int) -> Figures:
     medians = {runtime: statistics.median(values) for runtime, values in times.items()}
     figures = {f"start_{runtime}_median_ms": median for runtime, median in medians.items()}
     figures["guard_ms_per_start"] = medians["ds01"] - medians["runc"]
+    figures["guard_cpu_ms_per_start"] = (cpu_ms(stack.pids["guard-plain"]) - before_ms) / (starts + 1)
     figures["guard_start_ratio_to_runc"] = medians["ds01"] / medians["runc"]
     return figures
 
