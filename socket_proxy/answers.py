@@ -37,17 +37,30 @@ DOCKER_SOCKET = "/var/run/docker.sock"
 Filter = Callable[[bytes, Transaction, ActorVisibility, ViewerNames], bytes]
 Shape = Callable[[bytes, ViewerNames], bytes | msgspec.Raw]
 Learn = Callable[[bytes], Awaitable[None]]
+HasGpus = Callable[[], Awaitable[bool]]
 
 
 class Answers:
     """A handler for each `Answer` of the route table."""
 
-    def __init__(self, *, engine: Engine, index: Index, images: ImageOwners, learn: Learn) -> None:
-        """`learn` takes an event document, so that the index knows an object before its event is judged."""
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        index: Index,
+        images: ImageOwners,
+        learn: Learn,
+        has_gpus: HasGpus | None = None,
+    ) -> None:
+        """`learn` takes an event document, so that the index knows an object before its event is judged.
+
+        `has_gpus` says whether there are GPUs to lease; without it there are none.
+        """
         self._engine = engine
         self._index = index
         self._images = images
         self._learn = learn
+        self._has_gpus = has_gpus
         self._attached: dict[str, set[Duplex]] = {}  # by container: clients that wait for its output
         self.by_kind: dict[Answer, Handler] = {
             Answer.RELAY: self.relay,
@@ -174,8 +187,10 @@ class Answers:
         if response.head.status >= 400:
             return await self.error(transaction, response)
         body = await response.read(ANSWER_BYTES)
-        shown = body if transaction.everything else responses.info(body, await self._counts(transaction))
-        await transaction.exchange.respond(response.head.status, forwardable(response.head.headers), shown)
+        if not transaction.everything:
+            gpus = self._has_gpus is not None and await self._has_gpus()
+            body = responses.info(body, await self._counts(transaction), gpus=gpus)
+        await transaction.exchange.respond(response.head.status, forwardable(response.head.headers), body)
         return None
 
     async def _counts(self, transaction: Transaction) -> responses.Counts:

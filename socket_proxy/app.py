@@ -116,7 +116,13 @@ class Proxy:
             if settings.daemon.plugin_required
             else None
         )
-        answers = Answers(engine=engine, index=index, images=owners, learn=self.watcher.learn)
+        answers = Answers(
+            engine=engine,
+            index=index,
+            images=owners,
+            learn=self.watcher.learn,
+            has_gpus=self.allocator.has_devices,
+        )
         containers = Containers(
             engine=engine,
             index=index,

@@ -150,9 +150,22 @@ def _named(member: str, content: bytes) -> list[str]:
     if member == "repositories":
         return [f"{repo}:{tag}" for repo, tags in document for tag, _ in tags]
     manifests = [each for found in _under(document, "manifests") for each in found]
-    annotations = [pair for each in manifests for found in _under(each, "annotations") for pair in found]
-    keys = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
-    return [str(value) for key, value in annotations if key in keys]
+    return [name for each in manifests for name in _annotated(each)]
+
+
+def _annotated(manifest: Iterable[tuple[str, Any]]) -> list[str]:
+    """The names an index gives one image: a full one, or, only where that is missing, what is often a mere tag.
+
+    SOURCE: containerd client/import.go, imageName; docker save of engine 25 and later writes "latest" for the second.
+    SECURITY: of two full names Go takes the last, which may be empty, and a second `annotations` may clear the first:
+    then the mere tag counts too.
+    """
+    found = [value for key, value in manifest if key.casefold() == "annotations"]
+    pairs = [pair for value in found if value is not None for pair in value]
+    full = [value for key, value in pairs if key == "io.containerd.image.name"]
+    short = [value for key, value in pairs if key == "org.opencontainers.image.ref.name"]
+    plain = len(found) == 1 and bool(full) and all(isinstance(value, str) and value for value in full)
+    return [str(value) for value in (full if plain else [*full, *short]) if value]
 
 
 def _under(pairs: Iterable[tuple[str, Any]], folded: str) -> list[Any]:

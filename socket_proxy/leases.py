@@ -110,6 +110,13 @@ class AllocatorClient:
             raise Unavailable(_refused(status, answer).message)
         return answer
 
+    async def has_devices(self) -> bool:
+        """Whether there is anything to lease, free or not; not while nobody can say."""
+        try:
+            return bool((await self.inventory()).get("devices"))
+        except Unavailable:
+            return False
+
     async def _settled(self, verb: str, lease: LeaseId, body: dict[str, Json]) -> None:
         status, answer = await self._call("POST", f"/v1/leases/{lease}/{verb}", body)
         if status >= 300:

@@ -57,6 +57,7 @@ _NO_SWARM = {
     "Error": "",
     "RemoteManagers": None,
 }
+_NVIDIA, _NVIDIA_PROGRAM = "nvidia", "nvidia-container-runtime"
 # SECURITY: how busy the engine is with others.
 _ACTIVITY = ("NFd", "NGoroutines", "NEventsListener")
 
@@ -155,8 +156,14 @@ def _bound_component(raw: msgspec.Raw) -> Fields:
     return component
 
 
-def info(body: bytes, counts: Counts) -> bytes:
-    """GET /info: the machine and the engine, but of objects only the user's. Raises: UnreadableAnswer."""
+def info(body: bytes, counts: Counts, *, gpus: bool = False) -> bytes:
+    """GET /info: the machine and the engine, but of objects only the user's.
+
+    Args:
+        gpus: There are some to lease. Dev Containers ask for GPUs only where the runtime "nvidia" is listed, so it is:
+            ds01 takes `--runtime nvidia` whatever the engine has.
+    Raises: UnreadableAnswer.
+    """
     fields = read_fields(body)
     if "ServerVersion" not in fields:
         raise UnreadableAnswer("the engine's answer has no ServerVersion")
@@ -171,6 +178,11 @@ def info(body: bytes, counts: Counts) -> bytes:
         "Plugins": _shown_plugins(fields),
         **dict.fromkeys(_ACTIVITY, 0),
     }
+    if gpus and "Runtimes" in fields:
+        own["Runtimes"] = {
+            _NVIDIA: {"path": _NVIDIA_PROGRAM},
+            **(read_optional_fields(fields["Runtimes"]) or {}),
+        }
     return write({key: own.get(key, raw) for key, raw in fields.items() if key in own or key in _INFO_SHOWN})
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.clients.workflow import Workflow, client, side_by_side, step
+from tests.integration.clients.workflow import (
+    BUILDKIT_SINCE,
+    Workflow,
+    client,
+    major,
+    plugin,
+    side_by_side,
+    step,
+)
 from tests.integration.conftest import Lab
 
 pytestmark = [pytest.mark.dockerd, pytest.mark.timeout(600)]
@@ -22,7 +30,7 @@ DOCKER = Workflow(
     steps=(
         step("docker version", "Server:"),
         step("docker info --format {{.OSType}}", "linux"),
-        step("docker build --build-arg WHO=%tag% -t %tag%-image .", "tagged %tag%-image"),
+        step("docker build --build-arg WHO=%tag% -t %tag%-image ."),
         step("docker image ls %tag%-image", "%tag%-image"),
         step("docker network create %tag%-net"),
         step("docker volume create %tag%-data", "%tag%-data"),
@@ -78,7 +86,60 @@ DOCKER = Workflow(
 )  # fmt: skip
 
 
+BUILDX = Workflow(
+    files={
+        "Dockerfile": "FROM busybox AS base\nARG WHO\nRUN --mount=type=cache,target=/c echo $WHO | tee -a /c/list > /made\n"
+        "FROM base AS other\nRUN --mount=type=secret,id=word cat /run/secrets/word > /word\nCOPY --from=extra . /extra\n"
+        "FROM other\nRUN echo last >> /made\n",
+        "extra/file": "beside %tag%\n",
+        "word": "secret of %tag%\n",
+    },
+    steps=(
+        step("docker buildx version", "buildx"),
+        step("docker buildx ls", "default"),
+        step("docker buildx build --build-arg WHO=%tag% --build-context extra=extra --secret id=word,src=word -t %tag%-x ."),
+        step("docker run --rm %tag%-x cat /made /word /extra/file", "%tag%\nlast", "secret of %tag%", "beside %tag%"),
+        step("docker build --build-arg WHO=%tag% --target base -t %tag%-base ."),
+        step("docker run --rm %tag%-base cat /made", "%tag%", hides=("last",)),
+        step("docker buildx build --build-arg WHO=%tag% --build-context extra=extra --secret id=word,src=word --load "
+             "-t %tag%-y --label of=%tag% --iidfile id .", "CACHED"),
+        step("sh -c 'docker run --rm $(cat id) cat /made'", "%tag%"),
+        step("docker inspect -f {{.Config.Labels.of}} %tag%-y", "%tag%"),
+        step("docker buildx build --build-arg WHO=%tag% --target base -o type=local,dest=out ."),
+        step("cat out/made", "%tag%"),
+        step("docker buildx du"),
+        step("docker buildx prune -f"),
+        step("docker rmi %tag%-x %tag%-y %tag%-base"),
+    ),
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("version", ["20.10", "28"])
 def test_the_docker_cli_works_unchanged(clean_lab: Lab, version: str) -> None:
     """Images, containers, volumes, networks, GPUs and files, by two users at the same time."""
     side_by_side(clean_lab, DOCKER, programs=None if version == "28" else client("docker-20.10", "docker"))
+
+
+@pytest.mark.parametrize("workflow", [DOCKER, BUILDX], ids=["docker build", "buildx"])
+def test_the_docker_cli_with_buildx_works_unchanged(clean_lab: Lab, workflow: Workflow) -> None:
+    """The same with BuildKit as its builder, and all that buildx can do beside, by two users at the same time."""
+    program = client("buildx", "docker-buildx") / "docker-buildx"
+    if major(clean_lab) < BUILDKIT_SINCE:
+        pytest.skip(f"engines before {BUILDKIT_SINCE} cannot keep BuildKit to one user")
+    with plugin(clean_lab, program):
+        side_by_side(clean_lab, workflow)
+
+
+def test_buildx_on_an_old_engine_leaves_the_classic_builder(clean_lab: Lab) -> None:
+    """Where BuildKit cannot be kept to one user buildx finds no builder; `docker build` works beside the plugin."""
+    program = client("buildx", "docker-buildx") / "docker-buildx"
+    if major(clean_lab) >= BUILDKIT_SINCE:
+        pytest.skip(f"engines from {BUILDKIT_SINCE} on build with BuildKit")
+    with plugin(clean_lab, program):
+        refused = clean_lab.docker(clean_lab.alice, "buildx", "build", "-", stdin="FROM busybox\n")
+        built = clean_lab.docker(
+            clean_lab.alice, "build", "-t", "old-way", "-", stdin="FROM busybox\nRUN true\n"
+        )
+    assert refused.status != 0
+    assert built.status == 0, built.err
+    clean_lab.ok(clean_lab.alice, "rmi", "old-way")

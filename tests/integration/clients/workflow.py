@@ -1,6 +1,7 @@
 """What people do with one client, as a table: steps that two users take side by side, each seeing only their own.
 
-A client is run as it comes, in a plain login environment: no flag and no setting of it is ds01's. In every text
+A client is run as it comes, in a plain login environment: no flag and no setting of it is ds01's, except that engines
+before 24 want `DOCKER_BUILDKIT=0` there. In every text
 `%tag%` is what `%user%` calls their things, `%home%` the directory of the workflow, `%port%` a port of the user's own,
 `%address%` where published ports answer, and `%docker%` the docker CLI.
 """
@@ -8,10 +9,11 @@ A client is run as it comes, in a plain login environment: no flag and no settin
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import os
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from tests.integration.conftest import REPOSITORY, Lab, Result
 
 CLIENTS = REPOSITORY / ".venv" / "clients"
 STEP_SECONDS = 300
+BUILDKIT_SINCE = 24  # what ds01 can keep to one user; before it the login environment says DOCKER_BUILDKIT=0
 _FIRST_PORT = 18500
 
 
@@ -60,6 +63,27 @@ def client(*names: str) -> Path:
     return found.parent
 
 
+def major(lab: Lab) -> int:
+    """The engine's version, its first number."""
+    return int(lab.ok(lab.alice, "version", "-f", "{{.Server.Version}}").split(".")[0])
+
+
+@contextlib.contextmanager
+def plugin(lab: Lab, program: Path) -> Iterator[None]:
+    """A plugin of the docker CLI where Docker's documentation tells users to put it."""
+    directories = [Path("/home", user, ".docker/cli-plugins") for user in (lab.alice, lab.bob)]
+    for user, directory in zip((lab.alice, lab.bob), directories, strict=True):
+        directory.mkdir(parents=True, exist_ok=True)
+        shutil.chown(directory.parent, user, user)
+        (directory / program.name).unlink(missing_ok=True)
+        (directory / program.name).symlink_to(program)
+    try:
+        yield
+    finally:
+        for directory in directories:
+            (directory / program.name).unlink(missing_ok=True)
+
+
 class Desk:
     """One user at work on one workflow."""
 
@@ -68,7 +92,13 @@ class Desk:
         self.tag = f"{user.rpartition('-')[2]}{number}"
         self.home = Path("/home", user, f"{self.tag}work")
         self.port = _FIRST_PORT + number
-        self._path = f"{programs}:{os.environ['PATH']}" if programs else os.environ["PATH"]
+        path = f"PATH={programs}:{os.environ['PATH']}" if programs else f"PATH={os.environ['PATH']}"
+        no_word = (
+            ("-u", "DOCKER_BUILDKIT", "-u", "COMPOSE_DOCKER_CLI_BUILD")
+            if major(lab) >= BUILDKIT_SINCE
+            else ()
+        )
+        self._login = ("env", *no_word, path)
 
     def filled(self, text: str) -> str:
         """`text` with this user's words for the placeholders."""
@@ -101,7 +131,8 @@ class Desk:
         home = self.home if self.home.is_dir() else Path("/")
         return self.lab.run(
             self.user,
-            *("env", f"PATH={self._path}", *words),
+            *self._login,
+            *words,
             stdin=None if stdin is None else self.filled(stdin),
             cwd=home,
             seconds=STEP_SECONDS,

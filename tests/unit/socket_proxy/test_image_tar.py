@@ -33,6 +33,23 @@ def tar(*members: tuple[str, str | None, bytes]) -> bytes:
 
 
 FILE = tarfile.REGTYPE
+_FULL, _SHORT = "io.containerd.image.name", "org.opencontainers.image.ref.name"
+OCI = [
+    ("saved-by-25", f'"annotations": {{"{_FULL}": "mine:1", "{_SHORT}": "1"}}', ("mine:1",)),
+    ("short-alone", f'"annotations": {{"{_SHORT}": "his:1"}}', ("his:1",)),
+    ("full-empty", f'"annotations": {{"{_FULL}": "", "{_SHORT}": "his:1"}}', ("his:1",)),
+    ("full-null", f'"annotations": {{"{_FULL}": null, "{_SHORT}": "his:1"}}', ("his:1",)),
+    (
+        "full-emptied",
+        f'"annotations": {{"{_FULL}": "mine:1", "{_FULL}": "", "{_SHORT}": "his:1"}}',
+        ("mine:1", "his:1"),
+    ),
+    (
+        "full-cleared",
+        f'"annotations": {{"{_FULL}": "mine:1"}}, "annotations": null, "Annotations": {{"{_SHORT}": "his:1"}}',
+        ("mine:1", "his:1"),
+    ),
+]
 
 
 @pytest.mark.parametrize(
@@ -64,6 +81,14 @@ FILE = tarfile.REGTYPE
             tar(("manifest.json", '[{"RepoTags": ["his:1"], "RepoTags": ["mine:1"]}]', FILE)),
             ("his:1", "mine:1"),
             id="duplicate-key",
+        ),
+        *(
+            pytest.param(
+                tar(("index.json", f'{{"manifests": [{{{annotations}}}]}}', FILE)),
+                tags,
+                id=name,
+            )
+            for name, annotations, tags in OCI
         ),
         pytest.param(tar(("repositories", '{"his": {"1": "abc"}}', FILE)), ("his:1",), id="legacy"),
         pytest.param(

@@ -98,3 +98,16 @@ async def test_a_confirmed_lease_is_its_containers(
     assert await _state(allocator, lease) is LeaseState.ACTIVE
     await client.report(())
     assert await _state(allocator, lease) is LeaseState.RELEASED
+
+
+async def test_there_are_devices_until_nobody_can_say(
+    client: AllocatorClient, allocator: Allocator, tmp_path: Path
+) -> None:
+    """Two GPUs are some, before NVML was asked there are none; an allocator that does not answer vouches for none."""
+    assert not await client.has_devices()
+    await allocator.sweep()
+    assert await client.has_devices()
+    (tmp_path / "allocator.sock").unlink()
+    alone = AllocatorClient(tmp_path / "allocator.sock")
+    assert not await alone.has_devices()
+    await alone.close()

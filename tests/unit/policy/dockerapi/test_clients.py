@@ -12,6 +12,8 @@ from policy.dockerapi.model import Incoming, Payload
 from policy.dockerapi.read import read
 from policy.dockerapi.routes import ROUTE_OF
 from policy.dockerapi.write import write
+from policy.model import CheckBind, Effect, Kind, LeaseGpus, ObjectFact, SetField
+from tests.fakes.policy_world import decide, host_config
 
 CLIENTS = Path(__file__).parents[3] / "corpus" / "clients"
 RECORDED = sorted(CLIENTS.glob("*/*.json"))
@@ -52,3 +54,23 @@ def test_docker_run_with_gpus_keeps_what_it_asks_for() -> None:
         "PortBindings": {"80/tcp": [{"HostPort": "8080"}]},
         "RestartPolicy": {"Name": "no"},
     }
+
+
+def test_a_dev_container_is_softened_and_not_refused() -> None:
+    """What templates for debuggers ask for is left out with a word about it; folder, socket, volumes and a GPU stay."""
+    request = read(recorded(CLIENTS / "devcontainer-cli-0.89" / "container_create.json"), engine_max=(1, 41))
+    image = ObjectFact(kind=Kind.IMAGE, id="sha256:1", owner=None, shared=True)
+    known: Any = {(request.body or {})["Image"]: image}
+    decision = decide(request, **known)
+    assert decision.effect is Effect.ALLOW, decision.reasons
+    written = host_config(request, decision)
+    assert (written.get("CapAdd"), written.get("SecurityOpt")) in ((None, None), ([], []))
+    assert written["IpcMode"] == "private"
+    notes = " ".join(each.note for each in decision.obligations if isinstance(each, SetField))
+    assert all(word in notes for word in ("CapAdd CAP_SYS_PTRACE", "seccomp=unconfined", "--ipc=host"))
+    assert [each.count for each in decision.obligations if isinstance(each, LeaseGpus)] == [1]
+    sources = {each.target: each.source for each in decision.obligations if isinstance(each, CheckBind)}
+    assert sources["/workspaces/project"] == "/home/alice/project"
+    mounts = {each["Target"]: each["Source"] for each in written["Mounts"]}
+    assert mounts["/var/run/docker.sock"] == "/run/ds01/users/alice/docker.sock"
+    assert {"/cache", "/vscode"} <= set(mounts)

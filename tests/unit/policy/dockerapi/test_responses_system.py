@@ -197,3 +197,27 @@ def test_unreadable_disk_usage_is_refused(body: bytes) -> None:
     """An answer that is not disk usage is never passed on."""
     with pytest.raises(UnreadableAnswer):
         disk_usage(body, SEES)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "listed", "shown"),
+    [
+        (
+            True,
+            {"runc": {"path": "runc"}},
+            {"nvidia": {"path": "nvidia-container-runtime"}, "runc": {"path": "runc"}},
+        ),
+        (True, {"nvidia": {"path": "/own"}}, {"nvidia": {"path": "/own"}}),
+        (False, {"runc": {"path": "runc"}}, {"runc": {"path": "runc"}}),
+    ],
+    ids=["gpus", "the engine has it", "no gpus"],
+)
+def test_the_nvidia_runtime_is_listed_where_there_are_gpus(
+    *,
+    gpus: bool,
+    listed: dict[str, object],
+    shown: dict[str, object],
+) -> None:
+    """Dev Containers look there before they ask for a GPU; a machine without one does not claim it."""
+    said = json.dumps({"ServerVersion": "28", "Runtimes": listed}).encode()
+    assert json.loads(info(said, COUNTS, gpus=gpus))["Runtimes"] == shown
