@@ -33,6 +33,7 @@ NEEDS_FACTS = False
 
 _NOT_AN_ID = "names that are not 12 or 64 hex digits"
 _LIKE_AN_ID = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}", re.ASCII)
+_HUB = re.compile(r"(?:(?:index\.)?docker\.io/)?(?:library/)?", re.ASCII)
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
 
 
@@ -49,8 +50,9 @@ def decide(ask: Ask) -> Iterable[Finding]:
 
 
 def looks_like_an_id(image: str) -> bool:
-    """Whether an image's name, with or without a tag, could be taken for an id."""
-    return _LIKE_AN_ID.fullmatch(image.partition(":")[0]) is not None
+    """Whether an image's name, with or without the hub's own beginnings, a tag or a digest, could be taken for an id."""
+    repository = _HUB.sub("", image, count=1).partition("@")[0].partition(":")[0]
+    return _LIKE_AN_ID.fullmatch(repository) is not None
 
 
 def _given(ask: Ask) -> Iterator[tuple[Kind, str, str]]:

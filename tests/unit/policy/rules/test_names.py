@@ -8,6 +8,7 @@ import pytest
 
 from policy.dockerapi.model import Operation, Request
 from policy.model import Effect, Kind
+from policy.rules.names import looks_like_an_id
 from tests.fakes.policy_world import ADMIN, create, decide, in_namespace, own, request, rewrite, second_look
 
 NAMED, RENAMED = Operation.CONTAINER_CREATE, Operation.CONTAINER_RENAME
@@ -42,6 +43,8 @@ REFUSED: list[tuple[Request, str]] = [
     (volume("x"), "Name"),
     (create({"Binds": ["x:/x"]}), "HostConfig"),
     (request(Operation.CONTAINER_DELETE, query={"link": ("1",)}, container="web"), "link"),
+    (request(Operation.IMAGE_COMMIT, {}, query={"container": ("web",), "repo": ("0123456789ab",)}), "repo"),
+    (request(Operation.IMAGE_BUILD, query={"t": ("x", "docker.io/library/0123456789ab:v1")}), "t"),
 ]
 ACCEPTED: list[Request] = [
     container("0123456789abc"),
@@ -61,6 +64,25 @@ def test_refuses(asked: Request, field: str) -> None:
     decision = decide(asked, web=own(Kind.CONTAINER))
     assert decision.effect is Effect.DENY
     assert ("names", field) in {(reason.rule, reason.field) for reason in decision.reasons}
+
+
+@pytest.mark.parametrize(
+    ("image", "like"),
+    [
+        ("0123456789ab", True),
+        ("0123456789ab:latest", True),
+        ("library/0123456789ab@sha256:x", True),
+        ("index.docker.io/0123456789ab", True),
+        ("a" * 64, True),
+        ("cafe", False),
+        ("alice/0123456789ab", False),
+        ("registry:5000/0123456789ab", False),
+        ("0123456789AB", False),
+    ],
+)
+def test_an_image_looks_like_an_id(image: str, *, like: bool) -> None:
+    """Every spelling of a name that dockerd would also take for a short id; a name with a place in it is none."""
+    assert looks_like_an_id(image) is like
 
 
 @pytest.mark.parametrize("asked", ACCEPTED)
