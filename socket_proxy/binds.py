@@ -27,10 +27,19 @@ _REMEMBERED = 16384
 class _HostConfig(msgspec.Struct):
     Binds: list[str] | None = None
     Mounts: list[dict[str, Any]] | None = None
+    VolumesFrom: list[str] | None = None
+
+
+class _MountPoint(msgspec.Struct):
+    Type: str = ""
+    Source: str = ""
+    Destination: str = ""
+    RW: bool = True
 
 
 class _Inspected(msgspec.Struct):
     HostConfig: _HostConfig
+    Mounts: list[_MountPoint] = []
 
 
 class Binds:
@@ -73,12 +82,12 @@ class Binds:
     async def _judge_again(
         self, transaction: Transaction, container: ContainerId
     ) -> tuple[CheckBind, ...] | Refusal:
-        """A container from before this process: its mounts go through today's rules, as in a create."""
+        """A container from before this process, or with mounts of another: they go through today's rules, as in a create."""
         answer = await self._engine.ask(Operation.CONTAINER_INSPECT, params={"container": container})
-        host = msgspec.json.decode(answer, type=_Inspected).HostConfig
-        body: dict[str, Json] = {
-            "HostConfig": {"Binds": [*(host.Binds or ())], "Mounts": [*(host.Mounts or ())]}
-        }
+        inspected = msgspec.json.decode(answer, type=_Inspected)
+        host = inspected.HostConfig
+        mounts: list[Json] = [*(host.Mounts or ()), *(_inherited(inspected) if host.VolumesFrom else ())]
+        body: dict[str, Json] = {"HostConfig": {"Binds": [*(host.Binds or ())], "Mounts": mounts}}
         create = Request(operation=Operation.CONTAINER_CREATE, version=self._engine.version, body=body)
         # No container is made here, so how many there are has no bearing.
         facts = Facts(engine=transaction.facts.engine, usage=Usage(containers=0))
@@ -86,6 +95,15 @@ class Binds:
         if decision.effect is not Effect.ALLOW:
             return of_decision(decision, transaction.request, transaction.request_id)
         return tuple(item for item in decision.obligations if isinstance(item, CheckBind))
+
+
+def _inherited(inspected: _Inspected) -> list[Json]:
+    """Every host path that dockerd will mount: what came by VolumesFrom stands nowhere else."""
+    return [
+        {"Type": "bind", "Source": point.Source, "Target": point.Destination, "ReadOnly": not point.RW}
+        for point in inspected.Mounts
+        if point.Type == "bind"
+    ]
 
 
 def _moved(bind: CheckBind, now: CheckBind) -> Refusal:

@@ -14,6 +14,7 @@ from observability.logging import log
 from policy.dockerapi import responses
 from policy.dockerapi.archive import Destination
 from policy.dockerapi.model import Operation
+from policy.fields import as_object
 from policy.model import ContainerId, Kind, LeaseId, Reference
 from socket_proxy.answers import ANSWER_BYTES, Answers
 from socket_proxy.approvals import Approvals
@@ -152,7 +153,10 @@ class Containers:
                 created_by=transaction.request_id,
             )
         )
-        self._binds.remember(container, transaction.fulfilled.binds)
+        host = as_object((transaction.request.body or {}).get("HostConfig"))
+        # SECURITY: mounts of another container were looked at in its own create, and stand in none of this one's fields.
+        if not host.get("VolumesFrom"):
+            self._binds.remember(container, transaction.fulfilled.binds)
 
     async def _look_at(self, transaction: Transaction, container: ContainerId) -> Refusal | None:
         """What dockerd made: the name it chose, and the image it took.

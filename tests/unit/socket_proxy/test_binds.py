@@ -113,3 +113,19 @@ async def test_what_is_forgotten_is_asked_for(tmp_path: Path, home: Path) -> Non
         world.answers["GET /containers/"] = (500, {"message": "broken"})
         with pytest.raises(EngineError):
             await recheck(made, home)
+
+
+@pytest.mark.parametrize(("source", "starts"), [("home/data", True), ("elsewhere", False)])
+async def test_mounts_of_another_container_are_judged_too(
+    tmp_path: Path, home: Path, source: str, *, starts: bool
+) -> None:
+    """What VolumesFrom brought stands in no field of the container's own: dockerd says what it will mount."""
+    async with proxy_world(tmp_path) as world:
+        made = binds(world, home)
+        mounts = [
+            {"Type": "bind", "Source": str(tmp_path / source), "Destination": "/data", "RW": True},
+            {"Type": "volume", "Name": "v", "Source": "/var/lib/docker/volumes/v/_data", "Destination": "/v"},
+        ]
+        inspected = {"HostConfig": {"Binds": None, "VolumesFrom": ["a" * 64]}, "Mounts": mounts}
+        world.answers[f"GET /containers/{CONTAINER}/json"] = (200, inspected)
+        assert (await recheck(made, home) is None) is starts
