@@ -21,6 +21,10 @@ from socket_proxy.refusals import Refusal
 from socket_proxy.transaction import Transaction
 
 _REMEMBERED = 2048
+# SECURITY: what a client writes is cut, so that nobody fills the disk with what was refused, or makes a line too long
+# to be written at all. Names in use are shorter.
+_LONGEST = 300
+_MOST_REASONS = 8
 READS = frozenset({"GET", "HEAD"})
 
 
@@ -73,12 +77,12 @@ class Trail:
             "reasons": [
                 {
                     "rule": r.rule,
-                    "field": r.field,
-                    "asked": r.asked,
-                    "limit": r.limit,
+                    "field": r.field[:_LONGEST],
+                    "asked": r.asked[:_LONGEST],
+                    "limit": r.limit[:_LONGEST],
                     "next_step": r.next_step,
                 }
-                for r in (decision.reasons if decision else ())
+                for r in (decision.reasons[:_MOST_REASONS] if decision else ())
             ],
         }
         self._remember(request_id, record)
@@ -116,7 +120,7 @@ class Trail:
         if request is not None:
             record["operation"] = request.operation
             if request.params:
-                record["params"] = dict(request.params)
+                record["params"] = {key: value[:_LONGEST] for key, value in request.params.items()}
         record["policy"] = self._policy_digest()
         return record
 

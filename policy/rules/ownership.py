@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from policy.ask import Ask, Finding, Missing
 from policy.dockerapi.model import Operation
 from policy.facts import needed
+from policy.fields import shown
 from policy.model import Kind, ObjectFact, Reason, Reference
 
 RULE_ID = "ownership"
@@ -118,4 +119,6 @@ def _judge_new_tag(ask: Ask, reference: Reference, fact: ObjectFact | None) -> I
 
 
 def _refused(reference: Reference, limit: str, next_step: str) -> Reason:
-    return Reason(rule=RULE_ID, field=reference.kind, asked=reference.text, limit=limit, next_step=next_step)
+    return Reason(
+        rule=RULE_ID, field=reference.kind, asked=shown(reference.text), limit=limit, next_step=next_step
+    )

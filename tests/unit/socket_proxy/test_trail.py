@@ -146,3 +146,21 @@ def test_recording_goes_on_when_it_can(tmp_path: Path, trail: Trail) -> None:
     (tmp_path / "audit.jsonl").rmdir()
     refuse(trail, "r2")
     assert [record["request_id"] for record in lines(tmp_path)] == ["r2"]
+
+
+def test_what_a_client_writes_does_not_fill_the_disk(tmp_path: Path, trail: Trail) -> None:
+    """Long names, targets and fields are cut, so that a refusal is on record and costs a few kilobytes."""
+    asked, _ = transaction(Operation.CONTAINER_INSPECT, container="n" * 60_000)
+    long = replace(REASON, asked="a" * 60_000)
+    trail.refused(
+        ALICE,
+        RequestId("r1"),
+        replace(REFUSAL, message="m" * 60_000),
+        method="GET",
+        target="/" + "t" * 60_000,
+        request=asked.request,
+        decision=Decision(effect=Effect.DENY, reasons=(long,) * 100),
+    )
+    (line,) = lines(tmp_path)
+    assert line["params"]["container"].startswith("nnn")
+    assert len(json.dumps(line)) < 6000
