@@ -17,7 +17,7 @@ from http1.server import Exchange, Listener, MostPerUid, Server
 from observability import events
 from observability.logging import log
 from policy.compile import Policy
-from policy.model import Actor, Door, Uid
+from policy.model import Actor, Door, Gid, Uid
 from socket_proxy.identity import DoorTo, Identities, UnknownPeer
 from socket_proxy.local import PREFIX, Local
 from socket_proxy.pipeline import JSON, Pipeline
@@ -60,7 +60,9 @@ class Doors:
         entrance = DoorTo(door=Door.FRONT)
 
         def most(uid: int) -> int:
-            return self._most(self._known.get(uid))
+            # SECURITY: a uid that has asked for nothing yet has no groups, so that silence brings no more than a request.
+            stranger = Actor(uid=Uid(uid), gid=Gid(uid), name="", door=Door.FRONT)
+            return self._most(self._known.get(uid, stranger))
 
         await self._listen(self._tree.front_door, entrance, handed="front", mode=0o666, most=most)
 
@@ -90,10 +92,10 @@ class Doors:
 
         await self._listen(path, entrance, handed=f"user-{name}", owner=(account.uid, account.gid), most=most)
 
-    def _most(self, actor: Actor | None) -> int:
-        """Connections that policy permits; an account not seen yet and admins get what the daemon permits to each."""
-        grants = self._policy().for_actor(actor) if actor is not None else None
-        return sys.maxsize if grants is None or grants.admin else grants.limits.connections
+    def _most(self, actor: Actor) -> int:
+        """Connections that policy permits; admins get what the daemon permits to each."""
+        grants = self._policy().for_actor(actor)
+        return sys.maxsize if grants.admin else grants.limits.connections
 
     async def _listen(
         self,

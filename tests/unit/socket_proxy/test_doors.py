@@ -159,3 +159,12 @@ async def test_a_handed_socket_is_used(tmp_path: Path) -> None:
             await made.open_front()
             assert b"pipeline alice" in await ask(path, "/_ping")
             assert not tree.front_door.exists()
+
+
+async def test_silence_brings_nobody_more_connections(tmp_path: Path) -> None:
+    """At the front door a uid that has asked for nothing yet has what policy gives everybody; root has more."""
+    async with opened(tmp_path, House()) as (made, tree):
+        await made.open_front()
+        door = made._open[tree.front_door]
+        assert door.most(4242) == 64
+        assert door.most(0) == 512
