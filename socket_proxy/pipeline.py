@@ -51,6 +51,7 @@ from socket_proxy.transaction import Transaction
 
 JSON = (("content-type", "application/json"),)
 _NOTHING = Fulfilled(labels={})
+_LARGE_BYTES = 32 * 1024  # a body above this takes milliseconds to read
 # Answers whose handlers ask dockerd before they write a byte to the client.
 _ASKED_FIRST = frozenset(
     {
@@ -67,7 +68,7 @@ _ASKED_FIRST = frozenset(
 
 
 class Pipeline:
-    """The way of a request; one for the whole proxy, no state of its own."""
+    """The way of a request; one for the whole proxy."""
 
     def __init__(
         self,
@@ -90,6 +91,7 @@ class Pipeline:
         self._trail = trail
         self._json_bytes = limits.json_body_bytes
         self._gate_closed = gate_closed
+        self._one_large = asyncio.Lock()
 
     async def handle(self, exchange: Exchange, actor: Actor) -> None:
         """Answer one request, whatever happens. Raises: BadRequest, ClientGone, for the connection to deal with."""
@@ -228,7 +230,13 @@ class Pipeline:
         head = exchange.head
         body = await exchange.read_body(self._json_bytes) if _has_json(head.headers) else None
         incoming = Incoming(method=head.method, target=head.target, headers=head.headers, body=body)
-        request = read(incoming, engine_max=self._engine_max)
+        if body is not None and len(body) > _LARGE_BYTES:
+            # SECURITY: one large body for each turn of the loop, so that many at once hold nobody else up.
+            async with self._one_large:
+                await asyncio.sleep(0)
+                request = read(incoming, engine_max=self._engine_max)
+        else:
+            request = read(incoming, engine_max=self._engine_max)
         reading = Reading(request, policy_facts.needed(request))
         if body is None:  # else there is more to it than the head
             exchange.derived = reading

@@ -15,6 +15,9 @@ from policy.model import Json
 
 BODY_BYTES_MAX = 900 * 1024  # SOURCE: dockerd shows its plugin no body above 1 MiB, and older engines less
 DEPTH_MAX = 32
+VALUES_MAX = (
+    20_000  # in one document: a hundred times what clients send, and a few milliseconds of everybody's time
+)
 _INT64_DIGITS = 20
 
 
@@ -93,9 +96,13 @@ _DECODER = json.JSONDecoder(
 
 
 def _check(value: Json, what: str) -> None:
-    """Bound the depth and refuse text that no UTF-8 can carry or that C would cut short."""
+    """Bound depth and number, and refuse text that no UTF-8 can carry or that C would cut short."""
     level: list[Json] = [value]
+    count = 0
     for _ in range(DEPTH_MAX):
+        count += len(level)
+        if count > VALUES_MAX:
+            raise MalformedRequest(f"{what} holds more than {VALUES_MAX} values")
         below: list[Json] = []
         for item in level:
             if isinstance(item, str):

@@ -52,3 +52,15 @@ def test_depth_is_bounded(depth: int) -> None:
 def test_numbers_are_exact(text: str, value: float) -> None:
     """The whole range of int64 is read."""
     assert strict_json.parse(text, what="n") == value
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_the_number_of_values_is_bounded(more: int) -> None:
+    """A body of nothing but values would cost everybody's time; text of any length costs none."""
+    text = "[" + ",".join(["0"] * (strict_json.VALUES_MAX - 1 + more)) + "]"
+    strict_json.parse('["' + "," * 800_000 + '"]', what="the body")
+    if more:
+        with pytest.raises(MalformedRequest, match="more than 20000 values"):
+            strict_json.parse(text, what="the body")
+    else:
+        strict_json.parse(text, what="the body")
