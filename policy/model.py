@@ -84,6 +84,7 @@ class ObjectFact:
     lease: LeaseId | None = None
     private_ipc: bool = True
     container: ContainerId | None = None  # for an exec, its container
+    check_intervals_ns: tuple[int, int] = (0, 0)  # of an image's health check: Interval, StartInterval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

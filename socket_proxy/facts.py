@@ -31,7 +31,7 @@ from policy.model import (
 from policy.ownership import is_default_network
 from socket_proxy.engine import Engine
 from socket_proxy.image_owners import ImageOwners, Reader, normal_tag
-from socket_proxy.index import Index
+from socket_proxy.index import Entry, Index
 from socket_proxy.refusals import EngineError, Unavailable
 
 _READY_SECONDS = 5
@@ -40,8 +40,14 @@ _FIRST_READY_SECONDS = 30  # after a start the index is on its way, however slow
 _IMAGE = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._/:@\[\]-]{0,511}", re.ASCII)
 
 
+class Healthcheck(msgspec.Struct):
+    Interval: int = 0
+    StartInterval: int = 0
+
+
 class ImageConfig(msgspec.Struct):
     OnBuild: list[str] | None = None
+    Healthcheck: Healthcheck | None = None
 
 
 class ImageFields(msgspec.Struct):
@@ -156,20 +162,29 @@ class FactSource:
                 return entry.fact() if entry else None
 
     async def _exec(self, exec_id: str, uid: Uid, *, everything: bool) -> ObjectFact | None:
-        container_id = self._index.container_of_exec(exec_id)
-        if container_id is None:
-            try:
-                answer = await self._engine.ask(Operation.EXEC_INSPECT, params={"exec": exec_id})
-            except EngineError as error:
-                if error.status == 404:
-                    return None
-                raise Unavailable("the Docker engine cannot say whose this exec is; try again") from error
-            container_id = msgspec.json.decode(answer, type=_ExecFields).ContainerID
-            self._index.remember_exec(exec_id, container_id)
-        entry = self._index.get(Kind.CONTAINER, container_id)
-        if entry is None or not (everything or entry.owner == uid):
+        entry = self._visible(self._index.container_of_exec(exec_id), uid, everything=everything)
+        if entry is None:
+            # SECURITY: asked for another's exec as for one there is none of, so that the clock tells nobody which it is.
+            entry = self._visible(await self._container_of(exec_id), uid, everything=everything)
+        if entry is None:
             return None
-        return ObjectFact(kind=Kind.EXEC, id=exec_id, owner=entry.owner, container=ContainerId(container_id))
+        return ObjectFact(kind=Kind.EXEC, id=exec_id, owner=entry.owner, container=ContainerId(entry.id))
+
+    def _visible(self, container_id: str | None, uid: Uid, *, everything: bool) -> Entry | None:
+        entry = self._index.get(Kind.CONTAINER, container_id) if container_id is not None else None
+        return entry if entry is not None and (everything or entry.owner == uid) else None
+
+    async def _container_of(self, exec_id: str) -> str | None:
+        """The container of an exec as the engine says it; None if there is no such exec."""
+        try:
+            answer = await self._engine.ask(Operation.EXEC_INSPECT, params={"exec": exec_id})
+        except EngineError as error:
+            if error.status == 404:
+                return None
+            raise Unavailable("the Docker engine cannot say whose this exec is; try again") from error
+        container_id = msgspec.json.decode(answer, type=_ExecFields).ContainerID
+        self._index.remember_exec(exec_id, container_id)
+        return container_id
 
     async def find_image(self, text: str) -> ImageFields | None:
         """The image that `text` names now, whoever's it is. Raises: Unavailable, UpstreamUnavailable, UpstreamLost."""
@@ -194,7 +209,15 @@ class FactSource:
             not named or self._images.shows_tag(reader, tag)
         )
         owner = self._images.tag_owner(tag) if named else self._owner_by_id(image, reader.uid)
-        return ObjectFact(kind=Kind.IMAGE, id=image.Id, owner=owner, shared=shared, name=text)
+        check = (image.Config.Healthcheck if image.Config else None) or Healthcheck()
+        return ObjectFact(
+            kind=Kind.IMAGE,
+            id=image.Id,
+            owner=owner,
+            shared=shared,
+            name=text,
+            check_intervals_ns=(check.Interval, check.StartInterval),
+        )
 
     def _owner_by_id(self, image: ImageFields, uid: Uid) -> Uid | None:
         """Who may remove an image that was named by id or digest: a maker, or who has a tag on it; each the own share."""
