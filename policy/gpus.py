@@ -35,6 +35,9 @@ SCRUBBED = frozenset(
     }
 )
 SCRUBBED_PREFIX = "DOCKER_RESOURCE_"  # the toolkit's usual swarm-resource names, which override VISIBLE
+# SECURITY: where the hook runs, it takes from the image what the request does not set, and makes channels as root.
+# SOURCE: NVIDIA container toolkit, image.NewVisibleDevices: void is none.
+NO_IMEX = "NVIDIA_IMEX_CHANNELS=void"
 CDI_KIND = "nvidia.com/gpu="
 BASE_CAPABILITIES = ("compute", "utility")
 EXTRA_CAPABILITIES = ("graphics", "video", "display")
@@ -175,10 +178,15 @@ def env_value(env: Sequence[str], name: str) -> str | None:
     return values[-1] if values else None
 
 
-def scrubbed_env(env: Sequence[str], visible: str) -> list[Json]:
-    """The environment without any switch of the GPU toolkit, and exactly one NVIDIA_VISIBLE_DEVICES at its end."""
+def scrubbed_env(env: Sequence[str], switches: Sequence[str] = (VOID,)) -> list[Json]:
+    """The environment with these switches of the GPU toolkit at its end and no others: by itself, no GPU."""
     kept = [entry for entry in env if not _is_switch(entry.partition("=")[0])]
-    return [*kept, f"{VISIBLE}={visible}"]
+    return [*kept, *switches]
+
+
+def _switches(uuids: Sequence[str], *, cdi: bool) -> list[str]:
+    """What the environment of a grant says. With CDI the engine itself brings the devices, and no hook may."""
+    return [VOID] if cdi else [NO_IMEX, f"{VISIBLE}={','.join(sorted(uuids))}"]
 
 
 def _is_switch(name: str) -> bool:
@@ -201,23 +209,23 @@ def granted(
     }
     if not cdi:
         request["Capabilities"] = [["gpu", *capabilities]]
-    return _with_devices(body, [request], "void" if cdi else ",".join(ordered), engine.runtime)
+    return _with_devices(body, [request], _switches(uuids, cdi=cdi), engine.runtime)
 
 
 def ungranted(body: Mapping[str, Json], *, runtime: str = PLAIN_RUNTIME) -> dict[str, Json]:
     """The create body with no GPU, whatever the image says."""
-    return _with_devices(body, [], "void", runtime)
+    return _with_devices(body, [], [VOID], runtime)
 
 
 def _with_devices(
-    body: Mapping[str, Json], requests: list[Json], visible: str, runtime: str
+    body: Mapping[str, Json], requests: list[Json], switches: Sequence[str], runtime: str
 ) -> dict[str, Json]:
     asked = as_object(body.get("HostConfig"))
     host: dict[str, Json] = {key: value for key, value in asked.items() if key != "DeviceRequests"}
     host["Runtime"] = runtime
     if requests:
         host["DeviceRequests"] = requests
-    return {**body, "HostConfig": host, "Env": scrubbed_env(as_strings(body.get("Env")), visible)}
+    return {**body, "HostConfig": host, "Env": scrubbed_env(as_strings(body.get("Env")), switches)}
 
 
 def granted_devices(body: Mapping[str, Json], *, runtime: str = PLAIN_RUNTIME) -> tuple[str, ...] | None:
@@ -252,21 +260,18 @@ def _grants_exactly(
     )
     driver_ok = as_text(request.get("Driver")) in {"cdi", "nvidia"}
     plain = not as_int(request.get("Count")) and not as_object(request.get("Options"))
-    visible = "void" if cdi else ",".join(sorted(uuids))
-    return driver_ok and names_ok and sets_ok and plain and _runs_plainly(body, visible, runtime)
+    switches = _switches(uuids, cdi=cdi)
+    return driver_ok and names_ok and sets_ok and plain and _runs_plainly(body, switches, runtime)
 
 
 def is_ungranted(body: Mapping[str, Json], *, runtime: str = PLAIN_RUNTIME) -> bool:
     """Whether a body is in the form that gives no GPU, under `runtime`."""
     return not as_list(as_object(body.get("HostConfig")).get("DeviceRequests")) and _runs_plainly(
-        body, "void", runtime
+        body, [VOID], runtime
     )
 
 
-def _runs_plainly(body: Mapping[str, Json], visible: str, runtime: str) -> bool:
+def _runs_plainly(body: Mapping[str, Json], switches: Sequence[str], runtime: str) -> bool:
     env = as_strings(body.get("Env"))
-    switches = [entry for entry in env if _is_switch(entry.partition("=")[0])]
-    return (
-        switches == [f"{VISIBLE}={visible}"]
-        and as_text(as_object(body.get("HostConfig")).get("Runtime")) == runtime
-    )
+    found = [entry for entry in env if _is_switch(entry.partition("=")[0])]
+    return found == [*switches] and as_text(as_object(body.get("HostConfig")).get("Runtime")) == runtime

@@ -21,7 +21,7 @@ def decide(ask: Ask) -> Iterable[Finding]:
     wish = gpus.read_wish(ask.body, gpus_default=max(1, min(limits.gpus_default, limits.gpus)), rule=RULE_ID)
     match wish:
         case None:
-            env = gpus.scrubbed_env(as_strings(ask.body.get("Env")), "void")
+            env = gpus.scrubbed_env(as_strings(ask.body.get("Env")))
             yield SetField(path=("Env",), value=env)
             yield SetField(path=("HostConfig", "DeviceRequests"), value=[])
         case Reason():
