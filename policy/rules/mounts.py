@@ -179,8 +179,8 @@ def _mounts(ask: Ask, mounts: list[Mapping[str, Json]]) -> Iterable[Finding]:
                 yield from _volume_mount(clean)
             case "tmpfs":
                 yield from _tmpfs_mount(ask, clean)
-            case "image":
-                pass  # the image is a reference, which the ownership rule judges
+            case "image":  # the image is a reference, which the ownership rule judges
+                yield from _subpath(as_object(mount.get("ImageOptions")))
             case other:
                 yield _refused(f"{MOUNTS}.Type", other, "bind, volume, tmpfs or image", "use one of those")
         written.append(clean)
@@ -218,6 +218,7 @@ def _volume_mount(mount: dict[str, Json]) -> Iterable[Finding]:
     if name and not VOLUME_NAME.fullmatch(name):
         yield _refused(f"{MOUNTS}.Source", name, "a volume's name", "use letters, digits, _ . and -")
     options = dict(as_object(mount.get("VolumeOptions")))
+    yield from _subpath(options)
     driver = as_object(options.get("DriverConfig"))
     if as_text(driver.get("Name")) not in {"", "local"}:
         yield _refused(f"{MOUNTS}.DriverConfig.Name", as_text(driver["Name"]), "local", "leave it out")
@@ -233,6 +234,14 @@ def _volume_mount(mount: dict[str, Json]) -> Iterable[Finding]:
             del mount["VolumeOptions"]
     if name:
         yield EnsureVolume(name=name)
+
+
+def _subpath(options: Mapping[str, Json]) -> Iterable[Finding]:
+    subpath = as_text(options.get("Subpath"))
+    if subpath.startswith("/") or ".." in subpath.split("/"):
+        yield _refused(
+            f"{MOUNTS}.Subpath", subpath, "a path below the volume", "leave out '..' and the first /"
+        )
 
 
 def _tmpfs_mount(ask: Ask, mount: dict[str, Json]) -> Iterable[Finding]:
