@@ -57,6 +57,21 @@ REFUSED: list[tuple[Request, str]] = [
     (create({"Tmpfs": {"/sys/fs": ""}}), "HostConfig.Tmpfs"),
     (create({"VolumeDriver": "sshfs"}), "HostConfig.VolumeDriver"),
     (create(Volumes={"/proc": {}}), "Volumes"),
+    (
+        create(
+            {
+                "Mounts": [
+                    {
+                        "Type": "volume",
+                        "Source": "vol",
+                        "Target": "/x",
+                        "VolumeOptions": {"Subpath": "a/../../b"},
+                    }
+                ]
+            }
+        ),
+        "HostConfig.Mounts.Subpath",
+    ),
 ]
 ACCEPTED: list[Request] = [
     create({"Binds": ["/home/alice/x:/x", "/data:/d:ro", "vol:/v", "/anon"]}),
