@@ -48,6 +48,7 @@ from socket_proxy.refusals import Refusal, of_decision, of_error, of_taken
 from socket_proxy.repeat import Reading
 from socket_proxy.trail import READS, Trail
 from socket_proxy.transaction import Transaction
+from socket_proxy.turns import Turn, Turns
 
 JSON = (("content-type", "application/json"),)
 _NOTHING = Fulfilled(labels={})
@@ -92,6 +93,7 @@ class Pipeline:
         self._json_bytes = limits.json_body_bytes
         self._gate_closed = gate_closed
         self._one_large = asyncio.Lock()
+        self._turns = Turns()
 
     async def handle(self, exchange: Exchange, actor: Actor) -> None:
         """Answer one request, whatever happens. Raises: BadRequest, ClientGone, for the connection to deal with."""
@@ -120,7 +122,15 @@ class Pipeline:
         closed = self._gate_closed()
         if closed is not None:
             return closed
-        reading = await self._read(exchange)
+        body = await self._receive(exchange)
+        # SECURITY: what one user sends at once waits for that user's own turn; nobody else waits for it.
+        async with self._turns.of(way.actor.uid) as turn:
+            return await self._decide_and_do(exchange, way, body, turn)
+
+    async def _decide_and_do(
+        self, exchange: Exchange, way: _Way, body: bytes | None, turn: Turn
+    ) -> Refusal | None:
+        reading = await self._read(exchange, body)
         asked = way.request = reading.request
         policy = self._policy()
         grants = policy.for_actor(way.actor)
@@ -138,6 +148,8 @@ class Pipeline:
         other = taken(asked, facts, uid=way.actor.uid)
         if other is not None:
             return of_taken(asked, other)
+        if ROUTE_OF[asked.operation].answer not in _ASKED_FIRST:
+            turn.end()  # dockerd may take long, and the answer may be a stream
         # INVARIANT: nothing is awaited between the usage in `facts` and this count, so no create slips in between.
         counted = (
             self._facts.creating(way.actor, way.request_id)
@@ -222,13 +234,18 @@ class Pipeline:
         fulfilled = await self._fulfiller.fulfil(way.actor, decision.obligations, facts, way.request_id)
         return fulfilled if isinstance(fulfilled, Refusal) else (decision, replace(fulfilled, binds=binds))
 
-    async def _read(self, exchange: Exchange) -> Reading:
+    async def _receive(self, exchange: Exchange) -> bytes | None:
+        """The JSON body, None if there is none. It may come slowly, so nobody's turn has begun."""
+        if isinstance(exchange.derived, Reading) or not _has_json(exchange.head.headers):
+            return None
+        return await exchange.read_body(self._json_bytes)
+
+    async def _read(self, exchange: Exchange, body: bytes | None) -> Reading:
         known = exchange.derived
         if isinstance(known, Reading):
             known.again = True
             return known
         head = exchange.head
-        body = await exchange.read_body(self._json_bytes) if _has_json(head.headers) else None
         incoming = Incoming(method=head.method, target=head.target, headers=head.headers, body=body)
         if body is not None and len(body) > _LARGE_BYTES:
             # SECURITY: one large body for each turn of the loop, so that many at once hold nobody else up.

@@ -361,3 +361,45 @@ def test_the_engine_is_noted_and_noted_anew_only_when_it_changed(tmp_path: Path)
     app.note_engine(tree, ENGINE)
     assert engine_note.read(tree.engine_note.read_bytes()).runtime == "runc"
     assert first.st_mode & 0o777 == 0o644
+
+
+async def test_one_users_many_requests_do_not_come_before_anothers_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixty requests of alice's are there when bob's comes: dockerd gets his before most of them."""
+    async with whole_proxy(tmp_path, monkeypatch) as world:
+        world.answers["GET /images/json"] = (200, [])
+        opened = [await world.connect("alice") for _ in range(60)]
+        for _, writer in opened:
+            writer.write(b"GET /v1.41/images/json HTTP/1.1\r\nHost: d\r\n\r\n")
+        assert status_of(await world.ask("bob", "GET /v1.41/volumes")) == 200
+        before = world.asked.index("GET /volumes")
+        for reader, writer in opened:  # she is served too, in her turn
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            writer.close()
+        assert before < 30
+        assert world.asked.count("GET /images/json") == 60
+
+
+async def test_what_waits_for_the_engine_holds_nobodys_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten waits of alice's are at dockerd, which does not answer: her list is served all the same."""
+
+    def one(world: WholeProxy) -> None:
+        world.own("alice", "mine", "a")
+
+    async def never(_: Talk) -> None:
+        await asyncio.Event().wait()
+
+    async with whole_proxy(tmp_path, monkeypatch, prepare=one) as world:
+        world.answers["POST /containers/"] = never
+        opened = [await world.connect("alice") for _ in range(10)]
+        for _, writer in opened:
+            writer.write(b"POST /v1.41/containers/mine/wait HTTP/1.1\r\nHost: d\r\n\r\n")
+        async with asyncio.timeout(5):
+            while len(world.asked) < 10:  # noqa: ASYNC110  the engine has no event for it
+                await asyncio.sleep(0.01)
+        assert status_of(await world.ask("alice", "GET /v1.41/containers/json")) == 200
+        for _, writer in opened:
+            writer.close()
