@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Iterable, Mapping
+
 import msgspec
 
+from host.routes import Network, routed
 from http1.writer import forwardable
 from policy.dockerapi import responses
 from policy.dockerapi.model import Operation
-from policy.model import Kind
+from policy.fields import as_list, as_object, as_text
+from policy.model import Json, Kind
 from socket_proxy.answers import ANSWER_BYTES, Answers
 from socket_proxy.fulfil import volume_name_taken
 from socket_proxy.index import Entry, Index
@@ -26,6 +31,28 @@ class _VolumeCreated(msgspec.Struct):
     Labels: dict[str, str] | None = None
 
 
+def refused_subnet(body: Mapping[str, Json], in_use: Iterable[Network]) -> Refusal | None:
+    """SECURITY: the kernel would send what is meant for the machine's own network into the new bridge.
+
+    Args: in_use: networks that the machine has routes to, container networks among them.
+    """
+    for item in as_list(as_object(body.get("IPAM")).get("Config")):
+        text = as_text(as_object(item).get("Subnet"))
+        subnet = ipaddress.ip_network(text, strict=False) if text else None
+        if subnet is not None and any(_overlap(subnet, other) for other in in_use):
+            return Refusal(
+                status=403,
+                message=f"ds01: IPAM.Config.Subnet={text} is not permitted, limit is subnets that this server does not "
+                "use already (rule network_options); leave out --subnet",
+                rules=("network_options",),
+            )
+    return None
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    return one.version == other.version and one.overlaps(other)
+
+
 class Stores:
     """Handlers by operation."""
 
@@ -42,6 +69,9 @@ class Stores:
         }
 
     async def create_network(self, transaction: Transaction) -> Refusal | None:
+        refusal = refused_subnet(transaction.request.body or {}, routed())
+        if refusal is not None:
+            return refusal
         response = await self._answers.send(transaction)
         if response.head.status >= 300:
             return await self._answers.error(transaction, response)

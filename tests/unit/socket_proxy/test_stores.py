@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ipaddress
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ from http1.errors import UpstreamLost
 from policy.dockerapi.model import Operation
 from policy.model import Kind, Uid
 from socket_proxy.index import Entry
-from socket_proxy.stores import Stores
+from socket_proxy.stores import Stores, refused_subnet
 from tests.fakes.proxy_world import ALICE, BOB, ProxyWorld, proxy_world
 from tests.fakes.transactions import Client, transaction
 
@@ -132,3 +133,25 @@ async def test_a_refused_network_is_nobodys(tmp_path: Path) -> None:
         await stores(world).create_network(asked)
         assert client.status == 409
         assert not world.index.ids(Kind.NETWORK)
+
+
+@pytest.mark.parametrize(
+    ("subnet", "refused"),
+    [
+        ("192.168.1.0/24", True),
+        ("192.168.1.128/25", True),
+        ("192.168.0.0/16", True),
+        ("192.168.1.7/28", True),
+        ("192.168.2.0/24", False),
+        ("fd00::/80", True),
+        ("fd01::/80", False),
+        ("", False),
+    ],
+)
+def test_a_network_in_the_machines_own_is_refused(subnet: str, *, refused: bool) -> None:
+    """Whatever part of it, in either family; without a subnet the engine chooses."""
+    in_use = [ipaddress.ip_network("192.168.1.0/24"), ipaddress.ip_network("fd00::/64")]
+    body: dict[str, Any] = {"Name": "n", "IPAM": {"Config": [{"Subnet": subnet}]}}
+    answer = refused_subnet(body, in_use)
+    assert (answer is not None) is refused
+    assert answer is None or (answer.status, answer.rules) == (403, ("network_options",))
