@@ -34,6 +34,7 @@ from policy.model import (
     Effect,
     EngineFacts,
     Facts,
+    JoinOwnNetwork,
     Kind,
     LeaseGpus,
     ObjectFact,
@@ -41,8 +42,8 @@ from policy.model import (
     Usage,
 )
 from policy.names import real
-from policy.obligations import apply
-from policy.ownership import CREATED_BY, LABELS
+from policy.obligations import apply, join
+from policy.ownership import CREATED_BY, LABELS, default_network
 from tests.attacks.forger import Forger, account_of
 from tests.attacks.fuzz_bodies import bodies
 from tests.attacks.fuzz_compare import Owner, differences, harms
@@ -105,6 +106,7 @@ class Oracle:
     actor: Actor
     engine: EngineFacts
     known: Mapping[tuple[Kind, str], ObjectFact]
+    own_network: str  # the id of the actor's own bridge
 
     def decide(self, body: bytes) -> Request | None:
         """The canonical request, None if it is refused."""
@@ -138,14 +140,17 @@ class Oracle:
             if reference.kind is Kind.VOLUME  # made by now
         }
         made = replace(facts, objects={**facts.objects, **volumes})
-        return write(bind(shaped, made, uid=self.actor.uid)).body or b""
+        bound = bind(shaped, made, uid=self.actor.uid)
+        if any(isinstance(item, JoinOwnNetwork) for item in obligations):
+            bound = join(bound, self.own_network)
+        return write(bound).body or b""
 
     def _volume(self, name: str) -> ObjectFact:
         return ObjectFact(kind=Kind.VOLUME, id=real(self.actor.uid, name), owner=self.actor.uid, name=name)
 
     def _facts(self, asked: Request) -> Facts:
         objects = {reference: self._known(reference) for reference in needed(asked)}
-        return Facts(engine=self.engine, objects=objects, usage=Usage(containers=1))
+        return Facts(engine=self.engine, objects=objects, usage=Usage(containers=1, networks=1))
 
     def _known(self, reference: Reference) -> ObjectFact | None:
         return self.known.get((reference.kind, reference.text.removeprefix("/")))
@@ -178,7 +183,7 @@ class Fuzzer:
             home=self._home,
             socket=str(world.socket("alice")),
             containers=frozenset({world.words["mine"]}),
-            networks=frozenset({"bridge", "none"}),
+            networks=frozenset({"none", default_network(self._oracle.actor.uid), self._oracle.own_network}),
         )
         self.tally = Tally()
 
@@ -194,13 +199,20 @@ class Fuzzer:
             (Kind.IMAGE, "busybox"): busybox,
             (Kind.VOLUME, _VOLUME): volume,
         }
-        for network in world.root("GET", "/networks"):
-            if network["Name"] in ("bridge", "none", "host"):
-                fact = ObjectFact(
-                    kind=Kind.NETWORK, id=network["Id"], owner=None, shared=True, name=network["Name"]
-                )
-                known[(Kind.NETWORK, network["Name"])] = fact
-        return Oracle(policy=forger.policy(), actor=actor, engine=forger.engine(), known=known)
+        networks = {network["Name"]: network["Id"] for network in world.root("GET", "/networks")}
+        for word in ("none", "host"):
+            fact = ObjectFact(kind=Kind.NETWORK, id=networks[word], owner=None, shared=True, name=word)
+            known[(Kind.NETWORK, word)] = fact
+        name = default_network(actor.uid)
+        own_bridge = ObjectFact(kind=Kind.NETWORK, id=networks[name], owner=actor.uid, name=name)
+        known |= {(Kind.NETWORK, text): own_bridge for text in ("bridge", name)}
+        return Oracle(
+            policy=forger.policy(),
+            actor=actor,
+            engine=forger.engine(),
+            known=known,
+            own_network=networks[name],
+        )
 
     def close(self) -> None:
         self._alice.close()

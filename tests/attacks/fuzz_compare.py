@@ -188,8 +188,7 @@ _HARMLESS: dict[str, Callable[[Body, Owner], bool]] = {
         or _is_joined(mode, owner)
     ),
     "NetworkMode": lambda found, owner: (
-        (mode := found["HostConfig"]["NetworkMode"]) in (*owner.networks, "default")
-        or _is_joined(mode, owner)
+        (mode := found["HostConfig"]["NetworkMode"]) in owner.networks or _is_joined(mode, owner)
     ),
     "Networks": _networks,
     "UTSMode": lambda found, _: not found["HostConfig"]["UTSMode"],

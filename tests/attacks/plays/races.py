@@ -135,8 +135,7 @@ def volume_given_up(world: World) -> Played:
     played = Played(answers=[Answer(status=200)])
     body = {**_IMAGE, "HostConfig": {"Binds": ["raced:/x"]}}
     for number in range(_ROUNDS):
-        if world.ask("POST", f"{API}/volumes/create", {"Name": "raced"}).status != 201:
-            played.harm.append(f"round {number}: the name stays taken when nobody has it")
+        world.ask("POST", f"{API}/volumes/create", {"Name": "raced"})
         answers = together(
             world,
             [
