@@ -176,6 +176,7 @@ class Fuzzer:
         self._audit = (world.lab.root / "log" / "audit.jsonl").open("rb")
         self._audit.seek(0, 2)
         self._image = world.root("GET", "/images/busybox/json")["Config"]
+        self._networks = {one["Id"]: one["Name"] for one in world.root("GET", "/networks")}
         self._oracle = self._make_oracle()
         self.owner = Owner(
             name=world.alice,
@@ -255,7 +256,7 @@ class Fuzzer:
         if digest != sha256(sent).hexdigest():
             self._note(body, f"what the rules decide here is not what was sent: {sent!r}")
             return
-        for difference in differences(json.loads(sent), found, self._image):
+        for difference in differences(json.loads(sent), found, self._image, self._networks):
             self._note(body, difference)
 
     def _digest(self, request_id: str) -> str:
@@ -280,12 +281,15 @@ class Fuzzer:
         if decided is None:
             return ["the body that everything is tried with is refused"]
         sent = json.loads(self._oracle.rewritten(decided, found))
-        blind = [f"an untouched container differs: {one}" for one in differences(sent, found, self._image)]
+        blind = [
+            f"an untouched container differs: {one}"
+            for one in differences(sent, found, self._image, self._networks)
+        ]
         blind += [f"an untouched container is harmful: {one}" for one in harms(found, self.owner)]
         for name, change in _spoilers(found):
             spoiled = json.loads(json.dumps(found))
             change(spoiled)
-            if not any(differences(sent, spoiled, self._image)):
+            if not any(differences(sent, spoiled, self._image, self._networks)):
                 blind.append(f"{name} made wrong is not noticed by the comparison")
         for name, change in _HARMS.items():
             spoiled = json.loads(json.dumps(found))

@@ -54,24 +54,25 @@ def _is_same(sent: Any, found: Any) -> bool:
     return bool(one == other)
 
 
-def differences(sent: Body, found: Body, image: Body) -> Iterator[str]:
+def differences(sent: Body, found: Body, image: Body, networks: Mapping[str, str]) -> Iterator[str]:
     """One line for each field of the container that is not as it was sent.
 
     Args:
         sent: the JSON that dockerd was given.
         found: the container as root inspects it.
         image: the image's Config; dockerd takes from it what the body leaves out.
+        networks: names by id; dockerd shows the name of what it was given by id.
     """
-    yield from _host(sent.get("HostConfig") or {}, found["HostConfig"])
+    yield from _host(sent.get("HostConfig") or {}, found["HostConfig"], networks)
     yield from _config(sent, found["Config"], image)
     yield from _mounts(sent, found)
 
 
-def _host(sent: Body, found: Body) -> Iterator[str]:
+def _host(sent: Body, found: Body, networks: Mapping[str, str]) -> Iterator[str]:
     for name in sorted({*sent, *found} - _ENGINES_OWN_HOST):
         value = sent.get(name)
         if name == "NetworkMode":
-            value = value or "default"
+            value = networks.get(value or "", value or "default")
         if name in ("MaskedPaths", "ReadonlyPaths") and value is None:
             if not found.get(name):
                 yield f"HostConfig.{name} is empty in the engine"
