@@ -223,7 +223,8 @@ class Images:
         """Spool the tar, read which tags it brings, decide, forward."""
         limit = self._policy().for_actor(transaction.actor).limits.uploads_bytes
         with self._spools.open(transaction.actor.uid, limit) as spool:
-            refusal = await spool.fill(transaction.exchange.body())
+            exchange = transaction.exchange
+            refusal = await spool.fill(exchange.body(), announced_bytes=exchange.head.content_length)
             if refusal is not None:
                 return refusal
             tags = await asyncio.to_thread(tags_in, spool.file)

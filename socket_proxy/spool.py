@@ -50,17 +50,18 @@ class Spool:
         self._held = held
         self._limit_bytes = limit_bytes
 
-    async def fill(self, upload: AsyncIterator[bytes]) -> Refusal | None:
-        """Take all of an upload; a Refusal when it is too much. Raises: Unavailable: the disk is full."""
+    async def fill(
+        self, upload: AsyncIterator[bytes], *, announced_bytes: int | None = None
+    ) -> Refusal | None:
+        """Take all of an upload; a Refusal when it is, or says that it will be, too much.
+
+        Raises: Unavailable: the disk is full.
+        """
+        if self._is_too_much(announced_bytes or 0):
+            return self._too_much()
         async for piece in upload:
-            if self._held[self._uid] + len(piece) > self._limit_bytes:
-                return Refusal(
-                    status=413,
-                    message="ds01: your uploads (docker load, build contexts) are over "
-                    f"{self._limit_bytes / _GIB:g} GiB together (rule uploads); wait for the others to end, "
-                    "send less, or ask the admin for a larger limits.uploads",
-                    rules=("uploads",),
-                )
+            if self._is_too_much(len(piece)):
+                return self._too_much()
             self._held[self._uid] += len(piece)
             self.size += len(piece)
             try:
@@ -73,3 +74,15 @@ class Spool:
                     raise
                 raise Unavailable("the server's disk has no room for this upload; tell the admin") from error
         return None
+
+    def _is_too_much(self, more_bytes: int) -> bool:
+        return self._held[self._uid] + more_bytes > self._limit_bytes
+
+    def _too_much(self) -> Refusal:
+        return Refusal(
+            status=413,
+            message="ds01: your uploads (docker load, build contexts) are over "
+            f"{self._limit_bytes / _GIB:g} GiB together (rule uploads); wait for the others to end, "
+            "send less, or ask the admin for a larger limits.uploads",
+            rules=("uploads",),
+        )

@@ -59,3 +59,13 @@ async def test_a_full_disk_is_an_outage(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr(spool.file, "write", full)
         with pytest.raises(Unavailable, match="no room"):
             await spool.fill(pieces(1))
+
+
+async def test_what_is_announced_too_large_is_not_taken(tmp_path: Path) -> None:
+    """The refusal comes before the first byte."""
+    with Spools(tmp_path).open(ALICE, 5000) as spool:
+        refusal = await spool.fill(pieces(1), announced_bytes=5001)
+        assert isinstance(refusal, Refusal)
+        assert refusal.status == 413
+        assert spool.size == 0
+        assert await spool.fill(pieces(1), announced_bytes=5000) is None
