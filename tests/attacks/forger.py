@@ -25,7 +25,7 @@ from policy.dockerapi.read import read
 from policy.dockerapi.write import write
 from policy.evaluate import evaluate
 from policy.facts import needed
-from policy.model import Effect, EngineFacts, Facts, Kind, ObjectFact, RequestId, Uid, Usage
+from policy.model import GUARDED_RUNTIME, Effect, EngineFacts, Facts, Kind, ObjectFact, RequestId, Uid, Usage
 from policy.obligations import apply
 from socket_proxy.keys import Keys
 from socket_proxy.seal import Sealer
@@ -157,6 +157,8 @@ class Forger:
             cgroup_driver=ask("/info")["CgroupDriver"],
             cgroup_version=int(ask("/info")["CgroupVersion"]),
             gpu_path="hook",
+            runtime=GUARDED_RUNTIME,
+            data_root=str((self.tree.lib / "docker").resolve()),
         )
 
     def policy(self) -> Policy:

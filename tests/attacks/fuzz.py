@@ -126,7 +126,7 @@ class Oracle:
         obligations = evaluate(self.policy, self.actor, asked, facts).obligations
         labels = {key: value for key, value in found["Config"]["Labels"].items() if key in LABELS}
         leased = any(isinstance(item, LeaseGpus) for item in obligations)
-        devices = gpus.granted_devices(_granted_part(found)) if leased else ()
+        devices = gpus.granted_devices(_granted_part(found), runtime=self.engine.runtime) if leased else ()
         shaped = apply(
             asked,
             obligations,

@@ -198,7 +198,7 @@ _HARMLESS: dict[str, Callable[[Body, Owner], bool]] = {
     "CgroupParent": lambda found, owner: (
         found["HostConfig"]["CgroupParent"] in (f"/ds01/{owner.uid}", f"ds01-{owner.uid}.slice")
     ),
-    "Runtime": lambda found, _: found["HostConfig"]["Runtime"] in ("runc", "ds01"),
+    "Runtime": lambda found, _: found["HostConfig"]["Runtime"] == "ds01",
     "Devices": lambda found, _: not found["HostConfig"]["Devices"],
     "DeviceCgroupRules": lambda found, _: not found["HostConfig"]["DeviceCgroupRules"],
     "DeviceRequests": _gpus,
