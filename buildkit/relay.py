@@ -91,7 +91,7 @@ class Relay:
                 self._refuse(live, Status(code=Code.UNAVAILABLE, message="ds01: the connection ended"))
             for own in self._sent.values():
                 if isinstance(own, Own):
-                    own.fail("the connection ended")
+                    own.result.cancel()  # whoever waited for it is gone
             self._client.flush()
             self._client.duplex.close()
             self._engine.duplex.abort()

@@ -123,6 +123,19 @@ async def test_an_engine_that_answers_badly_is_an_error() -> None:
         assert isinstance(ends.errors[0], Failed)
 
 
+async def test_a_connection_that_ends_while_ds01_asks() -> None:
+    """Leaves nothing behind that nobody waits for."""
+    async with relayed(Judge()) as ends:
+
+        async def never(_engine: Engine, _stream: int) -> None:
+            await asyncio.sleep(0)
+
+        ends.engine.script = never
+        await ends.client.begin("/ask")
+        await _until(lambda: bool(ends.engine.streams))
+    assert ends.errors == []
+
+
 async def test_messages_are_shaped_one_by_one() -> None:
     """Changed, or left out."""
     async with relayed(Judge()) as ends:
