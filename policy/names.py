@@ -43,7 +43,7 @@ def owner(real_name: str) -> Uid | None:
 class ViewerNames:
     """Names as one viewer knows them: the own ones plain, others' as they are inside dockerd."""
 
-    __slots__ = ("_everything", "_prefix", "_prefix_bytes", "_shared")
+    __slots__ = ("_prefix", "_prefix_bytes", "_shared", "everything")
 
     def __init__(self, uid: Uid, *, everything: bool = False, networks: frozenset[str] = frozenset()) -> None:
         """One viewer.
@@ -52,7 +52,7 @@ class ViewerNames:
             everything: an admin, who may read others' names.
             networks: root's networks that policy shares with the viewer, by their plain names.
         """
-        self._everything = everything
+        self.everything = everything
         self._shared = {real(ROOT, name): name for name in networks}
         self._prefix = f"u{uid}."
         self._prefix_bytes = self._prefix.encode()
@@ -77,6 +77,6 @@ class ViewerNames:
                 return name[len(self._prefix) :]
             if name in self._shared:
                 return self._shared[name]
-            return name if self._everything or any(name in known for known in kept) else HIDDEN
+            return name if self.everything or any(name in known for known in kept) else HIDDEN
 
         return _IN_TEXT.sub(shown, text)

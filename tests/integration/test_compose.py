@@ -73,6 +73,7 @@ def test_a_project_goes_up_and_down_unchanged(clean_lab: Lab, project: Path) -> 
     again = compose(lab, project, "up", "-d")
     assert again.status == 0
     assert "Recreating" not in again.err, "what ds01 rewrites must not look like a changed service"
+    assert "has changed" not in again.err, "nor its labels like a changed network or volume"
 
     assert lab.docker(lab.bob, "ps", "-aq").out == ""
     assert "shop" not in lab.docker(lab.bob, "network", "ls").out + lab.docker(lab.bob, "volume", "ls").out

@@ -9,7 +9,7 @@ import msgspec
 
 from policy.dockerapi.answers.images import shown_image
 from policy.dockerapi.answers.mounts import shown_directory, shown_mounts, shown_networks
-from policy.dockerapi.answers.networks import shown_network
+from policy.dockerapi.answers.networks import hide_labels, shown_network
 from policy.dockerapi.answers.pieces import (
     NULL,
     Piece,
@@ -163,7 +163,7 @@ def _shown_volume(raw: Piece, sees: Visibility, names: Names) -> Piece | None:
     if not sees.sees_volume(real_name):
         return None
     plain = names.plain(real_name)
-    if plain == real_name:
+    if not hide_labels(fields, names) and plain == real_name:
         return raw
     fields["Name"] = piece(plain)
     if "Mountpoint" in fields:

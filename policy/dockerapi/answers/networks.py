@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import msgspec
 
 from policy.dockerapi.answers.pieces import (
     Fields,
     Piece,
     piece,
+    read,
     read_fields,
     read_optional_fields,
     read_text,
     write,
 )
 from policy.dockerapi.answers.visibility import REAL_NAMES, Names, UnreadableAnswer, Visibility
+from policy.ownership import is_reserved_label
 
-if TYPE_CHECKING:
-    import msgspec
-
+_LABELS: msgspec.json.Decoder[dict[str, str] | None] = msgspec.json.Decoder(dict[str, str] | None)
 # SECURITY: they count or name every container of the network: swarm peers, services, addresses in use (API 1.52).
 _OPERATIONAL = ("Peers", "Services", "Status")
 
@@ -45,7 +45,21 @@ def shown_network(raw: Piece, sees: Visibility, names: Names) -> Piece | None:
     if names.may_be_in(raw):
         _rename(fields, names)
         changed = True
+    changed = hide_labels(fields, names) or changed
     return write(fields) if changed else raw
+
+
+def hide_labels(fields: Fields, names: Names) -> bool:
+    """Leave ds01's own out of `Labels`, but for admins; say whether there were any.
+
+    compose takes a label of a network or volume that it did not write for a change, and warns at each `up`.
+    """
+    given = read(_LABELS, fields["Labels"]) if "Labels" in fields and not names.everything else None
+    shown = {key: value for key, value in (given or {}).items() if not is_reserved_label(key)}
+    if not given or len(shown) == len(given):
+        return False
+    fields["Labels"] = piece(shown)
+    return True
 
 
 def _without_others(fields: Fields, sees: Visibility) -> bool:

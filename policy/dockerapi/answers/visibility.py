@@ -48,6 +48,10 @@ class Visibility(Protocol):
 class Names(Protocol):
     """The names a user knows objects by, from those inside dockerd; `policy.names.ViewerNames` has the rule."""
 
+    @property
+    def everything(self) -> bool:
+        """Whether the user may read what ds01 itself wrote: others' names, the owner's labels."""
+
     def plain(self, real_name: str, /) -> str: ...
 
     def may_be_in(self, piece: bytes | msgspec.Raw, /) -> bool:
@@ -59,6 +63,8 @@ class Names(Protocol):
 
 class RealNames:
     """Names inside dockerd are the names users know."""
+
+    everything = True
 
     def plain(self, real_name: str, /) -> str:
         return real_name

@@ -242,3 +242,16 @@ def test_manifests_list_own_containers_only() -> None:
     }
     shown = json.loads(image_list(json.dumps([image]).encode(), SEES))
     assert shown[0]["Manifests"][0]["ImageData"]["Containers"] == [OWN]
+
+
+def test_labels_of_ds01_do_not_show_on_networks_and_volumes() -> None:
+    """The user's own labels stay, and null stays null."""
+    labels = {"ds01.seal": "x", "mine": "1"}
+    networks = [
+        {"Id": OWN_NET, "Name": "n", "Labels": labels},
+        {"Id": SHARED_NET, "Name": "s", "Labels": None},
+    ]
+    shown = json.loads(network_list(json.dumps(networks).encode(), SEES, names=ALICES))
+    assert [network["Labels"] for network in shown] == [{"mine": "1"}, None]
+    volume = json.dumps({"Name": "data", "Labels": labels}).encode()
+    assert json.loads(volume_inspect(volume, SEES, names=ALICES)) == {"Name": "data", "Labels": {"mine": "1"}}
