@@ -9,15 +9,15 @@ import pytest
 from tests.attacks.model import Attack, Refused, Step, load_all
 from tests.attacks.runner import Result, attempt
 from tests.attacks.world import World, opened
-from tests.integration.conftest import Lab
+from tests.integration.conftest import PREFIX, running_lab
 
 pytestmark = pytest.mark.dockerd
 
 
 @pytest.fixture(scope="module")
-def world(lab: Lab) -> Iterator[World]:
-    """Bob's things, and alice's."""
-    with opened(lab) as made:
+def world() -> Iterator[World]:
+    """Bob's things, and alice's, in a lab of their own: what an attack does to dockerd is no other test's matter."""
+    with running_lab(f"{PREFIX}-eve", f"{PREFIX}-victim") as own, opened(own) as made:
         yield made
 
 

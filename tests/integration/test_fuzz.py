@@ -8,7 +8,7 @@ import pytest
 
 from tests.attacks.fuzz import Fuzzer, prepared
 from tests.attacks.world import opened
-from tests.integration.conftest import Lab
+from tests.integration.conftest import PREFIX, running_lab
 
 pytestmark = pytest.mark.dockerd
 
@@ -17,8 +17,9 @@ _BODIES = 500
 
 
 @pytest.fixture(scope="module")
-def fuzzer(lab: Lab) -> Iterator[Fuzzer]:
-    with opened(lab) as world, prepared(world, _SEED) as made:
+def fuzzer() -> Iterator[Fuzzer]:
+    names = (f"{PREFIX}-fuzzer", f"{PREFIX}-beside")
+    with running_lab(*names) as own, opened(own) as world, prepared(world, _SEED) as made:
         yield made
 
 

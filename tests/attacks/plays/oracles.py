@@ -100,7 +100,7 @@ def forged_volume(world: World) -> Played:
     answer = world.ask("POST", f"{API}/volumes/create", body)
     played = Played(answers=[answer])
     if answer.status == 201:
-        labels = world.must("alice", "GET", "/volumes/forged").json["Labels"]
+        labels = world.root("GET", f"/volumes/u{world.words['uid']}.forged")["Labels"]
         played.unless(labels["ds01.owner"] == world.alice, f"labelled {labels}")
         world.ask("DELETE", f"{API}/volumes/forged")
     return played
@@ -130,14 +130,14 @@ def old_events(world: World) -> Played:
 @play
 def taken_names(world: World, *, kind: str) -> Played:
     """What alice makes under bob's name is hers: looked at by that name, she finds her own, and bob finds his."""
-    (name, target, one) = {
-        "volume": ("bobv", "/volumes/create", "/volumes/bobv"),
-        "network": ("bobn", "/networks/create", "/networks/bobn"),
-    }[kind]
+    (name, all_of_kind) = {"volume": ("bobv", "/volumes"), "network": ("bobn", "/networks")}[kind]
+    one = f"{all_of_kind}/{name}"
     bobs = world.must("bob", "GET", one).json
-    played = Played(answers=[world.ask("POST", f"{API}{target}", {"Name": name})])
+    played = Played(answers=[world.ask("POST", f"{API}{all_of_kind}/create", {"Name": name})])
     own = world.must("alice", "GET", one).json
-    played.unless(own["Labels"]["ds01.owner"] == world.alice, f"alice is given {own}")
+    made = world.root("GET", f"{all_of_kind}/u{world.words['uid']}.{name}")
+    played.unless(made["Labels"]["ds01.owner"] == world.alice, f"alice has made {made}")
+    played.unless(own.get("Id") == made.get("Id"), f"alice is given {own}")
     played.unless(own.get("Id", 0) != bobs.get("Id", 1), "both have one network")
     played.unless(world.must("bob", "GET", one).json == bobs, f"bob's {kind} has changed")
     return played
