@@ -90,6 +90,7 @@ ELSEWHERE = {
     "socket_proxy/engine.py": "unit/socket_proxy/test_path.py",
     "socket_proxy/image_transfer.py": "integration/test_images.py",
     "socket_proxy/images.py": "integration/test_images.py",
+    "socket_proxy/parts.py": "unit/socket_proxy/test_path.py",  # as app
     "socket_proxy/pipeline.py": "unit/socket_proxy/test_pipeline_order.py",
 }
 MODULES = sorted(

@@ -226,7 +226,7 @@ async def test_a_user_made_admin_sees_all_on_the_same_connection(
         reader, writer = await world.connect("alice")
         for members in ("carol", "carol", "carol, alice", "carol, alice"):
             world.tree.policy.write_text(POLICY.replace("carol", members))
-            world.running()._policies.reload_if_changed()
+            world.running().policies.reload_if_changed()
             writer.write(b"GET /v1.41/containers/json HTTP/1.1\r\nHost: d\r\n\r\n")
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
             length = next(

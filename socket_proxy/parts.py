@@ -1,0 +1,307 @@
+"""Every part of the proxy, made once for one engine.
+
+Each property makes one part of those it names: what depends on what is read here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TypedDict
+
+from host import listener
+from host.policy_files import PolicyFiles
+from host.users import Users
+from http1.errors import UpstreamUnavailable
+from http1.limits import Limits
+from http1.server import Exchange, Server
+from observability import events
+from observability.audit import AuditLog
+from observability.logging import log
+from policy.compile import Policy
+from policy.model import GUARDED_RUNTIME, EngineFacts, RequestId
+from socket_proxy.answers import Answers
+from socket_proxy.approvals import Approvals
+from socket_proxy.binds import Binds
+from socket_proxy.build import ClassicBuilds
+from socket_proxy.builds import Builds
+from socket_proxy.canary import Canary
+from socket_proxy.containers import Containers
+from socket_proxy.doors import Doors
+from socket_proxy.engine import Engine
+from socket_proxy.facts import FactSource
+from socket_proxy.fulfil import Fulfiller
+from socket_proxy.handlers import Handlers
+from socket_proxy.identity import Identities
+from socket_proxy.image_owners import ImageOwners
+from socket_proxy.image_removal import ImageRemoval
+from socket_proxy.image_tags import Tags
+from socket_proxy.image_transfer import ImageTransfer
+from socket_proxy.images import Images, Makers
+from socket_proxy.index import Index
+from socket_proxy.keys import Keys
+from socket_proxy.leases import AllocatorClient
+from socket_proxy.local import Local
+from socket_proxy.pipeline import Pipeline
+from socket_proxy.prune import Prunes
+from socket_proxy.records import Records
+from socket_proxy.refusals import Refusal, of_error
+from socket_proxy.seal import Sealer
+from socket_proxy.settings import Settings
+from socket_proxy.settle import Settlements
+from socket_proxy.sharing import ImageShares
+from socket_proxy.spool import Spools
+from socket_proxy.stores import Stores
+from socket_proxy.trail import Trail
+from socket_proxy.watcher import Watcher
+
+
+class _Making(TypedDict):
+    """What all that make images share."""
+
+    engine: Engine
+    answers: Answers
+    spools: Spools
+    policy: Callable[[], Policy]
+    makers: Makers
+
+
+class Parts:
+    """The whole proxy, not yet running."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        keys: Keys,
+        policies: PolicyFiles[Policy],
+        engine: Engine,
+        facts: EngineFacts,
+    ) -> None:
+        self.settings = settings
+        self.keys = keys
+        self.policies = policies
+        self.engine = engine
+        self.engine_facts = facts
+        self.index = Index()
+        self.records = Records(settings.tree.records)
+        self.sealer = Sealer(keys)
+        self.users = Users()
+        _ = self.doors  # and so every other part, now: what cannot be made stops the start
+
+    def policy(self) -> Policy:
+        """The policy of this moment."""
+        return self.policies.current
+
+    # What is known.
+
+    @cached_property
+    def owners(self) -> ImageOwners:
+        return ImageOwners(self.records)
+
+    @cached_property
+    def facts(self) -> FactSource:
+        return FactSource(
+            engine=self.engine, engine_facts=self.engine_facts, index=self.index, images=self.owners
+        )
+
+    @cached_property
+    def trail(self) -> Trail:
+        return Trail(AuditLog(self.settings.tree.audit), policy_digest=lambda: self.policy().digest)
+
+    @cached_property
+    def allocator(self) -> AllocatorClient:
+        return AllocatorClient(self.settings.tree.allocator_socket)
+
+    @cached_property
+    def approvals(self) -> Approvals | None:
+        """None where the engine has no guard that would read them."""
+        guarded = self.engine_facts.runtime == GUARDED_RUNTIME
+        return Approvals(self.settings.tree.approvals, self.keys) if guarded else None
+
+    # What goes on in the background.
+
+    @cached_property
+    def settlements(self) -> Settlements:
+        return Settlements(engine=self.engine, leaser=self.allocator, sealer=self.sealer)
+
+    @cached_property
+    def watcher(self) -> Watcher:
+        return Watcher(
+            engine=self.engine,
+            index=self.index,
+            facts=self.facts,
+            sealer=self.sealer,
+            records=self.records,
+            leaser=self.allocator,
+            approvals=self.approvals,
+        )
+
+    @cached_property
+    def canary(self) -> Canary | None:
+        """None where no plugin is asked for."""
+        if not self.settings.daemon.plugin_required:
+            return None
+        return Canary(str(self.settings.engine_socket), wake=self.watcher.reloaded)
+
+    # What answers.
+
+    @cached_property
+    def answers(self) -> Answers:
+        return Answers(
+            engine=self.engine,
+            index=self.index,
+            images=self.owners,
+            learn=self.watcher.learn,
+            has_gpus=self.allocator.has_devices,
+        )
+
+    @cached_property
+    def containers(self) -> Containers:
+        containers = Containers(
+            engine=self.engine,
+            index=self.index,
+            leaser=self.allocator,
+            answers=self.answers,
+            binds=Binds(engine=self.engine, policy=self.policy),
+            settlements=self.settlements,
+            facts=self.facts,
+            owners=self.owners,
+            approvals=self.approvals,
+        )
+        self.watcher.container_gone = containers.forget
+        return containers
+
+    @cached_property
+    def removal(self) -> ImageRemoval:
+        return ImageRemoval(engine=self.engine, facts=self.facts, owners=self.owners, answers=self.answers)
+
+    @cached_property
+    def tags(self) -> Tags:
+        return Tags(owners=self.owners, facts=self.facts)
+
+    @cached_property
+    def making(self) -> _Making:
+        return {
+            "engine": self.engine,
+            "answers": self.answers,
+            "spools": Spools(self.settings.tree.spool),
+            "policy": self.policy,
+            "makers": Makers(
+                engine=self.engine, owners=self.owners, facts=self.facts, tags=self.tags, policy=self.policy
+            ),
+        }
+
+    @cached_property
+    def builds(self) -> Builds:
+        return Builds(
+            engine=self.engine,
+            answers=self.answers,
+            policy=self.policy,
+            engine_facts=self.engine_facts,
+            facts=self.facts,
+            owners=self.owners,
+            tags=self.tags,
+            trail=self.trail,
+        )
+
+    @cached_property
+    def prunes(self) -> Prunes:
+        return Prunes(
+            engine=self.engine,
+            facts=self.facts,
+            index=self.index,
+            records=self.records,
+            containers=self.containers,
+            removal=self.removal,
+            answers=self.answers,
+        )
+
+    @cached_property
+    def handlers(self) -> Handlers:
+        transfer = ImageTransfer(
+            engine=self.engine, facts=self.facts, owners=self.owners, answers=self.answers
+        )
+        stores = Stores(index=self.index, records=self.records, answers=self.answers, sealer=self.sealer)
+        return Handlers(
+            answers=self.answers,
+            containers=self.containers,
+            others=(
+                Images(**self.making).by_operation,
+                ClassicBuilds(facts=self.facts, owners=self.owners, **self.making).by_operation,
+                self.builds.by_operation,
+                self.removal.by_operation,
+                transfer.by_operation,
+                stores.by_operation,
+                self.prunes.by_operation,
+            ),
+        )
+
+    # What clients reach.
+
+    @cached_property
+    def limits(self) -> Limits:
+        daemon = self.settings.daemon
+        return Limits(connections=daemon.connections, connections_per_uid=daemon.connections_per_user)
+
+    @cached_property
+    def server(self) -> Server:
+        return Server(limits=self.limits, on_error=_on_error)
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        return Pipeline(
+            policy=self.policy,
+            engine_facts=self.engine_facts,
+            facts=self.facts,
+            fulfiller=Fulfiller(
+                engine=self.engine, index=self.index, sealer=self.sealer, leaser=self.allocator
+            ),
+            handlers=self.handlers,
+            trail=self.trail,
+            limits=self.limits,
+            gate_closed=self._gate_closed,
+        )
+
+    @cached_property
+    def local(self) -> Local:
+        return Local(
+            policy=self.policy,
+            index=self.index,
+            facts=self.facts,
+            engine_facts=self.engine_facts,
+            allocator=self.allocator,
+            canary=self.canary,
+            trail=self.trail,
+            shares=ImageShares(
+                owners=self.owners, facts=self.facts, users=self.users, trail=self.trail, policy=self.policy
+            ),
+        )
+
+    @cached_property
+    def doors(self) -> Doors:
+        return Doors(
+            server=self.server,
+            tree=self.settings.tree,
+            policy=self.policy,
+            handed=listener.inherited_by_name(),
+            identities=Identities(index=self.index, users=self.users),
+            pipeline=self.pipeline,
+            local=self.local,
+        )
+
+    def _gate_closed(self) -> Refusal | None:
+        if self.canary is None or self.canary.singing:
+            return None
+        if self.canary.singing is None:
+            return of_error(UpstreamUnavailable(), RequestId(""))
+        return Refusal(
+            status=503,
+            message="ds01: the AuthZ plugin is not guarding the Docker engine, so ds01 serves nobody (rule canary); "
+            "tell the admin to look at ds01 status and restart ds01-authz and docker",
+            rules=("canary",),
+        )
+
+
+def _on_error(_exchange: Exchange, error: Exception) -> tuple[int, str]:
+    log(events.REQUEST_FAILED, request_id=None, uid=None, operation=None, problem=repr(error), exc_info=error)
+    return 500, "ds01: an error of ds01 itself; tell the admin what you did and when"
