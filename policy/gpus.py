@@ -35,7 +35,8 @@ SCRUBBED = frozenset(
     }
 )
 SCRUBBED_PREFIX = "DOCKER_RESOURCE_"  # the toolkit's usual swarm-resource names, which override VISIBLE
-# SECURITY: where the hook runs, it takes from the image what the request does not set, and makes channels as root.
+# SECURITY: NVIDIA's hook and runtime take from the image what the request does not set, and make channels as root.
+# With CDI neither is to run, and an administrator's daemon.json may still bring one of them.
 # SOURCE: NVIDIA container toolkit, image.NewVisibleDevices: void is none.
 NO_IMEX = "NVIDIA_IMEX_CHANNELS=void"
 CDI_KIND = "nvidia.com/gpu="
@@ -186,7 +187,7 @@ def scrubbed_env(env: Sequence[str], switches: Sequence[str] = (VOID,)) -> list[
 
 def _switches(uuids: Sequence[str], *, cdi: bool) -> list[str]:
     """What the environment of a grant says. With CDI the engine itself brings the devices, and no hook may."""
-    return [VOID] if cdi else [NO_IMEX, f"{VISIBLE}={','.join(sorted(uuids))}"]
+    return [NO_IMEX, VOID if cdi else f"{VISIBLE}={','.join(sorted(uuids))}"]
 
 
 def _is_switch(name: str) -> bool:

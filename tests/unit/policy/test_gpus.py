@@ -99,9 +99,11 @@ def test_ungranted_is_void_exactly_once() -> None:
     assert not gpus.is_ungranted(body(["NVIDIA_VISIBLE_DEVICES=void"]))
 
 
-def test_a_grant_by_hook_brings_no_imex_channel_of_the_image() -> None:
-    """The hook takes from the image what the request does not set: a grant sets it, and without that it is no grant."""
-    granted = gpus.granted(body(["A=1"]), GPUS[:1], engine=replace(ENGINE, gpu_path="hook"))
-    assert granted["Env"] == ["A=1", "NVIDIA_IMEX_CHANNELS=void", f"NVIDIA_VISIBLE_DEVICES={UUID}"]
-    bare: dict[str, Any] = {**granted, "Env": ["A=1", f"NVIDIA_VISIBLE_DEVICES={UUID}"]}
+@pytest.mark.parametrize(("path", "visible"), [("hook", UUID), ("cdi", "void")])
+def test_a_grant_brings_no_imex_channel_of_the_image(path: str, visible: str) -> None:
+    """What a request does not set comes from the image: a grant sets it, and without that it is no grant."""
+    granted = gpus.granted(body(["A=1"]), GPUS[:1], engine=replace(ENGINE, gpu_path=path))
+    assert granted["Env"] == ["A=1", "NVIDIA_IMEX_CHANNELS=void", f"NVIDIA_VISIBLE_DEVICES={visible}"]
+    assert gpus.granted_devices(granted) == GPUS[:1]
+    bare: dict[str, Any] = {**granted, "Env": ["A=1", f"NVIDIA_VISIBLE_DEVICES={visible}"]}
     assert gpus.granted_devices(bare) is None
