@@ -19,23 +19,29 @@ CLIENTS = "tests.integration.clients."
 _ROOT = Path(__file__).resolve().parents[1]
 
 
+DOES_NOT_APPLY = "does not apply: "  # how the reason begins of a test that is skipped by what its engine is
+ALIKE = "fails without ds01 alike"  # the property by which a test reports what it saw fail both ways
+
+
 class Outcome(StrEnum):
     """How one test ended."""
 
     PASSED = "passed"
     FAILED = "failed"
     SKIPPED = "skipped"
+    NONE = "does not apply"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One test on one engine. `reason` is told for what did not pass."""
+    """One test on one engine. `reason` is told for what did not pass; `alike` is what it saw fail without ds01 too."""
 
     engine: str
     module: str
     name: str
     outcome: Outcome
     reason: str = ""
+    alike: tuple[str, ...] = ()
 
 
 def read_cases(report: str, *, engine: str) -> list[Case]:
@@ -51,6 +57,13 @@ def read_cases(report: str, *, engine: str) -> list[Case]:
 
 
 def _case(element: ET.Element, *, engine: str, module: str, name: str) -> Case:
+    outcome, reason = _ending(element)
+    properties = [each for each in element.iter("property") if each.attrib["name"] == ALIKE]
+    alike = tuple(each.attrib["value"] for each in properties)
+    return Case(engine=engine, module=module, name=name, outcome=outcome, reason=reason, alike=alike)
+
+
+def _ending(element: ET.Element) -> tuple[Outcome, str]:
     for tag, outcome in (
         ("failure", Outcome.FAILED),
         ("error", Outcome.FAILED),
@@ -58,8 +71,10 @@ def _case(element: ET.Element, *, engine: str, module: str, name: str) -> Case:
     ):
         if (found := element.find(tag)) is not None:
             first = (found.attrib.get("message", "").splitlines() or [""])[0]
-            return Case(engine=engine, module=module, name=name, outcome=outcome, reason=first)
-    return Case(engine=engine, module=module, name=name, outcome=Outcome.PASSED)
+            if outcome is Outcome.SKIPPED and first.startswith(DOES_NOT_APPLY):
+                return Outcome.NONE, first.removeprefix(DOES_NOT_APPLY)
+            return outcome, first
+    return Outcome.PASSED, ""
 
 
 def page(cases: Sequence[Case], *, titles: Mapping[str, str]) -> str:
@@ -67,13 +82,14 @@ def page(cases: Sequence[Case], *, titles: Mapping[str, str]) -> str:
     engines = sorted({case.engine for case in cases}, key=_version)
     suites = [case for case in cases if not case.module.startswith(CLIENTS)]
     workflows = [case for case in cases if case.module.startswith(CLIENTS)]
+    applying = len(workflows) - _count(workflows, Outcome.NONE)
     return "\n".join(
         [
             "# Compatibility",
             "",
             "Written by `script/test --clients --engines all`, never by hand. Each column is a dockerd that the tests were run on.",
             "",
-            f"Client workflows that work unchanged: {_count(workflows, Outcome.PASSED)} of {len(workflows)}.",
+            f"Client workflows that work unchanged: {_count(workflows, Outcome.PASSED)} of {applying}.",
             "",
             "## Client workflows",
             "",
@@ -88,6 +104,10 @@ def page(cases: Sequence[Case], *, titles: Mapping[str, str]) -> str:
             "## What did not run or failed, and why",
             "",
             *(_notes(cases, titles) or ["Nothing."]),
+            "",
+            "## What fails on the same dockerd without ds01 in the same words",
+            "",
+            *([f"- {case.engine}: {text}" for case in cases for text in case.alike] or ["Nothing."]),
             "",
         ]
     )

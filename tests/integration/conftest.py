@@ -181,6 +181,21 @@ def running_lab(first: str, second: str, *flags: str, root: Path | None = None) 
         assert down.returncode == 0, down.stdout + down.stderr
 
 
+@contextlib.contextmanager
+def bare_engine() -> Iterator[Path]:
+    """The same dockerd without ds01, with the image busybox. Gives: the directory it lives in."""
+    require_dockerd()
+    root = Path(tempfile.mkdtemp(prefix="ds01-bare-"))
+    up = server("--detach", "--root", str(root), "--gpus", "none", *ENGINE_FLAGS, "engine-only")
+    try:
+        assert up.returncode == 0, up.stdout + up.stderr
+        yield root
+    finally:
+        down = server("--stop", "--root", str(root))
+        shutil.rmtree(root, ignore_errors=True)
+        assert down.returncode == 0, down.stdout + down.stderr
+
+
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """A lab with two users, shared by all tests of the session."""

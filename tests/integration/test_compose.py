@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Lab, Result, eventually
+from tests.compatibility import ALIKE
+from tests.integration.conftest import Lab, Result, bare_engine, eventually
 
 pytestmark = [
     pytest.mark.dockerd,
@@ -83,3 +84,29 @@ def test_a_project_goes_up_and_down_unchanged(clean_lab: Lab, project: Path) -> 
     assert (
         "shop" not in lab.docker(lab.alice, "network", "ls").out + lab.docker(lab.alice, "volume", "ls").out
     )
+
+
+def test_recreating_ends_as_it_does_without_ds01(
+    clean_lab: Lab, project: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """`up --force-recreate` works; on engines from 25 on it fails alike on dockerd itself, by a field that images lost."""
+    lab = clean_lab
+    through = (
+        compose(lab, project, "up", "-d", "web"),
+        compose(lab, project, "up", "-d", "--force-recreate", "web"),
+    )
+    compose(lab, project, "down", "-v", "-t", "0")
+    with bare_engine() as bare:
+        host = f"unix://{bare}/run/engine.sock"
+
+        def directly(*words: str) -> Result:
+            return lab.run("root", "docker-compose", *words, host=host, cwd=project, seconds=120)
+
+        direct = (directly("up", "-d", "web"), directly("up", "-d", "--force-recreate", "web"))
+        directly("down", "-v", "-t", "0")
+    assert through[0].status == direct[0].status == 0, (through, direct)
+    ends = [(one.status, one.err.splitlines()[-1:]) for one in (through[1], direct[1])]
+    assert ends[0] == ends[1], (through, direct)
+    if direct[1].status:
+        assert "ContainerConfig" in direct[1].err, direct
+        record_property(ALIKE, f"docker-compose 1.29: `up --force-recreate`: {ends[0][1][0]}")

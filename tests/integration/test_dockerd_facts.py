@@ -9,13 +9,9 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import socketserver
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from base64 import b64decode
@@ -25,14 +21,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from tests.integration.conftest import ENGINE_FLAGS
+from tests.integration.conftest import bare_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = [pytest.mark.dockerd, pytest.mark.timeout(180)]
 
-CODE = Path(__file__).resolve().parents[2]
 API = "/v1.41"
 CREATE = f"{API}/containers/create"
 JSON = "application/json"
@@ -103,24 +98,8 @@ class Engine:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        if os.environ.get("DS01_REQUIRE_DOCKERD") == "1":
-            pytest.fail("dockerd and root are required here")
-        pytest.skip("needs root and dockerd")
-    root = Path(tempfile.mkdtemp(prefix="ds01-facts-"))
-    lab = [sys.executable, "-m", "lab.main", "--root", str(root)]
-    try:
-        up = subprocess.run(
-            [*lab, "--gpus", "none", *ENGINE_FLAGS, "--detach", "engine-only"],
-            cwd=CODE,
-            timeout=120,
-            check=False,
-        )
-        assert up.returncode == 0
+    with bare_engine() as root:
         yield Engine(root)
-    finally:
-        subprocess.run([*lab, "--stop"], cwd=CODE, timeout=60, check=True)
-        shutil.rmtree(root)
 
 
 class Probe(socketserver.ThreadingUnixStreamServer):

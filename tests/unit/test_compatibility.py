@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compatibility import Case, Outcome, main, page, read_cases, titles_of
+from tests.compatibility import ALIKE, Case, Outcome, main, page, read_cases, titles_of
 
 REPORT = """<testsuites><testsuite>
 <testcase classname="tests.integration.test_x" name="test_good"/>
@@ -32,6 +32,25 @@ def test_a_report_is_read_case_by_case() -> None:
         "test_client[28]": (Outcome.SKIPPED, "no such client"),
         "test_client[20]": (Outcome.FAILED, "at the end"),
     }
+
+
+def test_what_an_engine_rules_out_is_no_gap() -> None:
+    """A test that does not apply says why, and does not count among all; a client that is missing does."""
+    report = REPORT.replace("no such client", "does not apply: it is too old").replace(
+        '<error message="at the end"/>', ""
+    )
+    text = page(read_cases(report, engine="20.10"), titles={})
+    assert "work unchanged: 1 of 1." in text
+    assert "| test_client (28) | does not apply |" in text
+    assert "- 20.10, does not apply: test_client (28): it is too old" in text
+
+
+def test_what_fails_without_ds01_too_is_told() -> None:
+    """A test reports it as a property of its own; the page says on which engine."""
+    found = f'"><properties><property name="{ALIKE}" value="old client: up"/></properties></testcase>'
+    text = page(read_cases(REPORT.replace('test_good"/>', f"test_good{found}"), engine="28.5"), titles={})
+    assert text.rstrip().endswith("- 28.5: old client: up")
+    assert page([], titles={}).rstrip().endswith("Nothing.")
 
 
 def test_a_failure_is_not_undone_by_what_follows() -> None:

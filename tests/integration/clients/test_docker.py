@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.integration.clients.workflow import (
@@ -9,6 +11,7 @@ from tests.integration.clients.workflow import (
     Workflow,
     client,
     major,
+    needs_buildkit,
     plugin,
     side_by_side,
     step,
@@ -93,6 +96,7 @@ BUILDX = Workflow(
         "FROM other\nRUN echo last >> /made\n",
         "extra/file": "beside %tag%\n",
         "word": "secret of %tag%\n",
+        "docker-bake.json": '{"target": {"default": {"target": "base", "args": {"WHO": "%tag%"}, "tags": ["%tag%-baked"]}}}',
     },
     steps=(
         step("docker buildx version", "buildx"),
@@ -107,9 +111,11 @@ BUILDX = Workflow(
         step("docker inspect -f {{.Config.Labels.of}} %tag%-y", "%tag%"),
         step("docker buildx build --build-arg WHO=%tag% --target base -o type=local,dest=out ."),
         step("cat out/made", "%tag%"),
+        step("docker buildx bake"),
+        step("docker run --rm %tag%-baked cat /made", "%tag%"),
         step("docker buildx du"),
         step("docker buildx prune -f"),
-        step("docker rmi %tag%-x %tag%-y %tag%-base"),
+        step("docker rmi %tag%-x %tag%-y %tag%-base %tag%-baked"),
     ),
 )  # fmt: skip
 
@@ -120,26 +126,18 @@ def test_the_docker_cli_works_unchanged(clean_lab: Lab, version: str) -> None:
     side_by_side(clean_lab, DOCKER, programs=None if version == "28" else client("docker-20.10", "docker"))
 
 
-@pytest.mark.parametrize("workflow", [DOCKER, BUILDX], ids=["docker build", "buildx"])
-def test_the_docker_cli_with_buildx_works_unchanged(clean_lab: Lab, workflow: Workflow) -> None:
-    """The same with BuildKit as its builder, and all that buildx can do beside, by two users at the same time."""
+def test_the_docker_cli_works_unchanged_beside_buildx(clean_lab: Lab) -> None:
+    """The same with the plugin buildx: BuildKit is the builder from engine 24 on, the classic one before."""
     program = client("buildx", "docker-buildx") / "docker-buildx"
-    if major(clean_lab) < BUILDKIT_SINCE:
-        pytest.skip(f"engines before {BUILDKIT_SINCE} cannot keep BuildKit to one user")
+    confined = major(clean_lab) >= BUILDKIT_SINCE
+    first = () if confined else (step("docker buildx build .", fails=True),)
     with plugin(clean_lab, program):
-        side_by_side(clean_lab, workflow)
+        side_by_side(clean_lab, replace(DOCKER, steps=(*first, *DOCKER.steps)))
 
 
-def test_buildx_on_an_old_engine_leaves_the_classic_builder(clean_lab: Lab) -> None:
-    """Where BuildKit cannot be kept to one user buildx finds no builder; `docker build` works beside the plugin."""
+def test_buildx_works_unchanged(clean_lab: Lab) -> None:
+    """All that buildx can do beside: named contexts, secrets, cache mounts, bake, files as output, by two users at the same time."""
     program = client("buildx", "docker-buildx") / "docker-buildx"
-    if major(clean_lab) >= BUILDKIT_SINCE:
-        pytest.skip(f"engines from {BUILDKIT_SINCE} on build with BuildKit")
+    needs_buildkit(clean_lab)
     with plugin(clean_lab, program):
-        refused = clean_lab.docker(clean_lab.alice, "buildx", "build", "-", stdin="FROM busybox\n")
-        built = clean_lab.docker(
-            clean_lab.alice, "build", "-t", "old-way", "-", stdin="FROM busybox\nRUN true\n"
-        )
-    assert refused.status != 0
-    assert built.status == 0, built.err
-    clean_lab.ok(clean_lab.alice, "rmi", "old-way")
+        side_by_side(clean_lab, BUILDX)

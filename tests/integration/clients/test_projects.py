@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from tests.integration.clients.workflow import (
-    BUILDKIT_SINCE,
     Workflow,
     client,
     major,
+    needs_buildkit,
     plugin,
     side_by_side,
     step,
@@ -54,15 +53,28 @@ RUN echo made for $WHO > /made
 CMD ["httpd", "-f", "-h", "/srv"]
 """
 
-INLINE = """
+COMPOSE_2 = """
+include: [extra.yaml]
 services:
   app:
     image: busybox
-    command: sh -c 'cat /etc/app.conf /run/secrets/word; stat -c "%u owns it with %a" /etc/app.conf'
+    command: sh -c 'cat /etc/app.conf /run/secrets/word; stat -c "%u owns it with %a" /etc/app.conf; sleep 600'
+    init: true
+    stop_grace_period: 0s
+    healthcheck: {test: [CMD, test, -e, /etc/app.conf], interval: 1s, start_period: 5s}
     configs: [{source: conf, target: /etc/app.conf, uid: "7", mode: 0440}]
     secrets: [word]
-configs: {conf: {content: "config of the file"}}
+    volumes: [{type: tmpfs, target: /scratch}, {type: bind, source: ./made-by-compose, target: /made}]
+    depends_on: {first: {condition: service_completed_successfully}}
+  first: {extends: {service: base}, command: echo first of %tag%}
+  base: {image: busybox, profiles: [never], network_mode: none}
+  train: {extends: {service: base}, profiles: [gpu], command: cat /run/ds01-sim/visible, gpus: all}
+configs: {conf: {content: "config of %tag%"}}
 secrets: {word: {environment: HOME}}
+"""
+EXTRA = """
+services:
+  beside: {image: busybox, command: sleep 600, stop_grace_period: 0s, scale: 2}
 """
 
 
@@ -119,8 +131,8 @@ def test_docker_compose_1_works_unchanged(clean_lab: Lab) -> None:
 def test_docker_compose_2_works_unchanged(clean_lab: Lab, *, buildx: bool) -> None:
     """`docker compose` 2.40, a plugin of the docker CLI, by two users at the same time."""
     compose, builder = client("compose-2", "docker-compose"), client("buildx", "docker-buildx")
-    if buildx and major(clean_lab) < BUILDKIT_SINCE:
-        pytest.skip(f"engines before {BUILDKIT_SINCE} cannot keep BuildKit to one user")
+    if buildx:
+        needs_buildkit(clean_lab)
     with contextlib.ExitStack() as plugins:
         plugins.enter_context(plugin(clean_lab, compose / "docker-compose"))
         if buildx:
@@ -128,21 +140,40 @@ def test_docker_compose_2_works_unchanged(clean_lab: Lab, *, buildx: bool) -> No
         side_by_side(clean_lab, project("docker compose", "%tag%"))
 
 
-def test_inline_configs_and_secrets_reach_the_container(clean_lab: Lab) -> None:
-    """compose uploads them as a tar before the start, with the owner and mode that the file asks for."""
+def test_what_only_compose_2_has_works_unchanged(clean_lab: Lab) -> None:
+    """include, extends, scale, --wait, inline configs and secrets, `gpus:`, cp, watch and more, by two users at the same time."""
     compose = client("compose-2", "docker-compose") / "docker-compose"
-    folder = Path(f"/home/{clean_lab.alice}/inline")
-    clean_lab.run(clean_lab.alice, "mkdir", str(folder))
-    (folder / "compose.yaml").write_text(INLINE)
-    words = ("docker", "compose", "-p", "inline")
-    try:
-        with plugin(clean_lab, compose):
-            shown = clean_lab.run(clean_lab.alice, *words, "up", "--no-color", cwd=folder, seconds=120)
-            clean_lab.run(clean_lab.alice, *words, "down", "-t", "0", cwd=folder, seconds=120)
-    finally:
-        clean_lab.run("root", "rm", "-r", str(folder))
-    for text in ("config of the file", f"/home/{clean_lab.alice}", "7 owns it with 440"):
-        assert text in shown.out, shown
+    lines = (
+        step("config --services", "beside", "app"),
+        step("up -d --wait", "Healthy"),
+        step("ps --format {{.Name}}", "%tag%-app-1", "%tag%-beside-2"),
+        # compose uploads both as a tar before the start, with the owner and the mode that the file asks for.
+        step("logs --no-log-prefix app", "config of %tag%", "/home/%user%", "7 owns it with 440"),
+        step("logs first", "first of %tag%"),
+        step("exec -T app sh -c 'touch /made/inside /scratch/x; ls -d /made/inside'", "/made/inside"),
+        step("cp app:/etc/app.conf copied"),
+        step("stats --no-stream app", "%tag%-app-1"),
+        step("up -d --scale beside=1", hides=("Recreate",)),
+        step("ps -q beside"),
+        step("--profile gpu run --rm -T train", "-"),
+        step("wait first", fails=False),
+        step("kill -s KILL beside"),
+        step("ls -a", "%tag%"),
+        step("images", "busybox"),
+        step("volumes"),
+        step("down -v -t 0 --remove-orphans"),
+    )
+    workflow = Workflow(
+        files={"compose.yaml": COMPOSE_2, "extra.yaml": EXTRA, "made-by-compose/.keep": ""},
+        steps=(
+            *(replace(one, line=f"docker compose -p %tag% {one.line}") for one in lines),
+            step("cat copied", "config of %tag%"),
+            step("stat -c %U made-by-compose", "%user%"),
+            step("docker ps -aq", hides=("0", "1", "2", "3")),
+        ),
+    )
+    with plugin(clean_lab, compose):
+        side_by_side(clean_lab, workflow)
 
 
 def test_the_same_project_of_two_users_works_unchanged(clean_lab: Lab) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.compatibility import DOES_NOT_APPLY
 from tests.integration.conftest import REPOSITORY, Lab, Result
 
 CLIENTS = REPOSITORY / ".venv" / "clients"
@@ -66,6 +67,12 @@ def client(*names: str) -> Path:
 def major(lab: Lab) -> int:
     """The engine's version, its first number."""
     return int(lab.ok(lab.alice, "version", "-f", "{{.Server.Version}}").split(".")[0])
+
+
+def needs_buildkit(lab: Lab) -> None:
+    """Skip on engines whose BuildKit cannot be kept to one user."""
+    if major(lab) < BUILDKIT_SINCE:
+        pytest.skip(f"{DOES_NOT_APPLY}engines before {BUILDKIT_SINCE} cannot keep BuildKit to one user")
 
 
 @contextlib.contextmanager
