@@ -27,6 +27,7 @@ _ENTER = """
 etc=$1; shift
 mount -t tmpfs -o mode=0755 ds01-lab /run/docker
 mount -t tmpfs -o mode=0711 ds01-lab /run/containerd
+mkdir -p /etc/docker /etc/cdi  # another system may have neither
 mount --bind "$etc/docker" /etc/docker
 [ ! -d "$etc/cdi" ] || mount --bind "$etc/cdi" /etc/cdi
 exec "$@"
