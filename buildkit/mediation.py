@@ -20,7 +20,7 @@ from policy.buildkit import methods, names, records
 from policy.buildkit import solve as solves
 from policy.buildkit.attrs import refused
 from policy.buildkit.methods import HANDLING, INSTEAD, OTHERWISE, Handling
-from policy.buildkit.model import Builder
+from policy.buildkit.model import Builder, Solve
 from policy.grants import Builds, Role
 from policy.model import Reason, Uid
 
@@ -72,7 +72,8 @@ class Mediation:
             case Handling.PASS:
                 return self._forward(call)
             case Handling.SOLVE:
-                return await self._solve(call)
+                verdict = await self.build(messages.read_solve(call.message))
+                return replace(verdict, metadata=_timeout(call)) if isinstance(verdict, Forward) else verdict
             case Handling.STATUS:
                 return self._status(call)
             case Handling.BRIDGE:
@@ -94,20 +95,21 @@ class Mediation:
 
     # --- builds ---
 
-    async def _solve(self, call: Call) -> Verdict:
-        builder = self._builder()
-        shaped = solves.shape(messages.read_solve(call.message), builder)
+    async def build(self, asked: Solve) -> Forward | Refuse:
+        """Decide a build, asked for by `Control/Solve` or otherwise. Raises: as `decide`."""
+        builder, path = self._builder(), methods.SOLVE
+        shaped = solves.shape(asked, builder)
         if isinstance(shaped, tuple):
-            return self._denied(call.path, shaped)
+            return self.denied(path, shaped)
         await self._confine(builder)
         shaped = replace(shaped, hidden=await self._images.hidden())
         tags = solves.tags(shaped)
         refusal = await self._tags.reserve(tags)
         if refusal is not None:
-            return self._denied(call.path, (refusal,))
-        # INVARIANT: nothing is awaited until the relay holds the verdict, whose end releases the names.
+            return self.denied(path, (refusal,))
+        # INVARIANT: nothing is awaited until whoever asked holds the verdict, whose end releases the names.
         try:
-            self._trail.allowed(call.path, {"ref": shaped.ref, "tags": list(tags)})
+            self._trail.allowed(path, {"ref": shaped.ref, "tags": list(tags)})
         except BaseException:
             self._tags.release(tags)
             raise
@@ -116,9 +118,10 @@ class Mediation:
             self._tags.built(tags, messages.image_ids(message))
             return message
 
-        return self._forward(
-            call,
-            messages.write_solve(shaped),
+        return Forward(
+            path=path,
+            metadata=(),
+            message=messages.write_solve(shaped),
             reshape=built,
             ended=lambda: self._tags.release(tags),
         )
@@ -127,7 +130,7 @@ class Mediation:
         builder = self._builder()
         shaped = solves.shape_bridge(messages.read_bridge_solve(call.message), builder)
         if isinstance(shaped, tuple):
-            return self._denied(call.path, shaped)
+            return self.denied(call.path, shaped)
         await self._confine(builder)
         # Again, and not only with the build's first message: what was made private since then is hidden as well.
         shaped = replace(shaped, hidden=await self._images.hidden())
@@ -247,11 +250,9 @@ class Mediation:
         reshape: Callable[[bytes], bytes | None] | None = None,
         ended: Callable[[], None] | None = None,
     ) -> Forward:
-        timeout = [("grpc-timeout", value) for name, value in call.metadata if name == "grpc-timeout"]
-        kept = timeout if len(timeout) == 1 and _TIMEOUT.fullmatch(timeout[0][1]) else []
         return Forward(
             path=call.path,
-            metadata=(*kept, *metadata),
+            metadata=(*_timeout(call), *metadata),
             message=call.message if message is None else message,
             reshape=reshape,
             ended=ended,
@@ -261,10 +262,17 @@ class Mediation:
         self, path: str, asked: str, limit: str, next_step: str, code: Code = Code.PERMISSION_DENIED
     ) -> Refuse:
         field = path.rpartition(".")[2] or "method"
-        return self._denied(path, (refused(field, asked, limit, next_step),), code)
+        return self.denied(path, (refused(field, asked, limit, next_step),), code)
 
-    def _denied(self, path: str, reasons: tuple[Reason, ...], code: Code = Code.PERMISSION_DENIED) -> Refuse:
+    def denied(self, path: str, reasons: tuple[Reason, ...], code: Code = Code.PERMISSION_DENIED) -> Refuse:
+        """A refusal, put on record."""
         text = "ds01: " + "; ".join(reason.text() for reason in reasons)
         rules = tuple(dict.fromkeys(reason.rule for reason in reasons))
         number = self._trail.refused(path, 403, text, rules)
         return Refuse(status=Status(code=code, message=f"{text}, or: ds01 explain {number}"))
+
+
+def _timeout(call: Call) -> Headers:
+    """How long the client will wait, if it says so well."""
+    named = tuple(("grpc-timeout", value) for name, value in call.metadata if name == "grpc-timeout")
+    return named if len(named) == 1 and _TIMEOUT.fullmatch(named[0][1]) else ()

@@ -142,11 +142,14 @@ class Peer:
         return stream
 
     def send_headers(self, stream: int, headers: Iterable[tuple[str, str]], *, end: bool = False) -> None:
-        """The head of an answer. Nothing happens on a stream that is over, here and below."""
+        """The head of an answer. Nothing happens on a stream that is over, here and below. Raises: Broken: no such head."""
         if stream in self._outgoing:
             if end:
                 del self._outgoing[stream]
-            self._connection.send_headers(stream, tuple(headers), end_stream=end)
+            try:
+                self._connection.send_headers(stream, tuple(headers), end_stream=end)
+            except H2Error as error:
+                raise Broken(str(error)) from error
 
     def send(self, stream: int, data: bytes) -> None:
         """Queue body bytes."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from h2.errors import ErrorCodes
@@ -25,8 +26,9 @@ from h2.events import (
 
 from buildkit.calls import Live, Own, request_headers, text_headers
 from buildkit.framing import BadMessage, frame
-from buildkit.peer import Broken, Peer
+from buildkit.peer import Broken
 from buildkit.ports import Judge
+from buildkit.side import Over, Side
 from buildkit.status import OK, Code, Headers, Status, trailers
 from buildkit.verdicts import Answer, Call, Forward, Refuse
 from http1.duplex import Duplex
@@ -37,29 +39,6 @@ _LOW_WATER: Final = 64 * 1024
 _HEAD: Final = ((":status", "200"), ("content-type", "application/grpc"))
 
 
-class _Over(Exception):  # noqa: N818  internal signal
-    """One of the two ends is gone."""
-
-
-class _Side:
-    """One connection: its protocol, its bytes, and whether what was written has left."""
-
-    def __init__(self, duplex: Duplex, *, client_side: bool) -> None:
-        self.duplex = duplex
-        self.peer = Peer(client_side=client_side)
-        self.wake = asyncio.Event()
-        self.clear = asyncio.Event()
-        self.wake.set()
-        self.clear.set()
-
-    def flush(self) -> None:
-        """Send what may go now without waiting, before the connection ends."""
-        try:
-            self.duplex.push(self.peer.take())
-        except ClientGone:
-            return
-
-
 class Relay:
     """One client connection's calls. `run` ends when either side has ended."""
 
@@ -67,8 +46,8 @@ class Relay:
         self, *, client: Duplex, engine: Duplex, judge: Judge, failed: Callable[[str, Exception], Status]
     ) -> None:
         """`failed` says how a call ends whose decision raised."""
-        self._client = _Side(client, client_side=False)
-        self._engine = _Side(engine, client_side=True)
+        self._client = Side(client, client_side=False)
+        self._engine = Side(engine, client_side=True)
         self._judge = judge
         self._failed = failed
         self._live: dict[int, Live] = {}  # by the client's stream
@@ -80,15 +59,17 @@ class Relay:
         """Relay until one side ends; then both are closed, and with them every call and build."""
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                self._tasks.create_task(self._read(self._client, self._on_client))
-                self._tasks.create_task(self._read(self._engine, self._on_engine))
-                self._tasks.create_task(self._write(self._client))
-                self._tasks.create_task(self._write(self._engine))
-        except* (_Over, ClientGone, Broken):
+                self._tasks.create_task(self._client.read(self._on_client, self._wake))
+                self._tasks.create_task(self._engine.read(self._on_engine, self._wake))
+                self._tasks.create_task(self._client.write(self._give_room))
+                self._tasks.create_task(self._engine.write(self._give_room))
+        except* (Over, ClientGone, Broken):
             pass
         finally:
             for live in tuple(self._live.values()):
-                self._refuse(live, Status(code=Code.UNAVAILABLE, message="ds01: the connection ended"))
+                with suppress(Broken):  # whose connection it was cannot be told
+                    self._refuse(live, Status(code=Code.UNAVAILABLE, message="ds01: the connection ended"))
+                self._end(live)
             for own in self._sent.values():
                 if isinstance(own, Own):
                     own.result.cancel()  # whoever waited for it is gone
@@ -98,25 +79,9 @@ class Relay:
 
     # --- bytes ---
 
-    async def _read(self, side: _Side, take: Callable[[Event], None]) -> None:
-        while data := await side.duplex.read():
-            for event in side.peer.receive(data):
-                take(event)
-            self._client.wake.set()
-            self._engine.wake.set()
-            # Whoever does not take answers is not listened to: pings and settings ask for answers too.
-            await side.clear.wait()
-        raise _Over
-
-    async def _write(self, side: _Side) -> None:
-        while True:
-            await side.wake.wait()
-            side.wake.clear()
-            side.clear.clear()
-            while data := side.peer.take():
-                await side.duplex.write(data)
-                self._give_room()
-            side.clear.set()
+    def _wake(self) -> None:
+        self._client.wake()
+        self._engine.wake()
 
     def _give_room(self) -> None:
         """Let dockerd send more for the calls whose client has taken what came."""
@@ -124,7 +89,7 @@ class Relay:
             if live.unread and self._client.peer.queued(live.stream) <= _LOW_WATER:
                 self._engine.peer.acknowledge(live.engine_stream, live.unread)
                 live.unread = 0
-                self._engine.wake.set()
+                self._engine.wake()
 
     # --- the client's side ---
 
@@ -146,7 +111,7 @@ class Relay:
                 self._end(self._live.get(event.stream_id))
             case ConnectionTerminated():
                 if event.error_code:
-                    raise _Over
+                    raise Over
 
     def _begin(self, event: RequestReceived) -> None:
         headers = text_headers(event.headers)
@@ -203,8 +168,7 @@ class Relay:
                     self._answer(live, messages)
                 case Forward():
                     self._forward(live, verdict)
-        self._client.wake.set()
-        self._engine.wake.set()
+        self._wake()
 
     def _answer(self, live: Live, messages: tuple[bytes, ...]) -> None:
         self._client.peer.send_headers(live.stream, _HEAD)
@@ -225,7 +189,7 @@ class Relay:
         stream = self._engine.peer.open(request_headers(path, metadata))
         self._engine.peer.send(stream, frame(message))
         self._engine.peer.finish(stream)
-        self._engine.wake.set()
+        self._engine.wake()
         return stream
 
     async def _ask(self, path: str, message: bytes, metadata: Headers = ()) -> tuple[bytes, ...]:
@@ -267,7 +231,7 @@ class Relay:
             case _ if isinstance(event, DataReceived):
                 self._engine.peer.acknowledge(event.stream_id, event.flow_controlled_length)
             case _ if isinstance(event, ConnectionTerminated) and event.error_code:
-                raise _Over
+                raise Over
 
     def _on_own(self, own: Own, event: Event) -> None:
         match event:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from urllib.parse import unquote
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -42,6 +43,11 @@ def trailers(status: Status) -> Headers:
         ("grpc-status", str(int(status.code))),
         ("grpc-message", _encoded(status.message[:MESSAGE_CHARS])),
     )
+
+
+def decoded(message: str) -> str:
+    """The words of a grpc-message."""
+    return unquote(message, errors="replace")
 
 
 def _encoded(text: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import msgspec
 
+from policy.buildkit.builder import is_buildkit
 from policy.compile import Policy
 from policy.dockerapi import responses
 from policy.dockerapi.dockerfile import Bases, UnreadableDockerfile, bases, check_triggers, pinned
@@ -46,7 +47,10 @@ class ClassicBuilds:
         answers: Answers,
         spools: Spools,
         policy: Callable[[], Policy],
+        buildkit: Handler,
     ) -> None:
+        """`buildkit` takes the calls to /build that are meant for BuildKit."""
+        self._buildkit = buildkit
         self._engine = engine
         self._facts = facts
         self._owners = owners
@@ -60,6 +64,8 @@ class ClassicBuilds:
         """Spool the context, judge its Dockerfile, fetch what is not here, forward."""
         grants = self._policy().for_actor(transaction.actor)
         query = transaction.asked.query
+        if is_buildkit(query):
+            return await self._buildkit(transaction)
         with self._spools.open(transaction.actor.uid, grants.limits.uploads_bytes) as spool:
             refusal = await spool.fill(transaction.exchange.body())
             if refusal is not None:

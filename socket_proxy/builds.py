@@ -1,4 +1,4 @@
-"""BuildKit: the connection to /grpc, mediated call by call, or passed as it is where policy says so."""
+"""BuildKit: the connections to /grpc and /session, mediated call by call, or passed as they are where policy says so."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from buildkit.mediation import Mediation
 from buildkit.ports import Failed
 from buildkit.relay import Relay
 from buildkit.seen import SeenContent
+from buildkit.session import Session
 from buildkit.status import Code, Status
+from buildkit.uploads import Uploads
 from host.cgroups import Bounds, bound
+from http1.duplex import Duplex
 from http1.errors import ClientGone
 from http1.writer import forwardable
 from observability import events
@@ -23,6 +26,7 @@ from policy.dockerapi.model import Operation
 from policy.grants import Builds as BuildsGrant
 from policy.model import EngineFacts, RequestId
 from policy.ownership import build_cgroup
+from policy.rules.buildkit import SERVICES
 from socket_proxy.answers import Answers
 from socket_proxy.build_images import BuildImages
 from socket_proxy.build_tags import BuildTags
@@ -30,6 +34,7 @@ from socket_proxy.engine import Engine
 from socket_proxy.facts import FactSource
 from socket_proxy.image_owners import ImageOwners
 from socket_proxy.image_tags import Tags
+from socket_proxy.query_builds import QueryBuilds
 from socket_proxy.refusals import Refusal, Unavailable, of_error
 from socket_proxy.trail import Trail
 from socket_proxy.transaction import Handler, Transaction
@@ -59,11 +64,43 @@ class Builds:
         self._tags = tags
         self._trail = trail
         self._seen = SeenContent()
-        self.by_operation: dict[Operation, Handler] = {Operation.GRPC: self.grpc}
+        self._uploads = Uploads()
+        self._by_query = QueryBuilds(
+            engine=engine, answers=answers, uploads=self._uploads, mediation=self._mediation
+        )
+        self.by_operation: dict[Operation, Handler] = {
+            Operation.GRPC: self.grpc,
+            Operation.SESSION: self.session,
+            Operation.BUILD_CANCEL: self._unless_opaque(self._by_query.cancel),
+        }
+        self.by_query = self._unless_opaque(self._by_query.build)
 
     async def grpc(self, transaction: Transaction) -> Refusal | None:
         """Join the two connections with the mediation between them, until either ends."""
-        if self._policy().for_actor(transaction.actor).builds is BuildsGrant.OPAQUE:
+        judge = self._mediation(transaction)
+        return await self._between(
+            transaction,
+            lambda client, engine: Relay(client=client, engine=engine, judge=judge, failed=_failed),
+        )
+
+    async def session(self, transaction: Transaction) -> Refusal | None:
+        """Join the two connections, with each call of dockerd's looked at."""
+        uid = transaction.actor.uid
+        return await self._between(
+            transaction,
+            lambda client, engine: Session(
+                client=client,
+                engine=engine,
+                services=SERVICES,
+                upload=lambda path: self._uploads.at(uid, path),
+            ),
+        )
+
+    async def _between(
+        self, transaction: Transaction, join: Callable[[Duplex, Duplex], Relay | Session]
+    ) -> Refusal | None:
+        """Upgrade both connections; where policy says so, only bytes pass between them."""
+        if self._is_opaque(transaction):
             return await self._answers.hijack(transaction)
         response = await self._answers.send(transaction)
         if not response.raw:
@@ -76,9 +113,19 @@ class Builds:
         except ClientGone:
             engine.abort()
             raise
-        judge = self._mediation(transaction)
-        await Relay(client=client, engine=engine, judge=judge, failed=_failed).run()
+        await join(client, engine).run()
         return None
+
+    def _is_opaque(self, transaction: Transaction) -> bool:
+        return self._policy().for_actor(transaction.actor).builds is BuildsGrant.OPAQUE
+
+    def _unless_opaque(self, handler: Handler) -> Handler:
+        async def handle(transaction: Transaction) -> Refusal | None:
+            if self._is_opaque(transaction):
+                return await self._answers.relay(transaction)
+            return await handler(transaction)
+
+        return handle
 
     def _mediation(self, transaction: Transaction) -> Mediation:
         tags = BuildTags(

@@ -222,12 +222,15 @@ class Parts:
             engine=self.engine, facts=self.facts, owners=self.owners, answers=self.answers
         )
         stores = Stores(index=self.index, records=self.records, answers=self.answers, sealer=self.sealer)
+        classic = ClassicBuilds(
+            facts=self.facts, owners=self.owners, buildkit=self.builds.by_query, **self.making
+        )
         return Handlers(
             answers=self.answers,
             containers=self.containers,
             others=(
                 Images(**self.making).by_operation,
-                ClassicBuilds(facts=self.facts, owners=self.owners, **self.making).by_operation,
+                classic.by_operation,
                 self.builds.by_operation,
                 self.removal.by_operation,
                 transfer.by_operation,

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 CONTROL = "/moby.buildkit.v1.Control"
+SOLVE = f"{CONTROL}/Solve"
+STATUS = f"{CONTROL}/Status"
 BRIDGE = "/moby.buildkit.v1.frontend.LLBBridge"
 CONTENT = "/containerd.services.content.v1.Content"
 
@@ -32,8 +34,8 @@ class Handling(StrEnum):
 HANDLING: Mapping[str, Handling] = {
     f"{CONTROL}/Info": Handling.PASS,
     f"{CONTROL}/ListWorkers": Handling.PASS,
-    f"{CONTROL}/Solve": Handling.SOLVE,
-    f"{CONTROL}/Status": Handling.STATUS,
+    SOLVE: Handling.SOLVE,
+    STATUS: Handling.STATUS,
     f"{CONTROL}/DiskUsage": Handling.DISK_USAGE,
     f"{CONTROL}/Prune": Handling.PRUNE,
     f"{CONTROL}/ListenBuildHistory": Handling.HISTORY,

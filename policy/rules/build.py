@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 from policy.ask import Ask, Finding
+from policy.buildkit.builder import is_buildkit
 from policy.dockerapi.model import Operation
 from policy.fields import as_object, shown
 from policy.model import Kind, Reason, Reference, SetQuery
@@ -25,14 +26,10 @@ _FULL_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 def decide(ask: Ask) -> Iterable[Finding]:
     """Refuse what reaches out of the build; set its memory and CPU."""
     query = {key: values[0] for key, values in ask.request.query.items() if values}
+    if is_buildkit(ask.request.query):  # the rule `buildkit`, and `policy.buildkit` behind it
+        return
     if query.get("version", "1") not in {"", "1"}:
-        # SOURCE: moby v28.5, builder-next/builder.go: this way into BuildKit carries no cgroup parent.
-        yield _refused(
-            "version",
-            query["version"],
-            "1, the classic builder",
-            "use docker buildx build, or DOCKER_BUILDKIT=0",
-        )
+        yield _refused("version", query["version"], "1 or 2", "leave it out")
     if not _may_join(ask, query.get("networkmode", "")):
         yield _refused(
             "networkmode",

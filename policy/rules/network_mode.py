@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from policy.ask import Ask, Finding
+from policy.buildkit.builder import is_buildkit
 from policy.dockerapi.model import Operation
 from policy.dockerapi.references import DEFAULT_WORDS
 from policy.fields import as_list, as_object, as_text, shown
@@ -38,7 +39,8 @@ def decide(ask: Ask) -> Iterable[Finding]:
             yield from _create(ask)
         case Operation.IMAGE_BUILD:
             mode = (ask.request.query.get("networkmode") or ("",))[0]
-            if _own_is_default(ask) and _is(ask, mode, "bridge"):
+            by_buildkit = is_buildkit(ask.request.query)  # which knows no networks
+            if not by_buildkit and _own_is_default(ask) and _is(ask, mode, "bridge"):
                 yield JoinOwnNetwork(name=default_network(ask.actor.uid))
         case Operation.NETWORK_CONNECT:
             yield from _connect(ask)

@@ -15,10 +15,13 @@ from h2 import events as h2
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
+from buildkit.client import Client as OwnClient
 from buildkit.framing import Messages, frame
 from buildkit.ports import Judge
 from buildkit.relay import Relay
+from buildkit.session import Session
 from buildkit.status import Code, Status
+from buildkit.uploads import Upload
 from http1.duplex import Duplex
 from http1.limits import Limits
 
@@ -192,7 +195,7 @@ async def relayed(judge: Judge) -> AsyncIterator[Ends]:
             ends.errors.append(error)
             return Status(code=Code.INTERNAL, message="a bug")
 
-        duplexes = [await _duplex(one) for one in theirs]
+        duplexes = [await duplex(one) for one in theirs]
         relay = Relay(client=duplexes[0], engine=duplexes[1], judge=judge, failed=failed)
 
         async def run() -> None:
@@ -211,6 +214,66 @@ async def relayed(judge: Judge) -> AsyncIterator[Ends]:
                 await asyncio.wait_for(engine.closed.wait(), SECONDS)
 
 
-async def _duplex(connection: socket.socket) -> Duplex:
+@asynccontextmanager
+async def in_session(upload: Callable[[str], Upload | None]) -> AsyncIterator[Ends]:
+    """A session that runs: here dockerd makes the calls (`client`), and the user's client answers them (`engine`)."""
+    async with AsyncExitStack() as stack:
+        ours, theirs = zip(socket.socketpair(), socket.socketpair(), strict=True)
+        for one in (*ours, *theirs):
+            one.setblocking(False)
+            stack.callback(one.close)
+        dockerd, user = Client(ours[0], client_side=True), Engine(ours[1], client_side=False)
+        user.on_request = user.answer
+        ends = Ends(client=dockerd, engine=user, errors=[], done=asyncio.Event())
+        duplexes = [await duplex(one) for one in theirs]
+        session = Session(
+            engine=duplexes[0], client=duplexes[1], services=("/known/", "/moby.upload"), upload=upload
+        )
+
+        async def run() -> None:
+            await session.run()
+            ends.done.set()
+
+        async with asyncio.TaskGroup() as tasks:
+            for each in (dockerd.run(), user.run(), run()):
+                tasks.create_task(each)
+            try:
+                yield ends
+            finally:
+                dockerd.listening.set()
+                user.listening.set()
+                dockerd.leave()
+                await asyncio.wait_for(ends.done.wait(), SECONDS)
+                await asyncio.wait_for(user.closed.wait(), SECONDS)
+
+
+@asynccontextmanager
+async def calling() -> AsyncIterator[tuple[OwnClient, Engine]]:
+    """ds01's own client on a connection to a scripted engine."""
+    async with AsyncExitStack() as stack:
+        ours, theirs = socket.socketpair()
+        for one in (ours, theirs):
+            one.setblocking(False)
+            stack.callback(one.close)
+        engine, client = Engine(ours, client_side=False), OwnClient(await duplex(theirs))
+        engine.on_request = engine.answer
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(engine.run())
+            tasks.create_task(client.run())
+            try:
+                yield client, engine
+            finally:
+                client.close()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(SECONDS):
+        while not true():  # noqa: ASYNC110  nothing tells of it
+            await asyncio.sleep(0.001)
+
+
+async def duplex(connection: socket.socket) -> Duplex:
+    """The proxy's hold of one connection."""
     transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=connection)
     return Duplex(transport, b"", limits=Limits())

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from buildkit import api_pb2 as pb
 from buildkit.framing import frame
 from policy.buildkit.methods import BRIDGE, CONTROL
 from tests.fakes.raw_socket import connected, exchange
-from tests.integration.conftest import Lab, Result, eventually
+from tests.integration.conftest import REPOSITORY, Lab, Result, eventually
 
 pytestmark = pytest.mark.dockerd
 
@@ -503,7 +503,7 @@ def test_nonsense_ends_only_its_own_connection(bench: Bench) -> None:
 
 
 def test_an_old_engine_gets_the_classic_advice(clean_lab: Lab) -> None:
-    """Both ways in are refused with what to do, and the plugin is not asked."""
+    """All ways in are refused with what to do, in the same words."""
     if _major(clean_lab) >= CONFINED_SINCE:
         pytest.skip("this engine's BuildKit can be confined")
     for call in ("grpc", "session"):
@@ -514,13 +514,251 @@ def test_an_old_engine_gets_the_classic_advice(clean_lab: Lab) -> None:
         assert answer.status == 403
         assert "DOCKER_BUILDKIT=0" in answer.message
 
-
-def test_the_way_of_old_clients_is_refused_with_what_to_use(clean_lab: Lab) -> None:
-    """`/build?version=2` carries no cgroup."""
-    request = b"POST /v1.41/build?version=2&session=abc HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n"
-    answer = exchange(_socket(clean_lab, clean_lab.alice), clean_lab.alice, request)
+    build = b"POST /v1.41/build?version=2&session=abc HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n"
+    answer = exchange(_socket(clean_lab, clean_lab.alice), clean_lab.alice, build)
     assert answer.status == 403
-    assert "docker buildx build" in answer.message
+    assert "DOCKER_BUILDKIT=0" in answer.message
+
+
+# --- clients without buildx: POST /build?version=2 and /session ---
+
+
+def _is_old(cli: Path) -> bool:
+    if not cli.exists():
+        return False
+    said = subprocess.run([str(cli), "--version"], capture_output=True, text=True, check=False).stdout
+    return said.startswith("Docker version 20.10.")
+
+
+OLD_CLI = next(
+    (
+        path
+        for path in (REPOSITORY / ".venv/clients/docker-20.10/docker", Path("/usr/bin/docker"))
+        if _is_old(path)
+    ),
+    None,
+)
+COMPOSE_1 = Path("/usr/bin/docker-compose")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldBench:
+    """The docker CLI 20.10 with DOCKER_BUILDKIT=1 and no buildx."""
+
+    bench: Bench
+
+    def command(self, *words: str) -> list[str]:
+        assert OLD_CLI is not None
+        settings = ("DOCKER_BUILDKIT=1", "COMPOSE_DOCKER_CLI_BUILD=1", "BUILDKIT_PROGRESS=plain")
+        path = f"PATH={OLD_CLI.parent}:/usr/bin:/bin"
+        return ["env", f"DOCKER_CONFIG={self.bench.files}", path, *settings, *words]
+
+    def build(self, user: str, dockerfile: str | Path, *words: str, stdin: str | None = None) -> Result:
+        context = dockerfile if isinstance(dockerfile, Path) else self.bench.context(dockerfile)
+        last = () if stdin is not None else (str(context),)
+        command = self.command(str(OLD_CLI), "build", *words, *last)
+        return self.bench.lab.run(user, *command, stdin=stdin, seconds=120)
+
+    def built(self, user: str, dockerfile: str | Path, *words: str, stdin: str | None = None) -> str:
+        result = self.build(user, dockerfile, *words, stdin=stdin)
+        assert result.status == 0, result.err
+        return result.err
+
+
+@pytest.fixture
+def old(bench: Bench) -> OldBench:
+    """Skips where there is no such CLI."""
+    if OLD_CLI is None:
+        pytest.skip("needs a docker CLI 20.10")
+    return OldBench(bench=bench)
+
+
+def test_the_old_cli_builds_with_stages_caches_and_secrets(old: OldBench) -> None:
+    """The image is there, runs, and is its maker's; a second build is all cache."""
+    lab, secret = old.bench.lab, old.bench.files / "secret"
+    secret.write_text("hush-4711")
+    secret.chmod(0o644)
+    context = old.bench.context(
+        "FROM busybox AS one\nARG WHO\n"
+        "RUN --mount=type=cache,target=/cache --mount=type=secret,id=s "
+        "echo $WHO > /out; cat /run/secrets/s > /cache/s; wc -c < /cache/s > /size\n"
+        "FROM busybox AS two\nCOPY --from=one /out /size /\nCOPY hello /\nLABEL mine=yes\n"
+        "FROM busybox AS three\nRUN false\n",
+        hello="hello",
+    )
+    words = ("-t", "bk-a", "--target", "two", "--build-arg", "WHO=alice", "--secret", f"id=s,src={secret}")
+    old.built(lab.alice, context, *words)
+    assert lab.ok(lab.alice, "run", "--rm", "bk-a", "cat", "/out", "/size", "/hello").split() == [
+        "alice",
+        "9",
+        "hello",
+    ]
+    form = '{{index .Config.Labels "ds01.owner"}} {{.Config.Labels.mine}}'
+    assert lab.ok(lab.alice, "inspect", "-f", form, "bk-a") == f"{lab.alice} yes"
+    assert old.built(lab.alice, context, *words).count("CACHED") >= 3
+    assert lab.docker(lab.bob, "rmi", "bk-a").status != 0
+
+
+def test_the_old_cli_names_the_image_and_the_error(old: OldBench) -> None:
+    """By `--iidfile` and `-q`; a step that fails is shown with its output."""
+    alice = old.bench.lab.alice
+    iid = old.bench.files / "iid"
+    iid.touch()
+    shutil.chown(iid, alice)
+    old.built(alice, "FROM busybox\nRUN echo 1 > /1\n", "-t", "bk-iid", "--iidfile", str(iid))
+    found = old.bench.lab.ok(alice, "inspect", "-f", "{{.Id}}", "bk-iid")
+    assert iid.read_text() == found
+    quiet = old.build(alice, "FROM busybox\nRUN echo 1 > /1\n", "-q")
+    assert quiet.out.strip() == found, quiet
+    failed = old.build(alice, "FROM busybox\nRUN echo so-it-is; exit 7\n")
+    assert failed.status != 0
+    assert "so-it-is" in failed.err
+    assert "exit code: 7" in failed.err
+
+
+def test_the_old_cli_sends_contexts_in_every_way(old: OldBench) -> None:
+    """A Dockerfile from elsewhere, one from standard input, a tar of any size from there; the result to the client."""
+    alice, lab = old.bench.lab.alice, old.bench.lab
+    context = old.bench.context(
+        "FROM busybox\nRUN false\n", hello="hello", **{"Other.file": "FROM busybox\nCOPY hello /\n"}
+    )
+    old.built(alice, context, "-t", "bk-f", "-f", str(context / "Other.file"))
+    assert lab.ok(alice, "run", "--rm", "bk-f", "cat", "/hello") == "hello"
+    old.built(alice, "", "-t", "bk-alone", "-", stdin="FROM busybox\nRUN echo alone > /x\n")
+    assert lab.ok(alice, "run", "--rm", "bk-alone", "cat", "/x") == "alone"
+    (context / "big").write_bytes(os.urandom(20 * 1024 * 1024))
+    (context / "Dockerfile").write_text("FROM busybox\nCOPY big hello /\nRUN wc -c < /big > /size\n")
+    tar = old.bench.files / "context.tar"
+    subprocess.run(["tar", "-C", str(context), "-cf", str(tar), "."], check=True)
+    line = f"{OLD_CLI} build -t bk-tar - < {tar}"
+    piped = lab.run(alice, *old.command("sh", "-c", line), seconds=120)
+    assert piped.status == 0, piped.err
+    assert lab.ok(alice, "run", "--rm", "bk-tar", "cat", "/size") == str(20 * 1024 * 1024)
+    out = old.bench.files / "out"
+    out.mkdir()
+    shutil.chown(out, alice)
+    stages = "FROM busybox AS b\nRUN echo made > /made\nFROM scratch\nCOPY --from=b /made /\n"
+    old.built(alice, stages, "-o", f"type=local,dest={out}")
+    assert (out / "made").read_text() == "made\n"
+
+
+def test_compose_1_builds_with_buildkit(old: OldBench) -> None:
+    """`COMPOSE_DOCKER_CLI_BUILD=1 docker-compose build` calls that CLI."""
+    if not COMPOSE_1.exists():
+        pytest.skip("needs docker-compose 1")
+    files = {
+        "docker-compose.yml": "version: '3'\nservices: {web: {build: {context: ., args: {X: '5'}}, image: bk-one}}\n"
+    }
+    project = old.bench.context(
+        "FROM busybox\nARG X\nRUN --mount=type=cache,target=/c echo value-$X > /x\n", **files
+    )
+    alice = old.bench.lab.alice
+    built = old.bench.lab.run(alice, *old.command(str(COMPOSE_1), "build"), seconds=120, cwd=project)
+    assert built.status == 0, built.err
+    assert old.bench.lab.ok(alice, "run", "--rm", "bk-one", "cat", "/x") == "value-5"
+
+
+def test_the_old_clis_run_is_in_the_users_cgroup_and_ends_with_it(old: OldBench) -> None:
+    """As this machine sees it; Ctrl-C ends the build."""
+    lab, uid = old.bench.lab, old.bench.uid(old.bench.lab.alice)
+    context = old.bench.context("FROM busybox\nRUN sleep 60473\n")
+    words = old.command(str(OLD_CLI), "build", "--cgroup-parent", "/elsewhere", str(context))
+    running = subprocess.Popen(
+        lab.command(lab.alice, *words), env=lab.environment(lab.alice), cwd="/", stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        assert eventually(lambda: bool(_cgroup_of("60473")), seconds=30)
+        lines = [line for line in _cgroup_of("60473").splitlines() if line.rpartition(":")[2] != "/"]
+        assert lines
+        assert all(f"/ds01/{uid}/build/" in line or f"ds01-{uid}.slice/build/" in line for line in lines), (
+            lines
+        )
+        running.send_signal(signal.SIGINT)
+        assert eventually(lambda: not _cgroup_of("60473"), seconds=30)
+    finally:
+        running.kill()
+        running.wait()
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "words", "said"),
+    [
+        ("FROM busybox\n", ("--network", "host"), "rule buildkit"),
+        ("FROM busybox\n", ("--network", "container:x"), "rule buildkit"),
+        ("FROM busybox\n", ("--build-arg", "BUILDKIT_SYNTAX=nowhere.invalid/f"), "rule buildkit"),
+        ("FROM busybox\n", ("-o", "type=registry,name=x"), "rule buildkit"),
+        ("FROM busybox\n", ("--add-host", "a:host-gateway"), "rule buildkit"),
+        ("FROM busybox\n", ("-t", "busybox"), "rule ownership"),
+        ("FROM busybox\nRUN --network=host true\n", (), "not allowed"),
+        ("FROM busybox\nRUN --security=insecure true\n", (), "insecure"),
+    ],
+)
+def test_the_old_cli_is_refused_what_buildx_is(
+    old: OldBench, dockerfile: str, words: tuple[str, ...], said: str
+) -> None:
+    """By the same rules, in the same words."""
+    refused = old.build(old.bench.lab.alice, dockerfile, *words)
+    assert refused.status != 0
+    assert said in refused.err + refused.out, refused
+
+
+def test_the_old_cli_follows_no_foreign_frontend(old: OldBench) -> None:
+    """The engine's own reads the file."""
+    old.built(old.bench.lab.alice, "# syntax=nowhere.invalid/frontend:1\nFROM busybox\nRUN echo 1\n")
+
+
+def test_the_old_cli_is_kept_from_what_is_anothers(old: OldBench) -> None:
+    """Private images, tags, caches of RUN and cache mounts."""
+    alice, bob, lab = old.bench.lab.alice, old.bench.lab.bob, old.bench.lab
+    old.built(alice, "FROM busybox\nRUN echo al''ice-only > /secret", "-t", "bk-private:2")
+    for dockerfile in (
+        "FROM bk-private:2\nRUN cat /secret",
+        "FROM busybox\nCOPY --from=bk-private:2 /secret /\nRUN cat /secret",
+    ):
+        refused = old.build(bob, dockerfile, "--no-cache")
+        assert refused.status != 0
+        assert "alice-only" not in refused.out + refused.err
+    taken = old.build(bob, "FROM busybox\nRUN echo b > /who\n", "-t", "bk-private:2")
+    assert lab.ok(alice, "run", "--rm", "bk-private:2", "cat", "/secret") == "alice-only", taken
+    context = old.bench.context(
+        "FROM busybox\nRUN --mount=type=cache,id=one,target=/c head -c 8 /dev/urandom | od -An -tx1 | tee -a /c/n > /number; "
+        "wc -l < /c/n > /count\n"
+    )
+    for user in (alice, bob):
+        old.built(user, context, "-t", f"bk-n-{user}")
+    found = [lab.ok(user, "run", "--rm", f"bk-n-{user}", "cat", "/number", "/count") for user in (alice, bob)]
+    assert found[0].splitlines()[0] != found[1].splitlines()[0]
+    assert [one.splitlines()[-1] for one in found] == ["1", "1"]
+
+
+def test_a_session_of_anothers_cannot_be_built_with(old: OldBench) -> None:
+    """Under no name that it could have: BuildKit finds no session, and asks alice's client for nothing."""
+    lab = old.bench.lab
+    uid = old.bench.uid(lab.alice)
+    session = UPGRADE.replace(b"/grpc", b"/session").replace(
+        b"\r\n\r\n",
+        b"\r\nX-Docker-Expose-Session-Uuid: alicesession\r\n"
+        b"X-Docker-Expose-Session-Grpc-Method: /moby.filesync.v1.FileSync/DiffCopy\r\n\r\n",
+    )
+    with connected(_socket(lab, lab.alice), lab.alice) as alices:
+        alices.sendall(session)
+        assert alices.recv(65536).startswith(b"HTTP/1.1 101")
+        for name in ("alicesession", f"ds01-{uid}-alicesession", f"x:ds01-{uid}-alicesession"):
+            quoted = name.replace(":", "%3A").encode()
+            build = (
+                b"POST /v1.41/build?version=2&remote=client-session&session=%b HTTP/1.1\r\n"
+                b"Host: d\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % quoted
+            )
+            with connected(_socket(lab, lab.bob), lab.bob) as bobs:
+                bobs.settimeout(60)
+                bobs.sendall(build)
+                said = b"".join(iter(lambda: bobs.recv(65536), b""))
+            assert b" 403 " in said.partition(b"\r\n")[0] or b"errorDetail" in said, said
+        alices.setblocking(False)
+        with suppress(BlockingIOError):
+            asked = alices.recv(65536)
+            assert b"filesync" not in asked
 
 
 # --- a gRPC client on the user's socket ---

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from hypothesis import given
@@ -11,9 +13,10 @@ from buildkit import api_pb2 as pb
 from buildkit import messages
 from buildkit.framing import BadMessage, Messages
 from buildkit.peer import Broken, Peer
-from policy.buildkit import names
+from policy.buildkit import names, query
 from policy.buildkit import solve as solves
 from policy.buildkit.model import Builder, Entry, Solve
+from policy.dockerapi.model import MalformedRequest
 from policy.grants import Grants, Limits
 from policy.model import Uid
 from tests.fakes.policy_world import ALICE, BOB
@@ -66,6 +69,37 @@ def test_what_is_let_through_is_confined(asked: Solve) -> None:
         else:
             assert shaped
             assert {reason.rule for reason in shaped} == {"buildkit"}
+
+
+QUERIES = st.fixed_dictionaries(
+    {"version": st.just(("2",)), "session": TEXT.map(lambda text: (text,)), "remote": TEXT.map(lambda text: (text,))},
+    optional={
+        key: values.map(lambda value: (value,))
+        for key, values in {
+            "networkmode": TEXT, "target": TEXT, "dockerfile": TEXT, "t": TEXT, "extrahosts": TEXT, "shmsize": TEXT,
+            "buildargs": ATTRS.map(json.dumps), "labels": ATTRS.map(json.dumps), "nocache": TEXT, "cgroupparent": TEXT,
+            "cachefrom": st.lists(TEXT, max_size=2).map(json.dumps),
+            "outputs": st.lists(st.fixed_dictionaries({"Type": TEXT, "Attrs": ATTRS}), max_size=2).map(json.dumps),
+        }.items()
+    },
+)  # fmt: skip
+
+
+@given(QUERIES)
+def test_what_a_query_asks_for_is_confined(asked: dict[str, tuple[str, ...]]) -> None:
+    """As what a message asks for: there is no way round by /build."""
+    try:
+        found = query.read(asked, ref="r1", upload="http://buildkit-session/a")
+    except MalformedRequest:
+        return
+    shaped = solves.shape(found, BUILDER) if isinstance(found, Solve) else found
+    if isinstance(shaped, Solve):
+        assert confined(shaped)
+        assert shaped.frontend == "dockerfile.v0"
+        assert "cmdline" in shaped.frontend_attrs
+        assert shaped.session.startswith(names.prefix(ALICE.uid))
+    else:
+        assert {reason.rule for reason in shaped} == {"buildkit"}
 
 
 @given(SOLVES)

@@ -58,6 +58,7 @@ CLASSIC = ClassicBuilds(
     answers=ANSWERS,
     spools=_NONE,
     policy=_NONE,
+    buildkit=_NONE,
 )
 REMOVAL = ImageRemoval(engine=_NONE, facts=_NONE, owners=_NONE, answers=ANSWERS)
 TRANSFER = ImageTransfer(engine=_NONE, facts=_NONE, owners=_NONE, answers=ANSWERS)

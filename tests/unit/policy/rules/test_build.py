@@ -11,7 +11,7 @@ from tests.fakes.policy_world import decide, request, rewrite, second_look
 REFUSED: list[tuple[Request, str]] = [
     (request(Operation.IMAGE_BUILD, query={"remote": ("http://169.254.169.254/",)}), "remote"),
     (request(Operation.IMAGE_BUILD, query={"networkmode": ("host",)}), "networkmode"),
-    (request(Operation.IMAGE_BUILD, query={"version": ("2",)}), "version"),
+    (request(Operation.IMAGE_BUILD, query={"version": ("3",)}), "version"),
     (request(Operation.IMAGE_BUILD, query={"securityopt": ('["seccomp=unconfined"]',)}), "securityopt"),
 ]
 ACCEPTED: list[Request] = [

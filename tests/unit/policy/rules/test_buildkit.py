@@ -14,6 +14,7 @@ from tests.fakes.policy_world import ALICE, BOB, ENGINE, POLICY, policy, request
 
 NEW = replace(ENGINE, version="28.5.2+dfsg4")
 GRPC = replace(request(Operation.GRPC), upgrade="h2c")
+BUILD = request(Operation.IMAGE_BUILD, query={"version": ("2",), "session": ("abc",), "t": ("mine",)})
 FILES = "/moby.filesync.v1.FileSync/DiffCopy"
 
 
@@ -26,7 +27,7 @@ def decide(asked: Request, *, allow: str = "", engine: EngineFacts = NEW, actor:
     return evaluate(rules, actor, asked, Facts(engine=engine))
 
 
-@pytest.mark.parametrize("asked", [GRPC, session()], ids=["grpc", "session"])
+@pytest.mark.parametrize("asked", [GRPC, session(), BUILD], ids=["grpc", "session", "build"])
 @pytest.mark.parametrize(
     ("allow", "engine"),
     [("builds: classic", NEW), ("", ENGINE), ("builds: opaque", ENGINE)],
@@ -51,6 +52,22 @@ def test_a_connection_is_let_through_and_passes_the_second_look(allow: str) -> N
     decision = decide(GRPC, allow=allow)
     assert decision.effect is Effect.ALLOW, decision.reasons
     assert second_look(rewrite(GRPC, decision)) == ()
+
+
+def test_a_build_by_query_is_let_through_and_must_not_reach_dockerd() -> None:
+    """The proxy asks for it by /grpc: what the plugin is shown of it runs in no cgroup."""
+    decision = decide(BUILD)
+    assert decision.effect is Effect.ALLOW, decision.reasons
+    refused = second_look(rewrite(BUILD, decision))
+    assert [reason.rule for reason in refused] == ["buildkit"]
+
+
+def test_a_build_by_query_passes_opaque() -> None:
+    """As /grpc does there."""
+    rules = policy("defaults: {role: user, allow: {builds: opaque}}")
+    decision = decide(BUILD, allow="builds: opaque")
+    assert decision.effect is Effect.ALLOW
+    assert second_look(rewrite(BUILD, decision), under=rules) == ()
 
 
 def test_a_session_is_its_users() -> None:

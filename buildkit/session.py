@@ -1,0 +1,224 @@
+"""A client's `/session` and dockerd's end of it, with each call between them looked at.
+
+The roles are turned round: dockerd asks, the client answers with files, passwords and secrets. dockerd is asked for nothing
+by this connection, so what is decided is small: it may call the services of a list, and it hears HTTP/2 of ds01's alone.
+Messages pass as they are, as fast as the slower side takes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Final
+
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    RequestReceived,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+)
+
+from buildkit import api_pb2 as pb
+from buildkit.calls import text_headers
+from buildkit.framing import frame
+from buildkit.messages import write
+from buildkit.peer import Broken, Peer
+from buildkit.side import Over, Side
+from buildkit.status import OK, Code, Status, trailers
+from buildkit.uploads import Upload
+from http1.duplex import Duplex
+from http1.errors import BadRequest, ClientGone
+
+PULL: Final = "/moby.upload.v1.Upload/Pull"
+_LOW_WATER: Final = 256 * 1024
+_PIECE_BYTES: Final = 32 * 1024
+_HEAD: Final = ((":status", "200"), ("content-type", "application/grpc"))
+
+
+class _Call:
+    """One call of dockerd's, by its streams on both sides."""
+
+    __slots__ = ("asking", "client", "engine", "unread_answer", "unread_question")
+
+    def __init__(self, engine: int, client: int) -> None:
+        self.engine = engine
+        self.client = client
+        self.asking = True  # dockerd may send more
+        self.unread_question = 0  # bytes of dockerd's that the client has not taken
+        self.unread_answer = 0
+
+
+class Session:
+    """`run` ends when either side has ended."""
+
+    def __init__(
+        self,
+        *,
+        client: Duplex,
+        engine: Duplex,
+        services: tuple[str, ...],
+        upload: Callable[[str], Upload | None],
+    ) -> None:
+        """Take both connections.
+
+        Args:
+            services: what the paths of permitted calls begin with.
+            upload: what ds01 itself has for dockerd at a path; None asks the client.
+        """
+        self._client = Side(client, client_side=True)
+        self._engine = Side(engine, client_side=False)
+        self._services = services
+        self._upload = upload
+        self._by_engine: dict[int, _Call] = {}
+        self._by_client: dict[int, _Call] = {}
+        self._moved = asyncio.Event()
+        self._tasks: asyncio.TaskGroup
+
+    async def run(self) -> None:
+        """Relay until one side ends; then both are closed."""
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self._tasks.create_task(self._client.read(self._on_client, self._wake))
+                self._tasks.create_task(self._engine.read(self._on_engine, self._wake))
+                self._tasks.create_task(self._client.write(self._give_room))
+                self._tasks.create_task(self._engine.write(self._give_room))
+        except* (Over, ClientGone, Broken):
+            pass
+        finally:
+            self._client.flush()
+            self._engine.flush()
+            self._client.duplex.close()
+            self._engine.duplex.close()
+
+    def _wake(self) -> None:
+        self._client.wake()
+        self._engine.wake()
+
+    def _give_room(self) -> None:
+        """Let each side send more for the calls whose other side has taken what came."""
+        self._moved.set()
+        for call in self._by_engine.values():
+            if call.unread_question and self._client.peer.queued(call.client) <= _LOW_WATER:
+                self._engine.peer.acknowledge(call.engine, call.unread_question)
+                call.unread_question = 0
+                self._engine.wake()
+            if call.unread_answer and self._engine.peer.queued(call.engine) <= _LOW_WATER:
+                self._client.peer.acknowledge(call.client, call.unread_answer)
+                call.unread_answer = 0
+                self._client.wake()
+
+    # --- dockerd asks ---
+
+    def _on_engine(self, event: Event) -> None:
+        call = self._by_engine.get(getattr(event, "stream_id", None) or 0)
+        match event:
+            case RequestReceived():
+                self._begin(event)
+            case DataReceived() if call is None:
+                self._engine.peer.acknowledge(event.stream_id, event.flow_controlled_length)
+            case DataReceived() if call is not None:
+                self._client.peer.send(call.client, event.data)
+                call.unread_question += event.flow_controlled_length
+                self._give_room()
+            case StreamEnded() if call is not None:
+                call.asking = False
+                self._client.peer.finish(call.client)
+            case StreamReset():
+                self._engine.peer.forget(event.stream_id)
+                if call is not None:
+                    self._client.peer.reset(call.client, event.error_code or ErrorCodes.CANCEL)
+                    self._end(call)
+            case ConnectionTerminated() if event.error_code:
+                raise Over
+
+    def _begin(self, event: RequestReceived) -> None:
+        headers = text_headers(event.headers)
+        stream, path = event.stream_id, dict(headers).get(":path", "")
+        self._engine.peer.accept(stream)
+        if not path.startswith(self._services):
+            self._refuse(stream, Status(code=Code.UNIMPLEMENTED, message="ds01: not asked of a client"))
+            return
+        upload = self._upload(dict(headers).get("urlpath", "")) if path == PULL else None
+        if upload is not None:
+            self._tasks.create_task(self._give(stream, upload))
+            return
+        call = _Call(stream, self._client.peer.open(headers))
+        self._by_engine[call.engine] = self._by_client[call.client] = call
+
+    async def _give(self, stream: int, upload: Upload) -> None:
+        """Answer dockerd with an upload."""
+        peer = self._engine.peer
+        peer.send_headers(stream, _HEAD)
+        try:
+            async with aclosing(upload.fetch()) as chunks:
+                async for chunk in chunks:
+                    for start in range(0, len(chunk), _PIECE_BYTES):
+                        piece = chunk[start : start + _PIECE_BYTES]
+                        peer.send(stream, frame(write(pb.BytesMessage(data=piece))))
+                        await self._room(peer, stream)
+        except (ClientGone, BadRequest, TimeoutError):
+            words = "ds01: the build context did not come"
+            peer.finish(stream, trailers(Status(code=Code.UNAVAILABLE, message=words)))
+        else:
+            peer.finish(stream, trailers(OK))
+        self._engine.wake()
+
+    async def _room(self, peer: Peer, stream: int) -> None:
+        self._engine.wake()
+        while peer.queued(stream) > _LOW_WATER:
+            self._moved.clear()
+            await self._moved.wait()
+
+    def _refuse(self, stream: int, status: Status) -> None:
+        self._engine.peer.send_headers(stream, (*_HEAD, *trailers(status)), end=True)
+
+    # --- the client answers ---
+
+    def _on_client(self, event: Event) -> None:
+        call = self._by_client.get(getattr(event, "stream_id", None) or 0)
+        match event:
+            case DataReceived() if call is None:
+                self._client.peer.acknowledge(event.stream_id, event.flow_controlled_length)
+            case ConnectionTerminated() if event.error_code:
+                raise Over
+            case _ if call is not None:
+                self._on_answer(call, event)
+
+    def _on_answer(self, call: _Call, event: Event) -> None:
+        engine = self._engine.peer
+        match event:
+            case ResponseReceived():
+                ended = event.stream_ended is not None
+                engine.send_headers(call.engine, text_headers(event.headers), end=ended)
+                if ended:
+                    self._answered(call)
+            case DataReceived():
+                engine.send(call.engine, event.data)
+                call.unread_answer += event.flow_controlled_length
+                self._give_room()
+            case TrailersReceived():
+                engine.finish(call.engine, text_headers(event.headers))
+                self._answered(call)
+            case StreamEnded():
+                engine.finish(call.engine)
+                self._answered(call)
+            case StreamReset():
+                engine.reset(call.engine, event.error_code or ErrorCodes.INTERNAL_ERROR)
+                self._end(call)
+
+    def _answered(self, call: _Call) -> None:
+        """The answer is whole, so nobody listens to the rest of the question."""
+        if call.asking:
+            self._client.peer.reset(call.client, ErrorCodes.NO_ERROR)
+        self._end(call)
+
+    def _end(self, call: _Call) -> None:
+        self._engine.peer.acknowledge(call.engine, call.unread_question)
+        self._client.peer.acknowledge(call.client, call.unread_answer)
+        del self._by_engine[call.engine], self._by_client[call.client]
