@@ -14,10 +14,13 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from buildkit import api_pb2 as pb
 from buildkit.framing import BadMessage
+from policy import fetches
 from policy.buildkit import sources
 from policy.buildkit.model import Entry, Solve
 from policy.buildkit.solve import exporter_attrs
+from policy.buildkit.sources import Match
 
+_ALLOW = 0
 _DENY = 1
 
 M = TypeVar("M", bound=Message)
@@ -120,7 +123,7 @@ def write_solve(solve: Solve) -> bytes:
                 Exports=_written(solve.cache_exports), Imports=_written(solve.cache_imports)
             ),
             Internal=solve.internal,
-            SourcePolicy=_source_policy(solve.hidden),
+            SourcePolicy=_source_policy(solve),
         )
     )
 
@@ -155,22 +158,24 @@ def write_bridge_solve(solve: Solve, message: bytes) -> bytes:
             allowResultReturn=asked.allowResultReturn,
             allowResultArrayRef=asked.allowResultArrayRef,
             Final=asked.Final,
-            SourcePolicies=[policy] if (policy := _source_policy(solve.hidden)) else [],
+            SourcePolicies=[_source_policy(solve)],
             Evaluate=asked.Evaluate,
         )
     )
 
 
-def _source_policy(hidden: tuple[str, ...]) -> bytes:
-    """What denies the images, b"" for none."""
-    rules = [
-        pb.SourceRule(
-            action=_DENY,
-            selector=pb.SourceSelector(identifier=selector.identifier, match_type=selector.match),
-        )
-        for selector in sources.selectors(hidden)
+def _source_policy(solve: Solve) -> bytes:
+    """What denies images, and addresses that the engine would fetch from."""
+    rules = [_rule(_DENY, one.identifier, one.match) for one in sources.selectors(solve.hidden)]
+    rules += [
+        _rule(_ALLOW if one.allow else _DENY, one.pattern, Match.REGEX)
+        for one in fetches.rules(solve.fetch_hosts)
     ]
-    return write(pb.SourcePolicy(version=1, rules=rules)) if rules else b""
+    return write(pb.SourcePolicy(version=1, rules=rules))
+
+
+def _rule(action: int, identifier: str, match: Match) -> pb.SourceRule:
+    return pb.SourceRule(action=action, selector=pb.SourceSelector(identifier=identifier, match_type=match))
 
 
 def image_ids(message: bytes) -> tuple[str, ...]:

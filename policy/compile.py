@@ -164,8 +164,9 @@ def _allowed(defaults: Entry, groups: Sequence[Entry], user: Entry) -> dict[str,
         found["default_network"] = (
             DefaultNetwork.OWN if DefaultNetwork.OWN in defaults_of else DefaultNetwork.SHARED
         )
-    if any("subnets" in entry.allow for entry in (*united, user)):
-        found["subnets"] = frozenset(_union("subnets", united, user))
+    for name in ("subnets", "fetch_hosts"):  # where something is stated, nothing else is permitted
+        if any(name in entry.allow for entry in (*united, user)):
+            found[name] = frozenset(_union(name, united, user))
     found["binds"] = _binds(_union("binds", united, user))
     ports = tuple(
         sorted(set(_union("ports", united, user)), key=lambda one: (one.host_ip, one.first, one.last))

@@ -447,6 +447,17 @@ def _subnet(node: yaml.Node) -> str:
         raise _Wrong("must be a subnet, like 172.16.0.0/12") from None
 
 
+def _read_hosts(node: yaml.Node) -> tuple[str, ...]:
+    return tuple(sorted({_host(item) for item in _items(node)}))
+
+
+def _host(node: yaml.Node) -> str:
+    text = _name(node).lower()
+    if not re.fullmatch(r"\*|[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]", text):
+        raise _Wrong("must be a host, like files.example.org, 10.1.2.3 or [fd00::1], or *")
+    return text
+
+
 def _read_binds(node: yaml.Node) -> tuple[BindPath, ...]:
     return tuple(_bind(item) for item in _items(node))
 
@@ -530,6 +541,7 @@ ALLOW: Mapping[str, Read] = {
     "sysctls": _read_names,
     "networks": _read_networks,
     "registries": _read_names,
+    "fetch_hosts": _read_hosts,
     "binds": _read_binds,
     "ports": _read_ports,
     "subnets": _read_subnets,

@@ -107,6 +107,7 @@ class Grants:
     default_network: DefaultNetwork = DefaultNetwork.OWN
     host_network: Handling = Handling.DENY
     registries: frozenset[str] = frozenset()  # host names; "*" = any
+    fetch_hosts: frozenset[str] = frozenset({"*"})  # where ADD may fetch from; "*" = any but private ones
     binds: tuple[BindPath, ...] = ()  # sorted by path; the home is always there
     ports: tuple[Ports, ...] = (Ports(),)
     security_opt: Handling = Handling.DROP

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import msgspec
 
+from policy import fetches
 from policy.buildkit.builder import is_buildkit
 from policy.compile import Policy
 from policy.dockerapi import responses
@@ -93,9 +94,10 @@ class ClassicBuilds:
                 refusal = await self._pull(transaction, grants, name)
                 if refusal is not None:
                     return refusal
+        fetched = [*found.fetched]
         for stage in found.stages if refusal is None else ():
-            check_triggers(stage, await self._triggers(stage.image))
-        return refusal
+            fetched += check_triggers(stage, await self._triggers(stage.image))
+        return refusal or _fetch_refusal(grants, fetched)
 
     async def _judge(
         self, transaction: Transaction, names: Iterable[str]
@@ -213,6 +215,15 @@ def _bases(transaction: Transaction, dockerfile: Dockerfile) -> Bases:
 def _arguments(transaction: Transaction) -> dict[str, str | None]:
     text = next(iter(transaction.asked.query.get("buildargs", ())), "{}")
     return msgspec.json.decode(text, type=dict[str, str | None])
+
+
+def _fetch_refusal(grants: Grants, addresses: Iterable[str]) -> Refusal | None:
+    """SECURITY: dockerd fetches what ADD names itself, as root and from the host's network."""
+    for address in addresses:
+        reason = fetches.refusal(grants.fetch_hosts, address)
+        if reason is not None:
+            return Refusal(status=403, message=f"ds01: {reason.text()}", rules=(reason.rule,))
+    return None
 
 
 def _absent(name: str) -> Refusal:

@@ -27,6 +27,7 @@ class Solve:
     ref, session: names; empty in a bridge's solve, which belongs to the build its metadata names.
     frontend: empty in a `Control/Solve` whose client asks the bridge for the rest, as buildx does.
     hidden: images that the build must not read, as the engine lists them; never read from a client's message.
+    fetch_hosts: where the engine may fetch from for it (`policy.fetches`); never read from a client's message either.
     beyond: names of fields that hold a build graph, a source policy or anything ds01 does not write, where they hold something.
     """
 
@@ -40,6 +41,7 @@ class Solve:
     entitlements: tuple[str, ...] = ()
     internal: bool = False
     hidden: tuple[str, ...] = ()
+    fetch_hosts: frozenset[str] = frozenset()
     beyond: tuple[str, ...] = ()
 
 

@@ -63,7 +63,9 @@ def shape(solve: Solve, builder: Builder) -> Shaped:
         return tuple(reasons)
     uid = builder.actor.uid
     session = names.own(uid, solve.session) if solve.session else ""
-    return replace(written, ref=names.own(uid, solve.ref), session=session)
+    return replace(
+        written, ref=names.own(uid, solve.ref), session=session, fetch_hosts=builder.grants.fetch_hosts
+    )
 
 
 def shape_bridge(solve: Solve, builder: Builder) -> Shaped:
@@ -74,7 +76,7 @@ def shape_bridge(solve: Solve, builder: Builder) -> Shaped:
     if not isinstance(written, Solve):
         reasons += written
         return tuple(reasons)
-    return tuple(reasons) if reasons else written
+    return tuple(reasons) if reasons else replace(written, fetch_hosts=builder.grants.fetch_hosts)
 
 
 def tags(solve: Solve) -> tuple[str, ...]:

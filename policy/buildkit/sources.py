@@ -20,6 +20,7 @@ class Match(IntEnum):
 
     WILDCARD = 0
     EXACT = 1
+    REGEX = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Which images a Dockerfile would read, as the classic builder reads it.
+"""Which images a Dockerfile would read and what it would have the engine fetch, as the classic builder reads it.
 
 Engines differ in what continues a line and what is a comment in it, so besides the reading the engine takes (`stages`,
 `copied`) there are the others it might take: what an image names in one of those is `suspected`, and counts if it exists.
@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+
+from policy.dockerapi.added import addresses
 
 MAX_CHARACTERS = 256 * 1024
 MAX_IMAGES = 128
@@ -29,7 +31,7 @@ _LOOK_AHEAD = 20  # lines
 
 
 class UnreadableDockerfile(Exception):  # noqa: N818  names what happened, as MalformedRequest does
-    """An image name that cannot be known before the build; the message says which, and what to write instead."""
+    """A name or an address that cannot be known before the build; the message says which, and what to write instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class Bases:
     stages: tuple[Stage, ...] = ()  # FROM
     copied: tuple[str, ...] = ()  # COPY --from
     suspected: tuple[str, ...] = ()  # either, in a reading the engine probably does not take
+    fetched: tuple[str, ...] = ()  # ADD of an address, in any reading
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -55,7 +58,7 @@ class Bases:
 
 
 def bases(text: str, *, arguments: Mapping[str, str | None]) -> Bases:
-    """Every image that building `text` may read, without the stages it makes itself.
+    """Every image that building `text` may read, without the stages it makes itself, and every address it may fetch.
 
     Args: arguments: the build arguments of the request.
     Raises: UnreadableDockerfile.
@@ -68,6 +71,7 @@ def bases(text: str, *, arguments: Mapping[str, str | None]) -> Bases:
     if len(taken.named) > MAX_IMAGES:
         raise UnreadableDockerfile(f"it names over {MAX_IMAGES} images; name fewer")
     suspected: dict[str, None] = {}
+    fetched = dict.fromkeys(taken.fetched)
     for escape in ("\\", "`"):
         for reading in (
             _joined(lines, escape),
@@ -76,11 +80,13 @@ def bases(text: str, *, arguments: Mapping[str, str | None]) -> Bases:
         ):
             other = _Reading(arguments, strict=False).read(reading)
             suspected |= dict.fromkeys(other.named)
+            fetched |= dict.fromkeys(other.fetched)
     known = set(taken.named)
     return Bases(
         stages=taken.stages,
         copied=taken.copied,
         suspected=tuple(each for each in suspected if each not in known),
+        fetched=tuple(fetched),
     )
 
 
@@ -97,13 +103,15 @@ def pinned(text: str, ids: Mapping[str, str], *, arguments: Mapping[str, str | N
     return bom + "\n".join(written)
 
 
-def check_triggers(stage: Stage, triggers: Iterable[str]) -> None:
+def check_triggers(stage: Stage, triggers: Iterable[str]) -> tuple[str, ...]:
     """ONBUILD lines of a base may copy from stages only: they cannot be rewritten, and a name can be moved.
 
-    Raises: UnreadableDockerfile.
+    Returns: the addresses that they fetch. Raises: UnreadableDockerfile.
     """
-    for name in _Reading({}, strict=True, stages=stage.before).read(triggers).copied:
+    found = _Reading({}, strict=True, stages=stage.before).read(triggers)
+    for name in found.copied:
         raise _moving(stage.image, name)
+    return found.fetched
 
 
 def _moving(base: str, name: str) -> UnreadableDockerfile:
@@ -186,11 +194,12 @@ class _Reading:
         self._triggers: dict[str, list[str]] = {}  # by stage, its number or name
         self._bases: list[Stage] = []
         self._copied: dict[str, None] = {}
+        self._fetched: dict[str, None] = {}
 
     def read(self, instructions: Iterable[str]) -> Bases:
         for instruction in instructions:
             self.instruction(instruction)
-        return Bases(stages=tuple(self._bases), copied=tuple(self._copied))
+        return Bases(stages=tuple(self._bases), copied=tuple(self._copied), fetched=tuple(self._fetched))
 
     def pin(self, instruction: str, ids: Mapping[str, str]) -> str | None:
         """Take the next instruction; what to write for it if it names one of `ids`."""
@@ -209,7 +218,10 @@ class _Reading:
         """Take the next instruction."""
         # Between words and flags engines take any white space of Unicode, some only a few.
         rest = instruction.split(None, 1)[1] if len(instruction.split(None, 1)) > 1 else ""
-        match _command(instruction):
+        command = _command(instruction)
+        if command == "ADD":
+            self._add(rest)
+        match command:
             case "ONBUILD":
                 self._triggers.setdefault(str(self._count - 1), []).append(rest)
             case "ARG" if not self._count:
@@ -257,12 +269,22 @@ class _Reading:
 
     def _run_triggers(self, stage: str) -> None:
         """A stage of this file is a base: what it says for whoever builds on it counts now."""
-        for name in (
-            _Reading({}, strict=self._strict, stages=self._stages).read(self._triggers.get(stage, ())).copied
-        ):
+        reading = _Reading({}, strict=self._strict, stages=self._stages)
+        found = reading.read(self._triggers.get(stage, ()))
+        self._fetched |= dict.fromkeys(found.fetched)
+        for name in found.copied:
             if self._strict:
                 raise _moving(f"stage {stage}", name)
             self._copied[name] = None
+
+    def _add(self, arguments: str) -> None:
+        known, unknown = addresses(arguments)
+        self._fetched |= dict.fromkeys(known)
+        if unknown is not None and self._strict:
+            raise UnreadableDockerfile(
+                f"whether ADD {unknown[:80]} is an address, and of which host, cannot be known before the build; "
+                "write ./ before a file, the host of an address out, or use COPY"
+            )
 
     def _copy(self, name: str) -> None:
         """Not expanded by the classic builder."""

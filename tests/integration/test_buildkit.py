@@ -318,6 +318,30 @@ def test_a_remote_context_is_refused(bench: Bench) -> None:
     assert "send the build context from your machine" in refused.err, refused.err
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "http://127.0.0.1:{port}/x",
+        "http://localhost:{port}/x",
+        "http://a:b@127.0.0.1:{port}/x",
+        "$URL",
+        "http://127.0.0.1:{port}/x.git#main",
+        "git://127.0.0.1:{port}/x.git",
+    ],
+)
+def test_an_address_on_this_server_is_not_fetched(bench: Bench, source: str) -> None:
+    """BuildKit is told so, and refuses it whatever the Dockerfile makes of it."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.2)
+        port = listening.getsockname()[1]
+        dockerfile = f"FROM busybox\nARG URL=http://127.0.0.1:{port}/x\nADD {source.format(port=port)} /x\n"
+        refused = bench.build(bench.lab.alice, dockerfile)
+        assert refused.status != 0
+        assert "denied by policy" in refused.err, refused.err
+        with pytest.raises(TimeoutError):
+            listening.accept()
+
+
 def test_raw_llb_is_refused(bench: Bench) -> None:
     """In both messages that could carry it, and by both frontends that would read it."""
     with _grpc(bench.lab, bench.lab.alice) as grpc:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip as compression
 import io
 import json
+import socket
 import tarfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from tests.attacks.matching import differences
@@ -148,3 +150,15 @@ def endless_load(world: World) -> Played:
     return Played(
         answers=[exchange(world.socket("alice"), world.alice, head.encode() + b"\0" * 65536, seconds=5)]
     )
+
+
+@play
+def fetched(world: World, *, dockerfile: str) -> Played:
+    """A build whose `{here}` is an address of this machine where somebody listens: the engine must not come there."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.2)
+        played = Played(answers=[build(world, dockerfile.format(here=listening.getsockname()[1]))])
+        with suppress(TimeoutError):
+            listening.accept()[0].close()
+            played.harm.append("the engine came to the address")
+    return played

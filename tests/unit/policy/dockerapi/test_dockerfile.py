@@ -179,3 +179,30 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_noise_before_it_hides_no_base(tail: str, noise: list[str]) -> None:
     """Comments, blank lines and other instructions change nothing."""
     assert X in images("FROM a\n" + "".join(noise) + f"FROM {X}\nRUN {tail}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM a\nADD http://127.0.0.1/x /x\n",
+        "FROM a\nadd \\\n  http://127.0.0.1/x /x\n",
+        "FROM a\nADD \\\n# a comment\n http://127.0.0.1/x /x\n",
+        "FROM a\nRUN x \\\nADD http://127.0.0.1/x /x\n",
+        "FROM a AS one\nONBUILD ADD http://127.0.0.1/x /x\nFROM one\n",
+    ],
+)
+def test_what_is_fetched_is_found(text: str) -> None:
+    """In any reading."""
+    assert bases(text, arguments={}).fetched == ("http://127.0.0.1/x",)
+
+
+def test_an_added_word_that_may_be_an_address_is_refused() -> None:
+    """But not in a reading that the engine does not take: `add` is a word of many programs."""
+    with pytest.raises(UnreadableDockerfile, match="use COPY"):
+        bases("FROM a\nADD $X /x\n", arguments={})
+    assert bases("FROM a\nRUN apk \\\n  add $PACKAGES x\n", arguments={}).fetched == ()
+
+
+def test_triggers_of_a_base_tell_what_they_fetch() -> None:
+    """It is judged like the Dockerfile's own."""
+    assert check_triggers(Stage(image="a"), ["ADD http://127.0.0.1/x /x"]) == ("http://127.0.0.1/x",)
