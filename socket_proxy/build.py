@@ -15,19 +15,20 @@ import msgspec
 from policy import fetches
 from policy.buildkit.builder import is_buildkit
 from policy.compile import Policy
-from policy.dockerapi import responses
+from policy.dockerapi import responses, strict_json
 from policy.dockerapi.dockerfile import Bases, UnreadableDockerfile, bases, check_triggers, pinned
 from policy.dockerapi.model import Operation
 from policy.grants import Grants
 from policy.model import Kind, Reference
 from policy.rules import registry
 from socket_proxy.answers import ERROR_BYTES, Answers
+from socket_proxy.build_cache import cache_sources
 from socket_proxy.build_context import Dockerfile, dockerfile_in, with_dockerfile
 from socket_proxy.engine import Engine
 from socket_proxy.facts import FactSource
 from socket_proxy.image_owners import ImageOwners, normal_tag
 from socket_proxy.image_tar import off_loop
-from socket_proxy.image_words import BUILT, BUILT_QUIETLY, STEP, relay_words
+from socket_proxy.image_words import BUILT, BUILT_QUIETLY, STEP, Words, relay_words
 from socket_proxy.images import Makers
 from socket_proxy.pull import pull_request
 from socket_proxy.refusals import Refusal
@@ -166,6 +167,8 @@ class ClassicBuilds:
             dockerfile = dockerfile.rewritten(lambda text: pinned(text, pins, arguments=arguments))
         query = {**transaction.request.query, "dockerfile": (dockerfile.path,)}
         query.pop("pull", None)  # done, tag by tag
+        sources = await cache_sources(self._engine, self._owners, transaction)
+        query["cachefrom"] = (strict_json.write(list(sources)),)
         tags = transaction.asked.query.get("t", ())
         async with self._makers.tags.writing(transaction, *tags) as writing:
             if isinstance(writing, Refusal):
@@ -179,8 +182,11 @@ class ClassicBuilds:
             if response.head.status != 200:
                 await writing.undo()
                 return await self._said(transaction, response.head.status, await response.read(ERROR_BYTES))
-            words = await relay_words(transaction, response, BUILT_QUIETLY if query.get("q") else BUILT, STEP)
-            await self._makers.steps(transaction, words.found(STEP))
+            words = Words((BUILT_QUIETLY if query.get("q") else BUILT, STEP))
+            try:
+                await relay_words(transaction, response, words=words)
+            finally:  # clients leave as soon as they hear of a failure, and by Ctrl-C
+                await self._makers.steps(transaction, words.found(STEP))
             built = words.found(BUILT_QUIETLY if query.get("q") else BUILT)[-1:]
             if words.failed or not built:
                 await writing.undo()

@@ -39,12 +39,16 @@ class Words:
         self._tail = text[-_TAIL_BYTES:]
 
 
-async def relay_words(transaction: Transaction, response: Response, *patterns: re.Pattern[bytes]) -> Words:
+async def relay_words(
+    transaction: Transaction, response: Response, *patterns: re.Pattern[bytes], words: Words | None = None
+) -> Words:
     """Pass a 200 on as it comes, but for its end: what came of it is put on record before the client knows.
 
     Behind an earlier stream of the same answer it goes on where that ended.
+
+    Args: words: who listens, where that matters when the client leaves in the middle too.
     """
-    words = Words(patterns)
+    words = words or Words(patterns)
     exchange = transaction.exchange
     if not exchange.responded:
         exchange.start_response(200, forwardable(response.head.headers))

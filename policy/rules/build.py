@@ -20,6 +20,7 @@ PERIOD_US = 100_000
 DROPPED = ("squash", "isolation", "ulimits", "cpusetcpus", "cpusetmems", "cpushares", "cachefrom")
 DENIED = ("remote", "securityopt", "outputs", "session")
 NETWORKS = frozenset({"", "default", "bridge", "none"})
+_IDS = re.compile(r'\["sha256:[0-9a-f]{64}"(?:,"sha256:[0-9a-f]{64}")*\]', re.ASCII)
 _FULL_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -43,9 +44,16 @@ def decide(ask: Ask) -> Iterable[Finding]:
     if "BUILDKIT_SYNTAX" in as_object(json.loads(query.get("buildargs", "") or "{}")):
         yield _refused("buildargs", "BUILDKIT_SYNTAX", "arguments of the Dockerfile", "leave it out")
     for key in DROPPED:
-        if key in ask.request.query:
+        if key in ask.request.query and not _is_own_cache(ask, key):
             yield SetQuery(key=key, values=())
     yield from _bounds(ask, query)
+
+
+def _is_own_cache(ask: Ask, key: str) -> bool:
+    """In the second look: the ids that the proxy puts where it has dropped the client's names."""
+    if key != "cachefrom" or ask.facts is not None:
+        return False
+    return _IDS.fullmatch(next(iter(ask.request.query["cachefrom"]), "")) is not None
 
 
 def _may_join(ask: Ask, network: str) -> bool:

@@ -437,3 +437,28 @@ def test_a_name_that_moves_during_a_build_brings_nothing_new(lab: Lab, victim: d
     out, _ = slow.communicate(timeout=60)
     assert "new-secret" not in out
     lab.ok(lab.alice, "tag", victim["id"], victim["tag"])
+
+
+def test_a_build_takes_over_own_steps_and_no_others(lab: Lab) -> None:
+    """The same Dockerfile gives each user a number of their own, and each user the same one again, by cache."""
+    forget_images(lab)
+    dockerfile = "FROM busybox\nRUN head -c 8 /dev/urandom | od -An -tx1 > /number\nCOPY f /f\nRUN cp /f /g\n"
+
+    def number(user: str, *words: str) -> tuple[str, str]:
+        done = build(lab, user, dockerfile, "-t", f"cache-{user}", *words, f="same")
+        assert done.status == 0, done.err
+        return lab.ok(user, "run", "--rm", f"cache-{user}", "cat", "/number"), done.out
+
+    alice, first = number(lab.alice)
+    bob, second = number(lab.bob)
+    assert alice != bob
+    assert "Using cache" not in first + second
+    for user, was in ((lab.alice, alice), (lab.bob, bob), (lab.alice, alice)):
+        now, said = number(user)
+        assert now == was
+        assert said.count("Using cache") >= 3
+    assert number(lab.bob, "--cache-from", f"cache-{lab.alice}")[0] == bob
+    failed = build(lab, lab.alice, "FROM busybox\nRUN echo kept > /kept\nRUN false\n")
+    assert failed.status != 0
+    assert "Using cache" in build(lab, lab.alice, "FROM busybox\nRUN echo kept > /kept\nRUN false\n").out
+    forget_images(lab)

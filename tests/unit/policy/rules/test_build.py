@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from policy.dockerapi.model import Operation, Request
@@ -33,3 +35,19 @@ def test_accepts(asked: Request) -> None:
     decision = decide(asked)
     assert decision.effect is Effect.ALLOW, decision.reasons
     assert second_look(rewrite(asked, decision)) == ()
+
+
+def test_the_proxy_may_name_images_to_take_steps_from() -> None:
+    """By id; what a client names is dropped before, and is nothing that the plugin lets through."""
+    asked = request(Operation.IMAGE_BUILD, query={"t": ("mine",), "cachefrom": ('["busybox"]',)})
+    written = rewrite(asked, decide(asked))
+    assert "cachefrom" not in written.query
+    one = f'"sha256:{"a" * 64}"'
+    for text, passes in (
+        (f"[{one}]", True),
+        (f"[{one},{one}]", True),
+        ('["busybox"]', False),
+        (f"[{one},1]", False),
+    ):
+        again = replace(written, query={**written.query, "cachefrom": (text,)})
+        assert (second_look(again) == ()) is passes, text
