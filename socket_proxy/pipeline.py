@@ -26,7 +26,6 @@ from policy.dockerapi.read import read
 from policy.dockerapi.routes import ROUTE_OF
 from policy.dockerapi.sources import with_sources
 from policy.evaluate import evaluate
-from policy.grants import Role
 from policy.model import (
     Actor,
     CheckBind,
@@ -133,15 +132,7 @@ class Pipeline:
         reading = await self._read(exchange, body)
         asked = way.request = reading.request
         policy = self._policy()
-        grants = policy.for_actor(way.actor)
-        everything = grants.role is Role.ADMIN
-        facts = await self._facts.gather(
-            way.actor,
-            reading.references,
-            everything=everything,
-            groups=grants.groups,
-            networks=grants.networks,
-        )
+        facts = await self._known(way, policy, reading)
         decision = way.decision = _decide(reading, policy, way.actor, facts)
         if decision.effect is not Effect.ALLOW:
             return of_decision(decision, asked, way.request_id)
@@ -164,8 +155,18 @@ class Pipeline:
                 reading=reading,
                 facts=facts,
                 decision=decision,
-                everything=everything,
             )
+
+    async def _known(self, way: _Way, policy: Policy, reading: Reading) -> Facts:
+        """What the actor may know of the objects that the request names."""
+        grants = policy.for_actor(way.actor)
+        return await self._facts.gather(
+            way.actor,
+            reading.references,
+            everything=grants.admin,
+            groups=grants.groups,
+            networks=grants.networks,
+        )
 
     async def _carry_out(
         self,
@@ -176,7 +177,6 @@ class Pipeline:
         reading: Reading,
         facts: Facts,
         decision: Decision,
-        everything: bool,
     ) -> Refusal | None:
         """What was allowed: obligations, the rewritten request, the answer."""
         fulfilled = _NOTHING
@@ -188,17 +188,8 @@ class Pipeline:
         try:
             if any(isinstance(item, EnsureVolume) for item in decision.obligations):
                 # The volumes exist now, and binding names them by what they are.
-                grants = policy.for_actor(way.actor)
-                facts = await self._facts.gather(
-                    way.actor,
-                    reading.references,
-                    everything=everything,
-                    groups=grants.groups,
-                    networks=grants.networks,
-                )
-            transaction = self._shape(
-                exchange, way, decision, facts, fulfilled, everything=everything, reading=reading
-            )
+                facts = await self._known(way, policy, reading)
+            transaction = self._shape(exchange, way, decision, facts, fulfilled, reading=reading)
         except BaseException:
             # INVARIANT: a lease that no create will carry is given back, whatever went wrong.
             await self._handlers.give_back(fulfilled)
@@ -267,7 +258,6 @@ class Pipeline:
         facts: Facts,
         fulfilled: Fulfilled,
         *,
-        everything: bool,
         reading: Reading,
     ) -> Transaction:
         """The rewritten request: obligations applied, references bound to full ids."""
@@ -292,7 +282,7 @@ class Pipeline:
         return Transaction(
             exchange=exchange,
             actor=way.actor,
-            everything=everything,
+            everything=grants.admin,
             request_id=way.request_id,
             asked=asked,
             request=shaped,
