@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import count
-from typing import Final
 
+from http1.acceptor import Acceptor
 from http1.duplex import Duplex
 from http1.errors import BadRequest, ClientGone
 from http1.exchange import Exchange
 from http1.flow import FlowProtocol, Inflow
 from http1.limits import Limits
 from http1.reader import End, RequestEvent, RequestHead, RequestReader
-from http1.writer import error_body, response_head
+from http1.writer import last_answer
 
-__all__ = ["JSON", "Connection", "Exchange", "Handler", "Listener", "MostPerUid", "OnError", "Server"]
+__all__ = ["Connection", "Exchange", "Handler", "Listener", "MostPerUid", "OnError", "Server"]
 
-JSON: Final = (("content-type", "application/json"),)
-_UCRED: Final = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED, unix(7)
 _connection_ids = count(1)
 
 Handler = Callable[["Exchange"], Awaitable[None]]
@@ -62,7 +59,7 @@ class Connection(FlowProtocol):
 
     peer: socket.socket
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, uid: int) -> None:
         super().__init__(listener.server.limits)
         self._listener = listener
         self._reader = RequestReader(self._limits)
@@ -79,28 +76,15 @@ class Connection(FlowProtocol):
         self.derived: object = None
         self.last_answer: tuple[object, bytes] = (None, b"")  # what a head was written from, and its bytes
         self._last_head: RequestHead | None = None
-        self.uid = -1
+        self.uid = uid
 
     # --- what the transport calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.attach(transport)
         self.peer = transport.get_extra_info("socket")
-        if self.peer.family == socket.AF_UNIX:
-            self.uid = _UCRED.unpack(
-                self.peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-            )[1]
-        if self._listener.admit(self):
-            self._wait_idle()
-        else:
-            most = self._listener.most(self.uid)
-            self._send_error(
-                503,
-                f"too many connections on this socket, limit is {most} for one user (rule connections); "
-                "close some and try again",
-            )
-            self._broken = True
-            self.transport.close()
+        self._listener.connections.add(self)
+        self._wait_idle()
 
     def data_received(self, data: bytes) -> None:
         if self._broken:
@@ -306,8 +290,7 @@ class Connection(FlowProtocol):
         self.transport.writelines(parts)
 
     def _send_error(self, status: int, message: str) -> None:
-        body = error_body(message)
-        self.transport.write(response_head(status, JSON, content_length=len(body), close=True) + body)
+        self.transport.write(last_answer(status, message))
 
     def become_duplex(self) -> Duplex:
         """Hand the transport over; this object only waits to be told that it is gone."""
@@ -331,27 +314,32 @@ class Listener:
         self._most_per_uid = most_per_uid
         self.handler = handler
         self.connections: set[Connection] = set()
-        self._per_uid: Counter[int] = Counter()
-        self._accepting: asyncio.AbstractServer | None = None
+        self._admitted: Counter[int] = Counter()  # by uid; also those that are only being made
+        self._acceptor: Acceptor | None = None
 
-    async def open(self, listening: socket.socket) -> None:
+    def open(self, listening: socket.socket) -> None:
         """Accept on a bound socket; `listen` is called on it."""
-        loop = asyncio.get_running_loop()
-        if listening.family == socket.AF_UNIX:
-            self._accepting = await loop.create_unix_server(
-                lambda: Connection(self), sock=listening, backlog=1024
-            )
-        else:
-            self._accepting = await loop.create_server(lambda: Connection(self), sock=listening, backlog=1024)
+        limits = self.server.limits
+        self._acceptor = Acceptor(
+            listening,
+            admit=self._admit,
+            make=lambda uid: Connection(self, uid),
+            forget=self._forget_one,
+            turn_away_seconds=limits.turn_away_seconds,
+            most_held=limits.connections_per_uid,
+        )
+        self._acceptor.start()
 
-    def admit(self, connection: Connection) -> bool:
-        """Count a new connection. Returns: False when it is over a limit (and was not counted)."""
-        full = len(self.connections) >= self.server.limits.connections
-        if full or self._per_uid[connection.uid] >= self.most(connection.uid):
-            return False
-        self.connections.add(connection)
-        self._per_uid[connection.uid] += 1
-        return True
+    def _admit(self, uid: int) -> str | None:
+        most = self.most(uid)
+        full = self._admitted.total() >= self.server.limits.connections
+        if full or self._admitted[uid] >= most:
+            return (
+                f"too many connections on this socket, limit is {most} for one user (rule connections); "
+                "close some and try again"
+            )
+        self._admitted[uid] += 1
+        return None
 
     def most(self, uid: int) -> int:
         """How many connections one uid may have on this socket."""
@@ -361,15 +349,18 @@ class Listener:
     def forget(self, connection: Connection) -> None:
         if connection in self.connections:
             self.connections.remove(connection)
-            self._per_uid[connection.uid] -= 1
-            if not self._per_uid[connection.uid]:
-                del self._per_uid[connection.uid]
+            self._forget_one(connection.uid)
+
+    def _forget_one(self, uid: int) -> None:
+        self._admitted[uid] -= 1
+        if not self._admitted[uid]:
+            del self._admitted[uid]
 
     def close(self) -> None:
         """Stop accepting and close idle connections; running exchanges finish."""
-        if self._accepting is not None:
-            self._accepting.close()
-            self._accepting = None
+        if self._acceptor is not None:
+            self._acceptor.close()
+            self._acceptor = None
         for connection in tuple(self.connections):
             connection.stop()
 
@@ -401,7 +392,7 @@ class Server:
         Args: most_per_uid: how many connections a peer's uid may have, below what `Limits` permits to each.
         """
         listener = Listener(self, handler, most_per_uid)
-        await listener.open(listening)
+        listener.open(listening)
         self._listeners.add(listener)
         if self._timer is None:
             self._tick()

@@ -37,6 +37,7 @@ HOP_BY_HOP: Final = frozenset(
         "upgrade",
     }
 )
+JSON: Final = (("content-type", "application/json"),)
 _WRITTEN_HERE: Final = frozenset({"connection", "content-length", "transfer-encoding", "upgrade"})
 _REASONS: Final = {int(status): status.phrase for status in HTTPStatus}
 
@@ -156,3 +157,9 @@ def write_last_chunk(trailers: Headers = ()) -> bytes:
 def error_body(message: str) -> bytes:
     """Write an error the way Docker clients read it."""
     return json.dumps({"message": message}).encode() + b"\n"
+
+
+def last_answer(status: int, message: str) -> bytes:
+    """A whole answer that says why nothing else is answered on this connection."""
+    body = error_body(message)
+    return response_head(status, JSON, content_length=len(body), close=True) + body

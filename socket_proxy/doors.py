@@ -14,13 +14,14 @@ from host import listener
 from host.tree import Tree
 from host.users import look_up_name
 from http1.server import Exchange, Listener, MostPerUid, Server
+from http1.writer import JSON
 from observability import events
 from observability.logging import log
 from policy.compile import Policy
 from policy.model import Actor, Door, Gid, Uid
 from socket_proxy.identity import DoorTo, Identities, UnknownPeer
 from socket_proxy.local import PREFIX, Local
-from socket_proxy.pipeline import JSON, Pipeline
+from socket_proxy.pipeline import Pipeline
 from socket_proxy.refusals import Refusal
 
 _SOCKET_DIRECTORY_MODE = 0o711

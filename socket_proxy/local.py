@@ -14,6 +14,7 @@ import msgspec
 
 from http1.errors import UpstreamLost, UpstreamUnavailable
 from http1.server import Exchange
+from http1.writer import JSON
 from observability.audit import AuditUnavailable
 from policy.compile import Policy
 from policy.grants import Grants, Role
@@ -31,7 +32,6 @@ from socket_proxy.trail import Trail
 
 PREFIX = "/ds01/v1/"
 _BODY_BYTES = 64 * 1024
-_JSON = (("content-type", "application/json"),)
 
 
 class Local:
@@ -78,9 +78,9 @@ class Local:
         ) as error:
             found = of_error(error, RequestId(""))
         if isinstance(found, Refusal):
-            await exchange.respond(found.status, _JSON, found.body())
+            await exchange.respond(found.status, JSON, found.body())
         else:
-            await exchange.respond(200, _JSON, msgspec.json.encode(found) + b"\n")
+            await exchange.respond(200, JSON, msgspec.json.encode(found) + b"\n")
 
     async def _route(
         self, method: str, path: str, actor: Actor, grants: Grants

@@ -15,6 +15,7 @@ from dataclasses import replace
 from http1.errors import BadRequest, ClientGone
 from http1.limits import Limits
 from http1.server import Exchange
+from http1.writer import JSON
 from observability import events
 from observability.logging import log
 from policy import facts as policy_facts
@@ -49,7 +50,6 @@ from socket_proxy.trail import READS, Trail
 from socket_proxy.transaction import Transaction
 from socket_proxy.turns import Turn, Turns
 
-JSON = (("content-type", "application/json"),)
 _NOTHING = Fulfilled(labels={})
 _LARGE_BYTES = 32 * 1024  # a body above this takes milliseconds to read
 # Answers whose handlers ask dockerd before they write a byte to the client.

@@ -187,7 +187,10 @@ async def test_idle_connection_is_closed(hop: Hop) -> None:
     assert (await busy.answer())[1] == b"late"
 
 
-@pytest.mark.parametrize("limits", [Limits(connections=2), Limits(connections_per_uid=2)])
+@pytest.mark.parametrize(
+    "limits",
+    [Limits(connections=2, turn_away_seconds=0.05), Limits(connections_per_uid=2, turn_away_seconds=0.05)],
+)
 async def test_connection_limit(hop: Hop, limits: Limits, until: Waiter) -> None:
     """One connection too many is told so; when one ends, the next is served."""
     server = await hop.serve(_echo, limits=limits)

@@ -1,0 +1,134 @@
+"""Taking connections off a listening socket, so that who opens many of them holds nobody else up.
+
+The event loop's own server takes all that wait in one go: hundreds of connections before anybody's next byte. Here a turn of the
+loop takes a few. Who is over a limit waits for a while, costs nothing in that while, and is turned away if there is no room then
+either: a client that comes again as soon as it is turned away would otherwise be answered as fast as it can ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, cast
+
+from http1.writer import last_answer
+
+_UCRED: Final = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED, unix(7)
+_BACKLOG: Final = 1024
+_AT_ONCE: Final = 4  # connections taken in one turn of the loop
+_REST_SECONDS: Final = 0.1  # without a descriptor left, those who wait go on waiting
+
+Admit = Callable[[int], str | None]
+MakeProtocol = Callable[[int], asyncio.BaseProtocol]
+
+
+class Acceptor:
+    """Accepts on one bound socket from `start` to `close`."""
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        *,
+        admit: Admit,
+        make: MakeProtocol,
+        forget: Callable[[int], None],
+        turn_away_seconds: float,
+        most_held: int,
+    ) -> None:
+        """Listen on nothing yet.
+
+        Args:
+            admit: counts a connection of this uid (-1 where the peer has none); or the reason why there is no room for it.
+            make: the protocol that serves an admitted connection of this uid.
+            forget: an admitted connection came to nothing.
+            turn_away_seconds: how long one that is not admitted waits before it is asked for again, once.
+            most_held: how many may wait so; those beyond are closed at once.
+        """
+        self._listening = listening
+        self._admit = admit
+        self._make = make
+        self._forget = forget
+        self._turn_away_seconds = turn_away_seconds
+        self._most_held = most_held
+        self._held: set[socket.socket] = set()
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._rest: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        self._listening.listen(_BACKLOG)
+        self._listening.setblocking(False)
+        self._loop.add_reader(self._listening, self._take)
+
+    def close(self) -> None:
+        """Accept no more; who waits to be turned away is let go."""
+        if self._rest is not None:
+            self._rest.cancel()
+        self._loop.remove_reader(self._listening)
+        self._listening.close()
+        for peer in self._held:
+            peer.close()
+        self._held.clear()
+
+    def _take(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                peer, _address = self._listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:
+                self._loop.remove_reader(self._listening)
+                self._rest = self._loop.call_later(_REST_SECONDS, self._resume)
+                return
+            self._receive(peer)
+
+    def _resume(self) -> None:
+        self._loop.add_reader(self._listening, self._take)
+
+    def _receive(self, peer: socket.socket) -> None:
+        peer.setblocking(False)
+        uid = peer_uid(peer)
+        if self._admit(uid) is None:
+            self._serve(peer, uid)
+        elif len(self._held) < self._most_held:
+            self._held.add(peer)
+            self._loop.call_later(self._turn_away_seconds, self._ask_again, peer, uid)
+        else:
+            peer.close()
+
+    def _ask_again(self, peer: socket.socket, uid: int) -> None:
+        if peer not in self._held:
+            return
+        self._held.discard(peer)
+        reason = self._admit(uid)
+        if reason is None:
+            self._serve(peer, uid)
+            return
+        with suppress(OSError), peer:
+            peer.send(last_answer(503, reason))
+
+    def _serve(self, peer: socket.socket, uid: int) -> None:
+        task = self._loop.create_task(self._begin(peer, uid))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    async def _begin(self, peer: socket.socket, uid: int) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: self._make(uid), peer)
+        except OSError:  # it left before it was served
+            self._forget(uid)
+            peer.close()
+
+
+def peer_uid(peer: socket.socket) -> int:
+    """The uid that called connect(2) on a Unix socket, -1 on any other."""
+    if peer.family != socket.AF_UNIX:
+        return -1
+    _, uid, _ = cast(
+        "tuple[int, int, int]",
+        _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)),
+    )
+    return uid
