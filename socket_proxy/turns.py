@@ -1,7 +1,9 @@
 """Users take turns: of one user's requests only a few are worked on at a time, the others wait for those.
 
-Who sends a thousand requests at once waits for a thousand answers, and nobody else does. A turn lasts while ds01 itself has work:
-reading, deciding, and for short reads the answer. What dockerd takes long for (a wait, a pull, a build) holds none.
+Who sends a thousand requests at once waits for a thousand answers, and nobody else does. The few are shared among the users who have
+work at the moment, at least one for each, so that a newcomer finds short queues in dockerd and in the plugin too. A turn lasts
+while ds01 itself has work: reading, deciding, and for short reads the answer. What dockerd takes long for (a wait, a pull, a build)
+holds none.
 """
 
 from __future__ import annotations
@@ -13,9 +15,7 @@ from typing import Self
 
 from policy.model import Uid
 
-MOST_AT_ONCE = (
-    4  # as many as keep dockerd busy for one user, and few beside which another's request is soon its turn
-)
+MOST_AT_ONCE = 4  # as many as keep dockerd busy, and few beside which another's request is soon its turn
 
 
 class Turns:
@@ -32,8 +32,8 @@ class Turns:
 
     async def take(self, uid: Uid) -> None:
         """Wait for a turn, in the order of asking. Who is cancelled while waiting has none."""
-        working = self._working.get(uid, 0)
-        if working < self._most:
+        working = self._working.setdefault(uid, 0)
+        if working < self._share():
             self._working[uid] = working + 1
             return
         mine = asyncio.get_running_loop().create_future()
@@ -46,20 +46,25 @@ class Turns:
             raise
 
     def give(self, uid: Uid) -> None:
-        """End a turn: the next of the same user's begins."""
-        waiting = self._waiting.get(uid)
-        while waiting:
+        """End a turn: the same user's next ones begin, as many as there is room for."""
+        working = self._working[uid] - 1
+        waiting = self._waiting.get(uid, deque())
+        while waiting and working < self._share():
             following = waiting.popleft()
-            if not waiting:
-                del self._waiting[uid]
             if not following.done():
                 following.set_result(None)
-                return
-        working = self._working[uid] - 1
+                working += 1
+        if not waiting:
+            self._waiting.pop(uid, None)
+        # INVARIANT: who waits has a turn at work, whose end lets the next one in.
         if working:
             self._working[uid] = working
         else:
             del self._working[uid]
+
+    def _share(self) -> int:
+        """How many turns each user may have, of those who have one or ask for one."""
+        return max(1, self._most // len(self._working))
 
 
 class Turn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 
 import pytest
@@ -51,6 +52,49 @@ async def test_no_more_than_a_few_at_a_time() -> None:
     assert (now, most) == (0, 3)
     assert turns._working == {}
     assert turns._waiting == {}
+
+
+async def test_the_turns_are_shared_among_those_who_have_work() -> None:
+    """Alone a user has all of them; beside others a part, and at least one."""
+    turns, now, most = Turns(most=4), Counter[Uid](), Counter[Uid]()
+
+    async def one(uid: Uid) -> None:
+        async with turns.of(uid):
+            now[uid] += 1
+            most[uid] = max(most[uid], now[uid])
+            await asyncio.sleep(0)
+            now[uid] -= 1
+
+    async def all_of(*users: int) -> list[int]:
+        most.clear()
+        async with asyncio.TaskGroup() as group:
+            for number in range(20 * len(users)):
+                group.create_task(one(Uid(users[number % len(users)])))
+        assert turns._working == {}
+        return [most[Uid(user)] for user in users]
+
+    assert await all_of(1) == [4]
+    for users in range(2, 7):
+        together = await all_of(*range(users))
+        assert max(together[1:]) <= max(1, 4 // 2)
+        assert min(together) >= 1
+
+
+async def test_who_was_held_back_gets_room_when_others_leave() -> None:
+    """Bob has no more work: alice's queue takes all turns again."""
+    turns = Turns(most=4)
+    await turns.take(BOB)
+    alices = [asyncio.ensure_future(turns.take(ALICE)) for _ in range(6)]  # noqa: TID251  given back below
+    await asyncio.sleep(0)
+    assert sum(each.done() for each in alices) == 2
+    turns.give(BOB)
+    turns.give(ALICE)
+    await asyncio.sleep(0)
+    assert sum(each.done() for each in alices) == 5
+    for _ in range(5):
+        turns.give(ALICE)
+    await asyncio.gather(*alices)
+    assert turns._working == {}
 
 
 @pytest.mark.parametrize("when", ["while waiting", "as its turn comes"])
