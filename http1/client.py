@@ -11,8 +11,9 @@ from typing import Final, Protocol
 from http1.duplex import Duplex
 from http1.errors import BadResponse, ClientGone, UpstreamLost, UpstreamUnavailable
 from http1.flow import FlowProtocol, Inflow
+from http1.heads import Headers, ResponseHead
 from http1.limits import Limits
-from http1.reader import End, Headers, ResponseHead, ResponseReader
+from http1.reader import End, ResponseReader
 from http1.writer import field_line, request_head, write_chunk, write_last_chunk
 
 _COPY_BYTES: Final = 16 * 1024  # below this one write of a copy is faster than three writes

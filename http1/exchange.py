@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from http1.duplex import Duplex
-    from http1.reader import Headers, RequestHead
+    from http1.heads import Headers, RequestHead
     from http1.server import Connection
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from http1.heads import Headers
     from http1.limits import Limits
-    from http1.reader import Headers
 
 
 class FlowProtocol(asyncio.Protocol):

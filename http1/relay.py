@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from http1.client import Response
     from http1.duplex import Duplex
     from http1.exchange import Exchange
-    from http1.reader import Headers
+    from http1.heads import Headers
 
 
 async def relay(response: Response, exchange: Exchange, *, headers: Headers | None = None) -> None:

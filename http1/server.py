@@ -17,8 +17,9 @@ from http1.duplex import Duplex
 from http1.errors import BadRequest, ClientGone
 from http1.exchange import Exchange
 from http1.flow import FlowProtocol, Inflow
+from http1.heads import RequestHead
 from http1.limits import Limits
-from http1.reader import End, RequestEvent, RequestHead, RequestReader
+from http1.reader import End, RequestEvent, RequestReader
 from http1.writer import last_answer
 
 __all__ = ["Connection", "Exchange", "Handler", "Listener", "MostPerUid", "OnError", "Server"]

@@ -10,8 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from http1.errors import BadRequest, BadResponse
+from http1.heads import RequestHead, ResponseHead
 from http1.limits import Limits
-from http1.reader import End, RequestHead, RequestReader, ResponseHead, ResponseReader
+from http1.reader import End, RequestReader, ResponseReader
 
 LIMITS = Limits(head_bytes=512, header_count=12, trailer_bytes=64)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from http1.errors import BadRequest, BadResponse
+from http1.heads import RequestHead, ResponseHead
 from http1.limits import Limits
-from http1.reader import END, End, RequestHead, RequestReader, ResponseHead, ResponseReader
+from http1.reader import END, End, RequestReader, ResponseReader
 
 LIMITS = Limits()
 OK = b"GET /_ping HTTP/1.1\r\nHost: docker\r\n"

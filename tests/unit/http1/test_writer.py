@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from http1.heads import RequestHead
 from http1.limits import Limits
-from http1.reader import RequestHead, RequestReader
+from http1.reader import RequestReader
 from http1.writer import error_body, forwardable, request_head, response_head, write_chunk, write_last_chunk
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from http1.heads import RequestHead
 from http1.limits import Limits
-from http1.reader import RequestHead
 from policy.build import build_policy
 from policy.model import Actor, EngineFacts, Facts, Gid, Uid
 from socket_proxy.pipeline import Pipeline
