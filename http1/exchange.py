@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Callable, Iterable
 
+    from http1.connection import Connection
     from http1.duplex import Duplex
     from http1.heads import Headers, RequestHead
-    from http1.server import Connection
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _COPY_BYTES: Final = 16 * 1024  # below this one write of a copy is faster than three writes

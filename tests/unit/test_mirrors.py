@@ -59,7 +59,10 @@ ELSEWHERE = {
     "allocator/nvml.py": "unit/allocator/test_nvml_contract.py",  # one contract for it and its fake
     "buildkit/calls.py": "unit/buildkit/test_relay.py",  # the state that a relay keeps of a call
     "http1/bodies.py": "unit/http1/test_reader.py",
+    "http1/call.py": "unit/http1/test_client.py",
+    "http1/connection.py": "unit/http1/test_server.py",
     "http1/heads.py": "unit/http1/test_reader.py",
+    "http1/upstream.py": "unit/http1/test_client.py",
     "lab/accounts.py": "integration/test_lab.py",  # changes the accounts of the machine
     "lab/gpus.py": "unit/lab/test_nvml_simulated.py",
     "lab/main.py": "integration/test_lab.py",  # the command as its user meets it
