@@ -44,6 +44,7 @@ class PolicyFiles(Generic[P]):
         self._owners = owners
         self._versions = self._look()
         self._former: tuple[P, float] | None = None
+        self.in_force = True  # False: the files have mistakes, and the last good policy stays
         try:
             self.current = self._load()
         except Exception as error:
@@ -60,7 +61,9 @@ class PolicyFiles(Generic[P]):
             loaded = self._load()
         except Exception as error:  # noqa: BLE001  whatever is wrong with the files, the last good policy stays
             self._on_rejected(str(error))
+            self.in_force = False
             return False
+        self.in_force = True
         self._former = (self.current, time.monotonic() + _OVERLAP_SECONDS)
         self.current = loaded
         return True

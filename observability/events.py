@@ -78,6 +78,7 @@ GPU_QUARANTINED = _error("gpu.quarantined", "device", "problem")
 UPSTREAM_LOST = _error("upstream.lost", "upstream", "problem")
 UPSTREAM_RECOVERED = _info("upstream.recovered", "upstream")
 ENGINE_NOTED = _warning("engine.noted", "version", "problem")
+METRICS_UNAVAILABLE = _warning("metrics.unavailable", "port", "problem")
 INDEX_READY = _info("index.ready", "objects", "duration_ms")
 INDEX_LOST = _warning("index.lost", "problem")
 # the audit trail

@@ -5,6 +5,7 @@ Labels come from closed sets only: no user, id, path or image ever becomes one.
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -32,77 +33,67 @@ class LeaseResult(StrEnum):
     GRANTED = "granted"
     REFUSED = "refused"
     UNAVAILABLE = "unavailable"
-    CANCELLED = "cancelled"
 
 
-class Upstream(StrEnum):
-    """Whom a daemon asks."""
-
-    ENGINE = "engine"
-    ALLOCATOR = "allocator"
-
-
+UNKNOWN = "unknown"  # the operation class of what no route matched, or could not be read
 _BUCKETS_SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0)
 
 
 class Metrics:
-    """One daemon's metrics in a registry of its own."""
+    """The proxy's metrics, in a registry of their own."""
 
-    def __init__(self, *, operation_classes: Iterable[str] = (), rules: Iterable[str] = ()) -> None:
-        """Create every time series. operation_classes: values of `Outcome`; rules: ids under policy/rules."""
+    def __init__(self, *, operation_classes: Iterable[str], rules: Iterable[str]) -> None:
+        """Create every time series. operation_classes: values of `Outcome`; rules: ids that a refusal can name."""
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "ds01_requests_total",
-            "Requests decided.",
-            ("operation_class", "decision"),
-            registry=self.registry,
+        self._requests = self._counter("requests", "Requests decided.", "operation_class", "decision")
+        self._denials = self._counter("denials", "Refusals by the rules they name.", "rule")
+        self._leases = self._counter("lease_requests", "Lease requests.", "result")
+        self.audit_failures = self._counter("audit_failures", "Audit records not written.")
+        self.policy_in_force = self._gauge(
+            "policy_in_force",
+            "1: what the policy files say holds. 0: they have mistakes, and the last good policy holds.",
         )
-        self.denials = Counter("ds01_denials_total", "Denials by rule.", ("rule",), registry=self.registry)
-        self.forward_errors = Counter(
-            "ds01_forward_errors_total",
-            "Failures to reach an upstream.",
-            ("upstream",),
-            registry=self.registry,
+        self.canary_ok = self._gauge(
+            "canary_ok",
+            "1: an unstamped request was denied. 0: it was not. NaN: not tried yet, or no plugin asked for.",
         )
-        self.leases = Counter(
-            "ds01_lease_requests_total", "Lease requests.", ("result",), registry=self.registry
-        )
-        self.stamps_refused = Counter("ds01_stamps_refused_total", "Stamps refused.", registry=self.registry)
-        self.break_glass_used = Counter(
-            "ds01_break_glass_used_total", "Requests let through without a stamp.", registry=self.registry
-        )
-        self.audit_failures = Counter(
-            "ds01_audit_failures_total", "Audit records not written.", registry=self.registry
-        )
-        self.policy_rejections = Counter(
-            "ds01_policy_rejections_total", "Policy files refused.", registry=self.registry
-        )
-        self.canary_ok = Gauge(
-            "ds01_canary_ok",
-            "1: an unstamped request was denied. 0: it was not. NaN: not tried yet.",
-            registry=self.registry,
-        )
-        self.connections = Gauge("ds01_open_connections", "Open client connections.", registry=self.registry)
-        self.decision_seconds = Histogram(
+        self.connections = self._gauge("open_connections", "Open client connections.")
+        self._decision_seconds = Histogram(
             "ds01_decision_seconds",
-            "Time to decide a request.",
+            "From a request's head to the record of its decision, its waiting for a turn included.",
             buckets=_BUCKETS_SECONDS,
             registry=self.registry,
         )
-        self._create_series(operation_classes, rules)
+        # A label is looked up once: the data path only adds.
+        self._by_outcome = {
+            (kind, decided): self._requests.labels(kind, decided.value)
+            for kind in (*operation_classes, UNKNOWN)
+            for decided in Decided
+        }
+        self._by_rule = {rule: self._denials.labels(rule) for rule in rules}
+        self._by_result = {result: self._leases.labels(result.value) for result in LeaseResult}
+        self.canary_ok.set(math.nan)  # INVARIANT: unknown is never 0
 
-    def _create_series(self, operation_classes: Iterable[str], rules: Iterable[str]) -> None:
-        for operation_class in (*operation_classes, "unknown"):
-            for decision in Decided:
-                self.requests.labels(operation_class, decision.value)
+    def decided(
+        self, operation_class: str, decision: Decided, seconds: float, rules: Iterable[str] = ()
+    ) -> None:
+        """One request was decided, `seconds` after its head was read. operation_class: UNKNOWN for what was not read."""
+        self._by_outcome[operation_class, decision].inc()
+        self._decision_seconds.observe(seconds)
         for rule in rules:
-            self.denials.labels(rule)
-        for upstream in Upstream:
-            self.forward_errors.labels(upstream.value)
-        for result in LeaseResult:
-            self.leases.labels(result.value)
-        self.canary_ok.set(float("nan"))  # INVARIANT: unknown is never 0
+            if rule in self._by_rule:  # a label is from the closed set, or it is none
+                self._by_rule[rule].inc()
+
+    def leased(self, result: LeaseResult) -> None:
+        """GPUs were asked for."""
+        self._by_result[result].inc()
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""
         return generate_latest(self.registry)
+
+    def _counter(self, noun: str, meaning: str, *labels: str) -> Counter:
+        return Counter(f"ds01_{noun}_total", meaning, labels, registry=self.registry)
+
+    def _gauge(self, noun: str, meaning: str) -> Gauge:
+        return Gauge(f"ds01_{noun}", meaning, registry=self.registry)

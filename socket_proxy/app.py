@@ -61,11 +61,19 @@ class Proxy(Parts):
         for name in self.settings.daemon.users:
             await self.doors.open_user(name)
         await self.doors.open_front()
+        if self.settings.daemon.metrics_port:
+            await self._open_metrics(self.settings.daemon.metrics_port)
         log(
             events.DAEMON_STARTED,
             version=self.engine_facts.version,
             sockets=len(self.settings.daemon.users) + 2,
         )
+
+    async def _open_metrics(self, port: int) -> None:
+        try:
+            await self.scrapes.open(port)
+        except OSError as error:  # nobody's work waits for numbers
+            log(events.METRICS_UNAVAILABLE, port=port, problem=str(error))
 
     async def _poll(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

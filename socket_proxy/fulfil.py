@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from host.binds import BindRefused, examine
+from observability.metrics import LeaseResult, Metrics
 from policy.dockerapi.model import Operation
 from policy.model import (
     Actor,
@@ -50,11 +51,14 @@ class _Volume(msgspec.Struct):
 class Fulfiller:
     """Carries obligations out, in an order in which a refusal leaves nothing behind: looks first, the lease last."""
 
-    def __init__(self, *, engine: Engine, index: Index, sealer: Sealer, leaser: Leaser) -> None:
+    def __init__(
+        self, *, engine: Engine, index: Index, sealer: Sealer, leaser: Leaser, metrics: Metrics
+    ) -> None:
         self._engine = engine
         self._index = index
         self._sealer = sealer
         self._leaser = leaser
+        self._metrics = metrics
         self._networks = OwnNetworks(engine=engine, index=index, sealer=sealer)
 
     async def look(
@@ -98,7 +102,9 @@ class Fulfiller:
     ) -> Fulfilled | Refusal:
         lease = await self._leaser.reserve(uid=actor.uid, name=actor.name, want=want, request_id=request_id)
         if isinstance(lease, LeaseRefused):
+            self._metrics.leased(LeaseResult.REFUSED if lease.status == 409 else LeaseResult.UNAVAILABLE)
             return Refusal(status=lease.status, message=lease.message, rules=("gpu_lease",))
+        self._metrics.leased(LeaseResult.GRANTED)
         return Fulfilled(
             labels=self._sealer.labels(actor, lease=lease.id, request_id=request_id),
             lease=lease.id,

@@ -5,6 +5,7 @@ Each property makes one part of those it names: what depends on what is read her
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 from typing import TypedDict
@@ -18,8 +19,11 @@ from http1.server import Exchange, Server
 from observability import events
 from observability.audit import AuditLog
 from observability.logging import log
+from observability.metrics import Metrics
 from policy.compile import Policy
+from policy.dockerapi.model import Outcome
 from policy.model import GUARDED_RUNTIME, EngineFacts, RequestId
+from policy.rules import PAGES
 from socket_proxy.answers import Answers
 from socket_proxy.approvals import Approvals
 from socket_proxy.binds import Binds
@@ -46,6 +50,7 @@ from socket_proxy.pipeline import Pipeline
 from socket_proxy.prune import Prunes
 from socket_proxy.records import Records
 from socket_proxy.refusals import Refusal, of_error
+from socket_proxy.scrapes import Scrapes
 from socket_proxy.seal import Sealer
 from socket_proxy.settings import Settings
 from socket_proxy.settle import Settlements
@@ -106,7 +111,19 @@ class Parts:
 
     @cached_property
     def trail(self) -> Trail:
-        return Trail(AuditLog(self.settings.tree.audit), policy_digest=lambda: self.policy().digest)
+        return Trail(
+            AuditLog(self.settings.tree.audit),
+            policy_digest=lambda: self.policy().digest,
+            on_failure=self.metrics.audit_failures.inc,
+        )
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        metrics = Metrics(operation_classes=Outcome, rules=sorted(PAGES))
+        metrics.connections.set_function(lambda: self.server.connection_count)
+        metrics.canary_ok.set_function(self._canary_ok)
+        metrics.policy_in_force.set_function(lambda: float(self.policies.in_force))
+        return metrics
 
     @cached_property
     def allocator(self) -> AllocatorClient:
@@ -257,11 +274,16 @@ class Parts:
             engine_facts=self.engine_facts,
             facts=self.facts,
             fulfiller=Fulfiller(
-                engine=self.engine, index=self.index, sealer=self.sealer, leaser=self.allocator
+                engine=self.engine,
+                index=self.index,
+                sealer=self.sealer,
+                leaser=self.allocator,
+                metrics=self.metrics,
             ),
             handlers=self.handlers,
             trail=self.trail,
             limits=self.limits,
+            metrics=self.metrics,
             gate_closed=self._gate_closed,
         )
 
@@ -291,6 +313,14 @@ class Parts:
             pipeline=self.pipeline,
             local=self.local,
         )
+
+    @cached_property
+    def scrapes(self) -> Scrapes:
+        return Scrapes(server=self.server, metrics=self.metrics)
+
+    def _canary_ok(self) -> float:
+        singing = None if self.canary is None else self.canary.singing
+        return math.nan if singing is None else float(singing)
 
     def _gate_closed(self) -> Refusal | None:
         if self.canary is None or self.canary.singing:

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from time import monotonic
 
 from http1.errors import BadRequest, ClientGone
 from http1.limits import Limits
@@ -18,6 +19,7 @@ from http1.server import Exchange
 from http1.writer import JSON
 from observability import events
 from observability.logging import log
+from observability.metrics import UNKNOWN, Decided, Metrics
 from policy import facts as policy_facts
 from policy.compile import Policy
 from policy.dockerapi.aliases import with_aliases
@@ -52,6 +54,14 @@ from socket_proxy.turns import Turn, Turns
 
 _NOTHING = Fulfilled(labels={})
 _LARGE_BYTES = 32 * 1024  # a body above this takes milliseconds to read
+_DECIDED = {
+    400: Decided.MALFORMED,
+    403: Decided.DENIED,
+    404: Decided.NOT_VISIBLE,
+    409: Decided.REFUSED,
+    500: Decided.FAILED,
+    502: Decided.FAILED,
+}
 # Answers whose handlers ask dockerd before they write a byte to the client.
 _ASKED_FIRST = frozenset(
     {
@@ -80,6 +90,7 @@ class Pipeline:
         handlers: Handlers,
         trail: Trail,
         limits: Limits,
+        metrics: Metrics,
         gate_closed: Callable[[], Refusal | None],
     ) -> None:
         self._policy = policy
@@ -90,6 +101,7 @@ class Pipeline:
         self._handlers = handlers
         self._trail = trail
         self._json_bytes = limits.json_body_bytes
+        self._metrics = metrics
         self._gate_closed = gate_closed
         self._one_large = asyncio.Lock()
         self._turns = Turns()
@@ -194,6 +206,7 @@ class Pipeline:
             # INVARIANT: a lease that no create will carry is given back, whatever went wrong.
             await self._handlers.give_back(fulfilled)
             raise
+        self._count(way, Decided.ALLOWED)
         return await self._forward(transaction, decision)
 
     async def _settle(
@@ -322,16 +335,22 @@ class Pipeline:
             request=way.request,
             decision=way.decision,
         )
+        self._count(way, _DECIDED.get(refusal.status, Decided.UNAVAILABLE), refusal.rules)
         await exchange.respond(refusal.status, JSON, refusal.body())
+
+    def _count(self, way: _Way, decided: Decided, rules: tuple[str, ...] = ()) -> None:
+        kind = UNKNOWN if way.request is None else ROUTE_OF[way.request.operation].outcome
+        self._metrics.decided(kind, decided, monotonic() - way.began, rules)
 
 
 class _Way:
     """What is known of a request so far, for the record of however it ends."""
 
-    __slots__ = ("actor", "decision", "request", "request_id")
+    __slots__ = ("actor", "began", "decision", "request", "request_id")
 
     def __init__(self, *, actor: Actor, request_id: RequestId) -> None:
         self.actor = actor
+        self.began = monotonic()
         self.request_id = request_id
         self.request: Request | None = None
         self.decision: Decision | None = None

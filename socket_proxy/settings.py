@@ -26,6 +26,7 @@ class DaemonSettings:
     plugin_required: close the doors while the AuthZ plugin is not in dockerd's path.
     connections: open connections per listening socket.
     connections_per_user: open connections of one uid on one listening socket.
+    metrics_port: where Prometheus finds /metrics on 127.0.0.1; 0 means nowhere.
     gpu_path: how grants are written, `hook`, `cdi` or `auto` (by the engine's version and features).
     """
 
@@ -34,6 +35,7 @@ class DaemonSettings:
     plugin_required: bool = True
     connections: int = 4096
     connections_per_user: int = 512
+    metrics_port: int = 0
     gpu_path: str = "auto"
 
 

@@ -31,10 +31,18 @@ READS = frozenset({"GET", "HEAD"})
 class Trail:
     """Writes the audit trail and remembers the latest refusals for their users."""
 
-    def __init__(self, audit: AuditLog, *, policy_digest: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        audit: AuditLog,
+        *,
+        policy_digest: Callable[[], str],
+        on_failure: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Write to `audit`. on_failure: a record could not be written."""
         self._audit = audit
         self._policy_digest = policy_digest
         self._refused: OrderedDict[RequestId, dict[str, Any]] = OrderedDict()
+        self._on_failure = on_failure
         self._failing = False
 
     def allowed(
@@ -133,6 +141,7 @@ class Trail:
         try:
             self._audit.append(record)
         except AuditUnavailable as error:
+            self._on_failure()
             if not self._failing:
                 log(events.AUDIT_FAILED, path="audit.jsonl", problem=str(error))
             self._failing = True

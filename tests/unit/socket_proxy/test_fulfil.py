@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from observability.metrics import Metrics
 from policy.model import EnsureVolume, Facts, Kind, ObjectFact, Reference, RequestId
 from socket_proxy.fulfil import Fulfilled, Fulfiller
 from socket_proxy.index import Entry
@@ -20,7 +21,13 @@ REAL = "u1001.data"
 
 
 async def ensure(world: ProxyWorld, known: ObjectFact | None = None) -> Fulfilled | Refusal:
-    fulfiller = Fulfiller(engine=world.engine, index=world.index, sealer=world.sealer, leaser=world.leaser)
+    fulfiller = Fulfiller(
+        engine=world.engine,
+        index=world.index,
+        sealer=world.sealer,
+        leaser=world.leaser,
+        metrics=Metrics(operation_classes=(), rules=()),
+    )
     facts = Facts(engine=ENGINE, objects={Reference(kind=Kind.VOLUME, text="data"): known})
     return await fulfiller.fulfil(ALICE, (EnsureVolume(name="data"),), facts, RequestId("r1"))
 

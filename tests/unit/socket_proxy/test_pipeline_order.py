@@ -9,7 +9,9 @@ import pytest
 
 from http1.heads import RequestHead
 from http1.limits import Limits
+from observability.metrics import Metrics
 from policy.build import build_policy
+from policy.dockerapi.model import Outcome
 from policy.model import Actor, EngineFacts, Facts, Gid, Uid
 from socket_proxy.pipeline import Pipeline
 
@@ -88,6 +90,7 @@ class World:
             handlers=this,
             trail=this,
             limits=Limits(),
+            metrics=Metrics(operation_classes=Outcome, rules=()),
             gate_closed=lambda: None,
         )
 
