@@ -8,8 +8,3 @@ import time
 def boottime_ms() -> int:
     """Milliseconds since boot, sleep included; the same in every process, untouched by clock changes."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-
-
-def boottime_seconds() -> float:
-    """Seconds since boot, sleep included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -144,19 +144,6 @@ def _is_firm(path: Path, trusted: Callable[[int], bool]) -> bool:
     return trusted(status.st_uid) and (bool(sticky) or not status.st_mode & _OTHERS_MAY_WRITE)
 
 
-def open_append(path: Path, *, mode: int = 0o600) -> int:
-    """A descriptor that only ever adds to a regular file; created with `mode`, never through a symlink.
-
-    Raises: FileUntrusted: not a regular file. OSError.
-    """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    descriptor = os.open(path, flags, mode)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise FileUntrusted(f"{path} is not a regular file")
-    return descriptor
-
-
 def _version(status: os.stat_result) -> Version:
     return Version(
         device=status.st_dev,

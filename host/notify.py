@@ -27,12 +27,3 @@ def notify(*states: str, environment: Mapping[str, str] | None = None) -> bool:
     except OSError:
         return False
     return True
-
-
-def watchdog_seconds(environment: Mapping[str, str] | None = None) -> float | None:
-    """How often to send "WATCHDOG=1": half of what systemd waits; None when it does not watch this process."""
-    variables = os.environ if environment is None else environment
-    text, pid = variables.get("WATCHDOG_USEC", ""), variables.get("WATCHDOG_PID", str(os.getpid()))
-    if not text.isdecimal() or int(text) == 0 or pid != str(os.getpid()):
-        return None
-    return int(text) / 2_000_000

@@ -108,11 +108,6 @@ def look(pid: int) -> Whereabouts:
         os.close(pidfd)
 
 
-def container_of(pid: int) -> ContainerId | None:
-    """The container a process runs in; None when there is none *or it cannot be told* (use `look` to refuse)."""
-    return look(pid).container
-
-
 def login_uid(pid: int) -> Uid | None:
     """Who logged in to start this process; None when nobody did or it is gone."""
     return look(pid).login_uid

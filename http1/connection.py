@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterable
-from itertools import count
 from typing import TYPE_CHECKING
 
 from http1.duplex import Duplex
@@ -18,8 +17,6 @@ from http1.writer import last_answer
 
 if TYPE_CHECKING:
     from http1.server import Listener
-
-_connection_ids = count(1)
 
 
 class Connection(FlowProtocol):
@@ -39,7 +36,6 @@ class Connection(FlowProtocol):
         "_task",
         "context",
         "derived",
-        "id",
         "last_answer",
         "peer",
         "uid",
@@ -59,7 +55,6 @@ class Connection(FlowProtocol):
         self._eof = False
         self._in_head = False
         self._deadline: float | None = None  # loop time at which the coarse timer ends the connection
-        self.id = next(_connection_ids)
         self.context: object = None
         self.derived: object = None
         self.last_answer: tuple[object, bytes] = (None, b"")  # what a head was written from, and its bytes

@@ -30,7 +30,6 @@ class Exchange:
     Attributes:
         head: the request without its body.
         peer: the connected socket, for SO_PEERCRED and SO_PEERPIDFD (a uvloop PseudoSocket: `getsockopt`, `fileno`).
-        connection_id: the same for all exchanges of one connection, unique in this process.
         gone: the client has left (or shut its writing side, which dockerd takes for leaving too).
         may_hijack: a half-close before the answer is not leaving but belongs to the raw stream. True at first if
             the request asks for an upgrade; set it for a raw stream without one.
@@ -69,10 +68,6 @@ class Exchange:
     @property
     def peer(self) -> socket.socket:
         return self._connection.peer
-
-    @property
-    def connection_id(self) -> int:
-        return self._connection.id
 
     @property
     def context(self) -> object:

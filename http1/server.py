@@ -107,7 +107,7 @@ class Server:
     async def listen(
         self, listening: socket.socket, handler: Handler, *, most_per_uid: MostPerUid | None = None
     ) -> Listener:
-        """Serve a bound socket with `handler`. Close the returned Listener with `close_listener`.
+        """Serve a bound socket with `handler`.
 
         Args: most_per_uid: how many connections a peer's uid may have, below what `Limits` permits to each.
         """
@@ -117,12 +117,6 @@ class Server:
         if self._timer is None:
             self._tick()
         return listener
-
-    async def close_listener(self, listener: Listener, *, grace_seconds: float = 5.0) -> None:
-        """Stop accepting on one socket, let running exchanges finish, then end what is left."""
-        listener.close()
-        await self._finish([listener], grace_seconds)
-        self._listeners.discard(listener)
 
     async def stop(self, *, grace_seconds: float = 5.0) -> None:
         """Stop accepting, let running exchanges finish, then end what is left."""

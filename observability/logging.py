@@ -28,7 +28,6 @@ def configure(daemon: str, *, stream: TextIO | None = None, console: bool | None
     for_people = target.isatty() if console is None else console
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _name_daemon(daemon),
@@ -52,16 +51,6 @@ def log(event: Event, **keys: Any) -> None:
     """
     with contextlib.suppress(OSError):
         getattr(structlog.get_logger(), event.level.value)(event.name, **keys)
-
-
-def bind(**keys: Any) -> None:
-    """Add keys to every further line of this task: request_id, actor, uid, operation."""
-    structlog.contextvars.bind_contextvars(**keys)
-
-
-def unbind() -> None:
-    """Forget what was bound."""
-    structlog.contextvars.clear_contextvars()
 
 
 def _name_daemon(daemon: str) -> structlog.typing.Processor:

@@ -19,7 +19,6 @@ from policy.model import (
     Effect,
     Facts,
     JoinOwnNetwork,
-    LeaseGpus,
     Obligation,
     Reason,
     Reference,
@@ -218,8 +217,3 @@ def _not_rewritten(rule: str, field: str, now: object) -> Reason:
         limit="the form that ds01 writes",
         next_step="use your ds01 socket and not the engine's own",
     )
-
-
-def lease_of(decision: Decision) -> LeaseGpus | None:
-    """The lease an allow depends on, if any."""
-    return next((one for one in decision.obligations if isinstance(one, LeaseGpus)), None)

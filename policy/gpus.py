@@ -1,8 +1,8 @@
 """What each spelling of a GPU wish means, and the one form in which a grant is written.
 
 `read_wish` understands DeviceRequests, `--runtime=nvidia` with its variable, and /dev/nvidia* devices.
-`granted` and `ungranted` write the only two forms that may reach dockerd; `granted_devices` and `is_ungranted`
-recognise exactly those.
+`granted` writes a grant, `scrubbed_env` alone a create without one: the only two forms that may reach dockerd.
+`granted_devices` and `is_ungranted` recognise exactly those.
 SOURCE: NVIDIA container toolkit and dockerd 20.10 to 29; the device driver "nvidia" ignores Options, works with any
 known capability and passes ids on as text, "all" included.
 """
@@ -211,11 +211,6 @@ def granted(
     if not cdi:
         request["Capabilities"] = [["gpu", *capabilities]]
     return _with_devices(body, [request], _switches(uuids, cdi=cdi), engine.runtime)
-
-
-def ungranted(body: Mapping[str, Json], *, runtime: str = PLAIN_RUNTIME) -> dict[str, Json]:
-    """The create body with no GPU, whatever the image says."""
-    return _with_devices(body, [], [VOID], runtime)
 
 
 def _with_devices(

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 
-import msgspec
-
 from http1.client import Pool, Response, Watch
 from policy.dockerapi import routes
 from policy.dockerapi.model import Operation, Payload, Request
 from policy.dockerapi.write import write
 from policy.model import Json, LeaseId, Uid
-from socket_proxy.refusals import EngineError, Unavailable
+from socket_proxy.refusals import EngineError
 from socket_proxy.repeat import Written
 from socket_proxy.stamp import Stamper
 
@@ -95,18 +93,3 @@ class Engine:
         if response.head.status >= 300:
             raise EngineError(response.head.status, answer)
         return answer
-
-    async def ask_json(
-        self,
-        operation: Operation,
-        *,
-        params: Mapping[str, str] | None = None,
-        query: Mapping[str, tuple[str, ...]] | None = None,
-    ) -> Json:
-        """Like `ask`, decoded. Raises also Unavailable: not JSON."""
-        answer = await self.ask(operation, params=params, query=query)
-        try:
-            decoded: Json = msgspec.json.decode(answer)
-        except msgspec.DecodeError as error:
-            raise Unavailable("the Docker engine gave an unreadable answer; tell the admin") from error
-        return decoded

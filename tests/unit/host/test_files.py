@@ -14,7 +14,6 @@ from host.files import (
     READ_LIMIT_BYTES,
     FileUntrusted,
     changeable_only_by,
-    open_append,
     read_trusted,
     version_of,
     write_atomic,
@@ -106,19 +105,6 @@ def test_a_missing_file_has_no_version(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert version_of(tmp_path / "gone") is None
     assert version_of(tmp_path / "file" / "x") is None
-
-
-def test_appending_adds_only(file: Path) -> None:
-    """Two descriptors never overwrite each other."""
-    descriptors = [open_append(file), open_append(file)]
-    for descriptor in descriptors * 2:
-        os.write(descriptor, b"y")
-    for descriptor in descriptors:
-        os.close(descriptor)
-    assert file.read_bytes() == b"xyyyy"
-    os.mkfifo(file.with_name("fifo"))
-    with pytest.raises(FileUntrusted):
-        open_append(file.with_name("fifo"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="chown needs root")

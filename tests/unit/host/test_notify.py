@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host.notify import notify, watchdog_seconds
+from host.notify import notify
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,20 +28,3 @@ def test_states_reach_the_socket(tmp_path: Path, abstract: bool) -> None:
 def test_nobody_listening_is_no_error(address: str) -> None:
     """A service runs without systemd as well."""
     assert not notify("READY=1", environment={"NOTIFY_SOCKET": address})
-
-
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({"WATCHDOG_USEC": "4000000"}, 2.0),
-        ({"WATCHDOG_USEC": "4000000", "WATCHDOG_PID": "1"}, None),
-        ({"WATCHDOG_USEC": "0"}, None),
-        ({"WATCHDOG_USEC": "x"}, None),
-        ({}, None),
-    ],
-)
-def test_the_watchdog_is_fed_twice_as_often_as_asked(
-    variables: dict[str, str], expected: float | None
-) -> None:
-    """Only when it watches this very process."""
-    assert watchdog_seconds(variables) == expected

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from observability import events
-from observability.logging import bind, configure, log, unbind
+from observability.logging import configure, log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,6 @@ def stream() -> Iterator[io.StringIO]:
     text = io.StringIO()
     configure("ds01-test", stream=text)
     yield text
-    unbind()
     structlog.reset_defaults()
 
 
@@ -42,15 +41,6 @@ def test_a_line_has_event_level_daemon_time_and_keys(stream: io.StringIO) -> Non
         "daemon": "ds01-test",
         "problems": "policy.yaml:1",
     }
-
-
-def test_bound_keys_are_on_every_line_until_unbound(stream: io.StringIO) -> None:
-    """request_id is given once."""
-    bind(request_id="0123456789ab")
-    log(events.REQUEST_DENIED)
-    unbind()
-    log(events.REQUEST_DENIED)
-    assert [line.get("request_id") for line in lines(stream)] == ["0123456789ab", None]
 
 
 @pytest.mark.parametrize("key", ["body", "env", "authorization"])
