@@ -1,8 +1,8 @@
 """Taking connections off a listening socket, so that who opens many of them holds nobody else up.
 
 The event loop's own server takes all that wait in one go: hundreds of connections before anybody's next byte. Here a turn of the
-loop takes a few. Who is over a limit waits for a while, costs nothing in that while, and is turned away if there is no room then
-either: a client that comes again as soon as it is turned away would otherwise be answered as fast as it can ask.
+loop takes a few. Who is over a limit waits until there is room, costs nothing in that while, and is turned away if there is none for
+too long: a client that comes again as soon as it is turned away would otherwise be answered as fast as it can ask.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Acceptor:
             admit: counts a connection of this uid (-1 where the peer has none); or the reason why there is no room for it.
             make: the protocol that serves an admitted connection of this uid.
             forget: an admitted connection came to nothing.
-            turn_away_seconds: how long one that is not admitted waits before it is asked for again, once.
+            turn_away_seconds: how long one that is not admitted waits for room.
             most_held: how many may wait so; those beyond are closed at once.
         """
         self._listening = listening
@@ -53,7 +53,9 @@ class Acceptor:
         self._forget = forget
         self._turn_away_seconds = turn_away_seconds
         self._most_held = most_held
-        self._held: set[socket.socket] = set()
+        self._held: dict[
+            socket.socket, int
+        ] = {}  # who waits for room, and their uids; first come, first served
         self._beginning: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._rest: asyncio.TimerHandle | None = None
@@ -94,16 +96,22 @@ class Acceptor:
         if self._admit(uid) is None:
             self._serve(peer, uid)
         elif len(self._held) < self._most_held:
-            self._held.add(peer)
-            self._loop.call_later(self._turn_away_seconds, self._ask_again, peer, uid)
+            self._held[peer] = uid
+            self._loop.call_later(self._turn_away_seconds, self._turn_away, peer, uid)
         else:
             peer.close()
 
-    def _ask_again(self, peer: socket.socket, uid: int) -> None:
-        if peer not in self._held:
+    def room_for(self, uid: int) -> None:
+        """A connection of this uid has ended: the first of those that wait is served, if it is admitted now."""
+        peer = next((peer for peer, held in self._held.items() if held == uid), None)
+        if peer is not None and self._admit(uid) is None:
+            del self._held[peer]
+            self._serve(peer, uid)
+
+    def _turn_away(self, peer: socket.socket, uid: int) -> None:
+        if self._held.pop(peer, None) is None:
             return
-        self._held.discard(peer)
-        reason = self._admit(uid)
+        reason = self._admit(uid)  # there may be room that another uid has left
         if reason is None:
             self._serve(peer, uid)
             return

@@ -19,7 +19,7 @@ class Limits:
     drain_bytes: int = 256 * 1024  # unread request body that is thrown away to keep a connection alive
     connections: int = 1024  # per listener, hijacked ones included
     connections_per_uid: int = 512  # per listener and peer uid, so that one user cannot fill a shared socket
-    turn_away_seconds: float = 1.0  # how long a connection over the limit waits to be told so
+    turn_away_seconds: float = 5.0  # how long a connection over the limit waits for another to end
     high_water_bytes: int = 64 * 1024  # stop reading from the sender above this
     low_water_bytes: int = 16 * 1024  # read on below this
     upstream_idle_connections: int = 64

@@ -70,6 +70,8 @@ class Listener:
         if connection in self.connections:
             self.connections.remove(connection)
             self._forget_one(connection.uid)
+            if self._acceptor is not None:
+                self._acceptor.room_for(connection.uid)
 
     def _forget_one(self, uid: int) -> None:
         self._admitted[uid] -= 1

@@ -4,6 +4,9 @@ Who sends a thousand requests at once waits for a thousand answers, and nobody e
 work at the moment, at least one for each, so that a newcomer finds short queues in dockerd and in the plugin too. A turn lasts
 while ds01 itself has work: reading, deciding, and for short reads the answer. What dockerd takes long for (a wait, a pull, a build)
 holds none.
+
+Turns alone do not keep the processors free for a newcomer, nor dockerd, whose work on a request ds01 cannot hold back. So who has a crowd
+waiting, while others work too, pauses after each turn: about a hundred requests in a second, which no tool needs more of.
 """
 
 from __future__ import annotations
@@ -17,12 +20,18 @@ from policy.model import Uid
 
 MOST_AT_ONCE = 4  # as many as keep dockerd busy, and few beside which another's request is soon its turn
 
+CROWD = 16  # requests of one user that wait for a turn
+PAUSE_SECONDS = 0.01
+_TOGETHER_SECONDS = 1.0  # users who took turns within this time work at the same time
+
 
 class Turns:
     """One for the whole proxy."""
 
     def __init__(self, *, most: int = MOST_AT_ONCE) -> None:
         self._most = most
+        self._latest: Uid | None = None  # who took a turn last
+        self._together_until = 0.0  # loop time
         self._working: dict[Uid, int] = {}
         self._waiting: dict[Uid, deque[asyncio.Future[None]]] = {}
 
@@ -32,6 +41,9 @@ class Turns:
 
     async def take(self, uid: Uid) -> None:
         """Wait for a turn, in the order of asking. Who is cancelled while waiting has none."""
+        if uid != self._latest:
+            self._together_until = self._now() + _TOGETHER_SECONDS if self._latest is not None else 0.0
+            self._latest = uid
         working = self._working.setdefault(uid, 0)
         if working < self._share():
             self._working[uid] = working + 1
@@ -47,6 +59,12 @@ class Turns:
 
     def give(self, uid: Uid) -> None:
         """End a turn: the same user's next ones begin, as many as there is room for."""
+        if len(self._waiting.get(uid, ())) > CROWD and self._now() < self._together_until:
+            asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._pass_on, uid)
+        else:
+            self._pass_on(uid)
+
+    def _pass_on(self, uid: Uid) -> None:
         working = self._working[uid] - 1
         waiting = self._waiting.get(uid, deque())
         while waiting and working < self._share():
@@ -61,6 +79,10 @@ class Turns:
             self._working[uid] = working
         else:
             del self._working[uid]
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     def _share(self) -> int:
         """How many turns each user may have, of those who have one or ask for one."""

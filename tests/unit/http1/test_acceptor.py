@@ -140,8 +140,25 @@ async def test_without_room_the_reason_comes_after_a_while(directory: Path) -> N
         assert await heard(peer) == b""
 
 
-async def test_room_that_comes_in_that_while_is_taken(directory: Path) -> None:
-    """A burst over the limit waits and is served."""
+async def test_room_that_comes_is_taken_at_once(directory: Path) -> None:
+    """A burst over the limit is served as connections end, in the order in which it came."""
+    place = Place(directory / "s", room=0, hold_seconds=30)
+    with started(place), place.client() as first, place.client() as second:
+        await asyncio.sleep(0.05)
+        place.room = 1
+        place.acceptor.room_for(os.geteuid() + 1)  # none of them
+        place.acceptor.room_for(os.geteuid())
+        assert await heard(first) == b"hello"
+        with pytest.raises(BlockingIOError):
+            second.recv(1)
+        place.acceptor.room_for(os.geteuid())  # there is none any more
+        await asyncio.sleep(0.02)
+        with pytest.raises(BlockingIOError):
+            second.recv(1)
+
+
+async def test_room_that_another_left_is_found_in_the_end(directory: Path) -> None:
+    """Nobody told of it: it is asked for once more before the refusal."""
     place = Place(directory / "s", room=0, hold_seconds=0.2)
     with started(place), place.client() as peer:
         await asyncio.sleep(0.05)

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from policy.model import Uid
-from socket_proxy.turns import Turns
+from socket_proxy.turns import CROWD, PAUSE_SECONDS, Turns
 
 ALICE, BOB = Uid(1001), Uid(1002)
 
@@ -78,6 +78,34 @@ async def test_the_turns_are_shared_among_those_who_have_work() -> None:
         together = await all_of(*range(users))
         assert max(together[1:]) <= max(1, 4 // 2)
         assert min(together) >= 1
+
+
+async def served_in(turns: Turns, seconds: float, *, requests: int) -> int:
+    """How many of alice's requests, all there at once and all short, are done in that time."""
+    done: list[tuple[Uid, int]] = []
+    works = [asyncio.ensure_future(work(turns, ALICE, done, number)) for number in range(requests)]  # noqa: TID251  ended below
+    await asyncio.sleep(seconds)
+    served = len(done)
+    for each in works:
+        each.cancel()
+    await asyncio.gather(*works, return_exceptions=True)
+    return served
+
+
+async def test_a_crowd_pauses_while_others_work() -> None:
+    """Hundreds of requests beside another user's take their time; alone they are done as fast as can be."""
+    turns = Turns(most=4)
+    assert await served_in(turns, 0.2, requests=500) == 500
+    async with turns.of(BOB):
+        beside = await served_in(turns, 0.2, requests=500)
+    assert 4 <= beside <= 4 * (0.2 / PAUSE_SECONDS)
+
+
+async def test_few_requests_never_pause() -> None:
+    """A tool that asks for a dozen things at once is no crowd, whoever else works."""
+    turns = Turns(most=4)
+    async with turns.of(BOB):
+        assert await served_in(turns, PAUSE_SECONDS, requests=CROWD) == CROWD
 
 
 async def test_who_was_held_back_gets_room_when_others_leave() -> None:
