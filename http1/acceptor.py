@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, cast
@@ -35,8 +36,8 @@ class Acceptor:
         admit: Admit,
         make: MakeProtocol,
         forget: Callable[[int], None],
+        most: Callable[[int], int],
         turn_away_seconds: float,
-        most_held: int,
     ) -> None:
         """Listen on nothing yet.
 
@@ -44,18 +45,18 @@ class Acceptor:
             admit: counts a connection of this uid (-1 where the peer has none); or the reason why there is no room for it.
             make: the protocol that serves an admitted connection of this uid.
             forget: an admitted connection came to nothing.
-            turn_away_seconds: how long one that is not admitted waits for room.
-            most_held: how many may wait so; those beyond are closed at once.
+            most: how many of this uid's may wait for room; those beyond are refused at once.
+            turn_away_seconds: how long one of them waits.
         """
         self._listening = listening
         self._admit = admit
         self._make = make
         self._forget = forget
         self._turn_away_seconds = turn_away_seconds
-        self._most_held = most_held
+        self._most = most
         self._held: dict[
-            socket.socket, int
-        ] = {}  # who waits for room, and their uids; first come, first served
+            int, deque[socket.socket]
+        ] = {}  # who waits for room, by uid; first come, first served
         self._beginning: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._rest: asyncio.TimerHandle | None = None
@@ -71,8 +72,9 @@ class Acceptor:
             self._rest.cancel()
         self._loop.remove_reader(self._listening)
         self._listening.close()
-        for peer in self._held:
-            peer.close()
+        for held in self._held.values():
+            for peer in held:
+                peer.close()
         self._held.clear()
 
     def _take(self) -> None:
@@ -93,30 +95,37 @@ class Acceptor:
     def _receive(self, peer: socket.socket) -> None:
         peer.setblocking(False)
         uid = peer_uid(peer)
-        if self._admit(uid) is None:
+        reason = self._admit(uid)
+        if reason is None:
             self._serve(peer, uid)
-        elif len(self._held) < self._most_held:
-            self._held[peer] = uid
+        elif len(self._held.get(uid, ())) < self._most(uid):
+            self._held.setdefault(uid, deque()).append(peer)
             self._loop.call_later(self._turn_away_seconds, self._turn_away, peer, uid)
         else:
-            peer.close()
+            _refuse(peer, reason)
 
     def room_for(self, uid: int) -> None:
         """A connection of this uid has ended: the first of those that wait is served, if it is admitted now."""
-        peer = next((peer for peer, held in self._held.items() if held == uid), None)
-        if peer is not None and self._admit(uid) is None:
-            del self._held[peer]
-            self._serve(peer, uid)
+        held = self._held.get(uid)
+        if held and self._admit(uid) is None:
+            self._serve(self._release(held[0], uid), uid)
 
     def _turn_away(self, peer: socket.socket, uid: int) -> None:
-        if self._held.pop(peer, None) is None:
+        if peer not in self._held.get(uid, ()):
             return
+        self._release(peer, uid)
         reason = self._admit(uid)  # there may be room that another uid has left
         if reason is None:
             self._serve(peer, uid)
-            return
-        with suppress(OSError), peer:
-            peer.send(last_answer(503, reason))
+        else:
+            _refuse(peer, reason)
+
+    def _release(self, peer: socket.socket, uid: int) -> socket.socket:
+        held = self._held[uid]
+        held.remove(peer)
+        if not held:
+            del self._held[uid]
+        return peer
 
     def _serve(self, peer: socket.socket, uid: int) -> None:
         task = self._loop.create_task(self._begin(peer, uid))
@@ -129,6 +138,11 @@ class Acceptor:
         except OSError:  # it left before it was served
             self._forget(uid)
             peer.close()
+
+
+def _refuse(peer: socket.socket, reason: str) -> None:
+    with suppress(OSError), peer:
+        peer.send(last_answer(503, reason))
 
 
 def peer_uid(peer: socket.socket) -> int:

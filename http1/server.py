@@ -39,14 +39,13 @@ class Listener:
 
     def open(self, listening: socket.socket) -> None:
         """Accept on a bound socket; `listen` is called on it."""
-        limits = self.server.limits
         self._acceptor = Acceptor(
             listening,
             admit=self._admit,
             make=lambda uid: Connection(self, uid),
             forget=self._forget_one,
-            turn_away_seconds=limits.turn_away_seconds,
-            most_held=limits.connections_per_uid,
+            most=self.most,
+            turn_away_seconds=self.server.limits.turn_away_seconds,
         )
         self._acceptor.start()
 

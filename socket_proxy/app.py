@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import uvloop
 
 from host import notify
+from host.descriptors import raise_limit
 from host.files import write_atomic
 from host.policy_files import PolicyFiles, PolicyMissing
 from host.tree import Tree
@@ -120,6 +121,7 @@ async def serve(settings: Settings, keys: Keys, policies: PolicyFiles[Policy]) -
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ds01-proxy. Exit 0 after SIGTERM, 1 when it cannot start."""
     configure("ds01-proxy")
+    raise_limit()
     try:
         settings = parse(arguments)
         keys = load_or_create(settings.tree)

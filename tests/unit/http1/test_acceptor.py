@@ -41,8 +41,8 @@ class Place:
             admit=self._admit,
             make=self._make,
             forget=self._forget,
+            most=lambda _uid: most_held,
             turn_away_seconds=hold_seconds,
-            most_held=most_held,
         )
 
     def _admit(self, _uid: int) -> str | None:
@@ -167,9 +167,10 @@ async def test_room_that_another_left_is_found_in_the_end(directory: Path) -> No
 
 
 async def test_those_who_wait_are_bounded(directory: Path) -> None:
-    """Beyond that number a connection is closed at once."""
+    """Beyond that number a connection is refused at once."""
     place = Place(directory / "s", room=0, hold_seconds=30, most_held=1)
     with started(place), place.client() as waiting, place.client() as beyond:
+        assert b"no room" in await heard(beyond)
         assert await heard(beyond) == b""
         with pytest.raises(BlockingIOError):
             waiting.recv(1)
