@@ -81,14 +81,14 @@ def oracle(rules: Iterable[tuple[str, str]]) -> Effect:
     return Effect.ALLOW if "permit" in said else Effect.DENY
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(RULES)
 def test_rules_come_to_what_the_oracle_says(rules: list[tuple[str, str]]) -> None:
     """Deny beats missing, missing beats permit, silence denies, and a rule that raises denies."""
     assert combined(rules).effect is oracle(rules)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(RULES, BEHAVIOURS, st.randoms(use_true_random=False))
 def test_another_rule_never_turns_a_deny_into_more(
     rules: list[tuple[str, str]], behaviour: str, random: Any
@@ -104,7 +104,7 @@ def test_another_rule_never_turns_a_deny_into_more(
     assert set(before.reasons) <= set(after.reasons)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(RULES, BEHAVIOURS)
 def test_a_rule_that_raises_denies_by_its_name(rules: list[tuple[str, str]], behaviour: str) -> None:
     """Also when it permitted before it broke."""
@@ -146,7 +146,7 @@ TAGGING = {Operation.IMAGE_CREATE, Operation.IMAGE_TAG, Operation.IMAGE_BUILD, O
 OWNERS = st.lists(st.sampled_from([None, -1, 1000, 1001]), max_size=3)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(incomings(), ACTORS, OWNERS)
 def test_an_empty_policy_allows_nothing(incoming: Incoming, actor: Any, owners: list[int | None]) -> None:
     """Whoever asks whatever of whosesoever: without a role there is no way in."""
@@ -155,7 +155,7 @@ def test_an_empty_policy_allows_nothing(incoming: Incoming, actor: Any, owners: 
         assert evaluate(EMPTY, actor, asked, known(asked, owners)).effect is not Effect.ALLOW
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(incomings(), ACTORS, OWNERS)
 def test_every_deny_names_rules_that_have_a_page(
     incoming: Incoming, actor: Any, owners: list[int | None]
@@ -173,7 +173,7 @@ def test_every_deny_names_rules_that_have_a_page(
             assert "\n" not in text
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(incomings(), st.sampled_from([ALICE, BOB]), OWNERS)
 def test_what_the_proxy_forwards_the_plugin_allows(
     incoming: Incoming, actor: Any, owners: list[int | None]
@@ -193,7 +193,7 @@ def test_what_the_proxy_forwards_the_plugin_allows(
     assert second_look(again, actor) == ()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(incomings())
 def test_anothers_is_answered_like_absent(incoming: Incoming) -> None:
     """The decision does not tell the two apart, reasons included (I4)."""
