@@ -30,6 +30,8 @@ from policy.build import build_policy
 from policy.dockerapi import read as dockerapi_read
 from policy.dockerapi.model import Operation
 from policy.dockerapi.read import UnknownField, UnknownRoute
+from policy.model import GUARDED_RUNTIME
+from policy.stand_ins import StandIns
 
 if TYPE_CHECKING:
     import socket
@@ -72,23 +74,26 @@ def read(incoming: Incoming) -> Request:
         raise Denied(f"{error} (rule route_table); see: ds01 explain") from error
 
 
-def checker(policies: PolicyFiles[Policy], runtime: Callable[[], str]) -> Checker:
+def checker(policies: PolicyFiles[Policy], runtime: Callable[[], str], stand_ins: StandIns) -> Checker:
     """Every rule that needs no facts, on the policy in force at that moment.
 
-    `runtime` gives what a create must name on this engine, or raises Untrusted.
+    `runtime` gives what a create must name on this engine, or raises Untrusted; with the guard, host paths have `stand_ins`.
     The proxy may have read a changed policy a moment earlier, or reads it a moment later. Before a denial the files
     are looked at again, and for a few seconds after a swap what the former policy permits passes.
     """
 
     def check(actor: Actor, request: Request, *, leases: tuple[LeaseId, ...]) -> tuple[Reason, ...]:
         named = runtime() if request.operation is Operation.CONTAINER_CREATE else ""
-        reasons = evaluate.check(policies.current, actor, request, leases=leases, runtime=named)
+        told = stand_ins if named == GUARDED_RUNTIME else None
+
+        def under(policy: Policy) -> tuple[Reason, ...]:
+            return evaluate.check(policy, actor, request, leases=leases, runtime=named, stand_ins=told)
+
+        reasons = under(policies.current)
         if reasons and policies.reload_if_changed():
-            reasons = evaluate.check(policies.current, actor, request, leases=leases, runtime=named)
+            reasons = under(policies.current)
         former = policies.former if reasons else None
-        if former is not None and not evaluate.check(former, actor, request, leases=leases, runtime=named):
-            return ()
-        return reasons
+        return () if former is not None and not under(former) else reasons
 
     return check
 
@@ -102,7 +107,7 @@ def build_gate(tree: Tree, policies: PolicyFiles[Policy]) -> Gate:
     return Gate(
         stamps=StampCheck(key=key.get, engine_id=engine_id.get, clock_ms=boottime_ms),
         read=read,
-        check=checker(policies, lambda: note.get().runtime),
+        check=checker(policies, lambda: note.get().runtime, StandIns(str(tree.sources))),
         actors=HostActors(Users()),
         break_glass=partial(present, glass),
         clock_ms=boottime_ms,

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from host.mount_table import Mount, mount_id, mounts
 from host.thread import in_own_thread
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ _OPEN_HOW = struct.Struct("=QQQ")
 _UNCHANGED = 0xFFFFFFFF  # setfsuid(-1) changes nothing and tells the present value
 _PATH_LIMIT = 4095
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
-_OCTAL = re.compile(rb"\\([0-7]{3})")
 _NEVER_FILESYSTEMS = frozenset(
     {
         "proc",
@@ -126,10 +126,10 @@ def examine(
             gids=owner_gids,
         )
         try:
-            mount_id = _mount_id(descriptor)
+            held = mount_id(descriptor)
         finally:
             os.close(descriptor)
-        _check_mounts(bind.source, mount_id, setuid_ok=setuid_ok)
+        _check_mounts(bind.source, held, setuid_ok=setuid_ok)
     except _Refusal as refusal:
         return refusal.refused
     return bind
@@ -163,7 +163,7 @@ def check_pinned(point: str, *, source: str, setuid_ok: bool) -> BindRefused | N
     Raises: OSError: nothing is mounted there, or mountinfo cannot be read.
     """
     inside = point + "/"
-    pinned = [mount for mount in _mounts().values() if (mount.point + "/").startswith(inside)]
+    pinned = [mount for mount in mounts().values() if (mount.point + "/").startswith(inside)]
     if not pinned:
         raise OSError(errno.EINVAL, "nothing is pinned", point)
     try:
@@ -307,18 +307,18 @@ def _check_real(real: str, status: os.stat_result) -> None:
         raise _Refusal("the path changed while it was looked at", "try again")
 
 
-def _check_mounts(source: str, mount_id: int, *, setuid_ok: bool) -> None:
+def _check_mounts(source: str, holding_id: int, *, setuid_ok: bool) -> None:
     """The mount the object is on, and, as Docker binds recursively, each mount below it."""
-    mounts = _mounts()
-    holding = mounts.get(mount_id)
+    table = mounts()
+    holding = table.get(holding_id)
     if holding is None:
         raise _Refusal("the mount of the path is gone", "try again")
     inside = source.rstrip("/") + "/"
-    below = [mount for mount in mounts.values() if mount.point.startswith(inside) and mount is not holding]
+    below = [mount for mount in table.values() if mount.point.startswith(inside) and mount is not holding]
     _check_each((holding, *below), setuid_ok=setuid_ok)
 
 
-def _check_each(mounts: Iterable[_Mount], *, setuid_ok: bool) -> None:
+def _check_each(mounts: Iterable[Mount], *, setuid_ok: bool) -> None:
     for mount in mounts:
         if mount.filesystem in _NEVER_FILESYSTEMS:
             raise _Refusal(
@@ -329,36 +329,6 @@ def _check_each(mounts: Iterable[_Mount], *, setuid_ok: bool) -> None:
                 f"the file system at {mount.point} is not mounted nosuid,nodev",
                 "ask the admin to mount it so (ds01 doctor shows how)",
             )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Mount:
-    point: str
-    filesystem: str
-    options: frozenset[str]
-
-
-def _mounts() -> dict[int, _Mount]:
-    """The mounts of this thread's namespace by mount id. SOURCE: proc(5), mountinfo."""
-    mounts: dict[int, _Mount] = {}
-    for line in Path("/proc/thread-self/mountinfo").read_bytes().splitlines():
-        before, _, after = line.partition(b" - ")
-        words = before.split(b" ")
-        mounts[int(words[0])] = _Mount(
-            point=os.fsdecode(_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), words[4])),
-            filesystem=after.split(b" ", 1)[0].decode(),
-            options=frozenset(words[5].decode().split(",")),
-        )
-    return mounts
-
-
-def _mount_id(descriptor: int) -> int:
-    """The id of the mount an open object is on: certain, whatever is mounted over whatever."""
-    for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "mnt_id":
-            return int(value)
-    raise OSError(errno.ENOSYS, "fdinfo has no mnt_id")
 
 
 def _unreachable(source: str, error: OSError) -> _Refusal:

@@ -6,6 +6,7 @@ import ctypes
 import os
 from typing import TYPE_CHECKING, TypeVar
 
+from host.mount_table import mounts
 from host.thread import in_own_thread
 
 if TYPE_CHECKING:
@@ -57,6 +58,13 @@ def mount_private_tmpfs(directory: Path) -> None:
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     _mount("ds01", str(directory), "tmpfs", flags, "mode=0700,size=1m")
     _mount(None, str(directory), None, _MS_PRIVATE, None)
+
+
+def keep_to_itself(directory: Path) -> None:
+    """Make a directory a mount from which no other namespace hears of mounts; it still hears of theirs. Repeatable. Raises: OSError."""
+    if all(mount.point != str(directory) for mount in mounts().values()):
+        _mount(str(directory), str(directory), None, _MS_BIND, None)
+        _mount(None, str(directory), None, _MS_SLAVE, None)
 
 
 def bind_descriptor(descriptor: int, target: Path) -> None:

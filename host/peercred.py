@@ -7,11 +7,14 @@ What cannot be told for certain is Place.UNKNOWN, and the caller refuses it.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import select
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -94,6 +97,24 @@ def peer(connection: HasSocketOptions) -> Peer:
     return Peer(
         pid=pid, uid=uid, gid=gid, place=found.place, container=found.container, login_uid=found.login_uid
     )
+
+
+@contextmanager
+def hold_peer(connection: HasSocketOptions) -> Iterator[int]:
+    """The peer's pid, and at the end the certainty that it was the peer's all the time. For a listener, who listens.
+
+    Raises: OSError: the process is gone, or not visible from here.
+    """
+    pid, _, _ = credentials(connection)
+    pidfd = _peer_pidfd(connection, pid)
+    if pidfd is None:
+        raise ProcessLookupError(errno.ESRCH, "the process at the other end cannot be seen")
+    try:
+        yield pid
+        if _has_ended(pidfd):
+            raise ProcessLookupError(errno.ESRCH, "the process at the other end has ended")
+    finally:
+        os.close(pidfd)
 
 
 def look(pid: int) -> Whereabouts:

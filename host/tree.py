@@ -114,6 +114,11 @@ class Tree:
         return self.lib / "approvals"
 
     @property
+    def sources(self) -> Path:
+        """The stand-ins that dockerd is told instead of users' paths; nobody but root gets there."""
+        return self.lib / "sources"
+
+    @property
     def records(self) -> Path:
         return self.lib / "proxy" / "records.sqlite"
 

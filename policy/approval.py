@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 
 from policy.dockerapi import strict_json
 from policy.dockerapi.model import MalformedRequest
 from policy.fields import as_bool, as_int, as_list, as_object, as_strings, as_text
 from policy.model import CheckBind, ContainerId, DeviceUuid, Json, LeaseId, Uid
+from policy.paths import clean_path
 from policy.rules.mounts import parse_bind
+from policy.stand_ins import StandIn, StandIns
 
 _DOMAIN = b"ds01-approval-v1\0"
 _SIGNED = re.compile(rb"v1\.([0-9a-f]{128})\n", re.ASCII)
@@ -42,6 +44,8 @@ class ApprovedMount:
     """One mount. `create`, `setuid_ok` and `read_only` mean what they do in CheckBind.
 
     subpath: only a part of the volume or image, which dockerd finds and puts where only it knows.
+    told: what dockerd has in place of a host path, "" where that is the path itself (ADR 0016).
+    asked: the source in the words of the create, "" where that is `source`.
     """
 
     kind: Source
@@ -51,6 +55,8 @@ class ApprovedMount:
     create: bool = False
     setuid_ok: bool = False
     subpath: bool = False
+    told: str = ""
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +142,35 @@ def _approved(
         create=bind.create,
         setuid_ok=bind.setuid_ok,
     )
+
+
+def with_stand_ins(
+    mounts: Sequence[ApprovedMount], stand_ins: StandIns, *, uid: Uid, asked: Mapping[str, Json]
+) -> tuple[ApprovedMount, ...]:
+    """The mounts of a create, with what dockerd is told of each, and the words of the body that the client sent."""
+    words = _asked_sources(asked)
+    found: list[ApprovedMount] = []
+    for mount in mounts:
+        told = StandIn(source=mount.source, uid=uid, read_only=mount.read_only)
+        path = stand_ins.path(told) if mount.kind is Source.PATH else ""
+        word = words.get(mount.target, mount.source)
+        found.append(replace(mount, told=path, asked="" if word == mount.source else word))
+    return tuple(found)
+
+
+def _asked_sources(body: Mapping[str, Json]) -> dict[str, str]:
+    """Host paths as they were written, by the clean path of their targets."""
+    host = as_object(body.get("HostConfig"))
+    found: dict[str, str] = {}
+    for text in as_strings(host.get("Binds")):
+        bind = parse_bind(text)
+        if bind is not None and bind.source.startswith("/"):
+            found[bind.target] = text.partition(":")[0]
+    for mount in map(as_object, as_list(host.get("Mounts"))):
+        target = clean_path(as_text(mount.get("Target")))
+        if as_text(mount.get("Type")) == "bind" and target is not None:
+            found[target] = as_text(mount.get("Source"))
+    return found
 
 
 def inherited_mounts(
@@ -245,4 +280,6 @@ def _read_mount(item: Mapping[str, Json]) -> ApprovedMount:
         create=as_bool(item.get("create")),
         setuid_ok=as_bool(item.get("setuid_ok")),
         subpath=as_bool(item.get("subpath")),
+        told=as_text(item.get("told")),
+        asked=as_text(item.get("asked")),
     )

@@ -11,6 +11,7 @@ from policy import gpus
 from policy.ask import Ask, Finding, Missing, Permit, Rule
 from policy.compile import Policy
 from policy.dockerapi.model import Operation, Request
+from policy.dockerapi.sources import with_stand_ins, without_stand_ins
 from policy.fields import as_object, as_text, shown
 from policy.model import (
     PLAIN_RUNTIME,
@@ -30,6 +31,7 @@ from policy.model import (
 from policy.obligations import get
 from policy.ownership import LABELS, LEASE, OWNER, SEAL, SEALED, UID, is_reserved_label
 from policy.rules import RULES
+from policy.stand_ins import StandIns
 
 RulesByOperation = Mapping[Operation, tuple[Rule, ...]]
 
@@ -115,12 +117,17 @@ def check(
     *,
     leases: tuple[str, ...],
     runtime: str = PLAIN_RUNTIME,
+    stand_ins: StandIns | None = None,
 ) -> tuple[Reason, ...]:
     """What is wrong with a request that claims to be rewritten; empty if nothing is.
 
     INVARIANT: rewriting is a fixpoint, so an obligation that would still change the request is a reason to refuse.
     Args: leases: lease ids named by the stamp. runtime: what a create must name on this engine.
+        stand_ins: what a create must name instead of host paths, if anything.
     """
+    told = request
+    if stand_ins is not None and request.operation is Operation.CONTAINER_CREATE:
+        request = without_stand_ins(request, stand_ins)
     ask = Ask(grants=policy.for_actor(actor), actor=actor, request=request, facts=None)
     found: list[Reason] = []
     permitted = False
@@ -141,6 +148,8 @@ def check(
         found.append(_silence(ask))
     if request.operation is Operation.CONTAINER_CREATE:
         found.extend(_check_create(request, leases, runtime))
+        if stand_ins is not None:
+            found.extend(_check_told(ask, told, stand_ins))
     return tuple(dict.fromkeys(found))
 
 
@@ -207,6 +216,13 @@ def _check_create(request: Request, leases: tuple[str, ...], runtime: str) -> It
         )
     elif not leases or named not in leases:
         yield _not_rewritten("gpu", f"Labels.{LEASE}", named)
+
+
+def _check_told(ask: Ask, told: Request, stand_ins: StandIns) -> Iterable[Reason]:
+    """Every host path stands in for itself, as this actor's, and as it is mounted; no other path reaches dockerd."""
+    socket = ask.grants.user_socket
+    if with_stand_ins(ask.request, stand_ins, uid=ask.actor.uid, user_socket=socket) != told:
+        yield _not_rewritten("mounts", "HostConfig.Binds", "a host path itself")
 
 
 def _not_rewritten(rule: str, field: str, now: object) -> Reason:

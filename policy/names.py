@@ -16,6 +16,8 @@ from policy.model import Uid
 if TYPE_CHECKING:
     import msgspec
 
+    from policy.stand_ins import StandIns
+
 HIDDEN = "(not yours)"
 ROOT = Uid(0)
 
@@ -43,19 +45,29 @@ def owner(real_name: str) -> Uid | None:
 class ViewerNames:
     """Names as one viewer knows them: the own ones plain, others' as they are inside dockerd."""
 
-    __slots__ = ("_prefix", "_prefix_bytes", "_shared", "everything")
+    __slots__ = ("_marks", "_prefix", "_shared", "_stand_ins", "everything")
 
-    def __init__(self, uid: Uid, *, everything: bool = False, networks: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        uid: Uid,
+        *,
+        everything: bool = False,
+        networks: frozenset[str] = frozenset(),
+        stand_ins: StandIns | None = None,
+    ) -> None:
         """One viewer.
 
         Args:
             everything: an admin, who may read others' names.
             networks: root's networks that policy shares with the viewer, by their plain names.
+            stand_ins: what dockerd knows host paths by; None: by themselves.
         """
         self.everything = everything
         self._shared = {real(ROOT, name): name for name in networks}
         self._prefix = f"u{uid}."
-        self._prefix_bytes = self._prefix.encode()
+        self._stand_ins = stand_ins
+        roots = () if stand_ins is None else (stand_ins.root,)
+        self._marks = tuple(text.encode() for text in (self._prefix, *self._shared, *roots))
 
     def plain(self, real_name: str, /) -> str:
         return self._shared.get(real_name) or real_name.removeprefix(self._prefix) or real_name
@@ -63,13 +75,19 @@ class ViewerNames:
     def may_be_in(self, piece: bytes | msgspec.Raw, /) -> bool:
         """Whether JSON text may hold a name to be shown in another form; quick."""
         text = bytes(piece)
-        return self._prefix_bytes in text or any(name.encode() in text for name in self._shared)
+        return any(mark in text for mark in self._marks)
+
+    def plain_source(self, source: str, /) -> str:
+        """The host path behind a bind source of dockerd's."""
+        return source if self._stand_ins is None else self._stand_ins.source(source)
 
     def plain_text(self, text: str, kept: frozenset[str] = frozenset(), /) -> str:
         """A message of dockerd's with own names plain and, but for admins, others' taken out.
 
         kept: what the viewer wrote; a name in there is no news.
         """
+        if self._stand_ins is not None:
+            text = self._stand_ins.plain_text(text)
 
         def shown(match: re.Match[str]) -> str:
             name = match[0]

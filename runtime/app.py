@@ -18,6 +18,7 @@ from host.users import Users
 from observability import events
 from observability.logging import configure, log
 from policy import engine_note
+from policy.stand_ins import StandIns
 from runtime.approvals import Approvals
 from runtime.leases import AllocatorClient
 from runtime.server import GuardServer
@@ -38,6 +39,7 @@ def build_guard(tree: Tree) -> Guard:
     note = Watched(tree.engine_note, engine_note.read, owners=_ROOT_ONLY)
     return Guard(
         board=tree.pins,
+        stand_ins=StandIns(str(tree.sources)),
         approvals=Approvals(tree.approvals, key=key.get, engine_id=engine_id.get),
         note=note.get,
         users=Users(),
@@ -79,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log(events.DAEMON_STARTED, version=1, sockets=["inherited" if handed else str(tree.guard_socket)])
     guard = build_guard(tree)
     try:
-        uvloop.run(run(GuardServer(guard.decide, board=tree.pins), listening))
+        uvloop.run(run(GuardServer(guard.decide, copy=guard.copy, board=tree.pins), listening))
     finally:
         if not handed:
             listener.remove(tree.guard_socket)

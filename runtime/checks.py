@@ -213,7 +213,7 @@ def _approved(mount: Mount, approval: Approval | None) -> ApprovedMount | None:
     if not found:
         return None
     # A target of VolumesFrom may be taken by the container's own mount: dockerd decides, both were approved.
-    fitting = [one for one in found if one.kind not in _OWNERS or one.source == mount.source]
+    fitting = [one for one in found if one.kind not in _OWNERS or (one.told or one.source) == mount.source]
     if not fitting:
         raise Refused(f"{mount.source} at {mount.destination} is not the source that was approved")
     permitted = [one for one in fitting if mount.is_read_only or not one.read_only]

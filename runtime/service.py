@@ -1,5 +1,6 @@
 """One start: read the bundle, find the approval, judge, look at the host, pin, write the pins into the bundle.
 
+And one copy (`docker cp`): find the approval, look at the host, pin on the stand-ins, which dockerd mounts.
 Blocks as long as file systems, NSS and the allocator do: each start has a thread of its own (`runtime.server`).
 """
 
@@ -8,12 +9,14 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from host.binds import BindRefused, check_pinned, hold
 from host.files import changeable_only_by
+from host.mount_table import mounts_below
 from host.trusted import Untrusted
 from policy.approval import Approval, ApprovedMount, Source
 from runtime import checks, pins
@@ -23,12 +26,13 @@ from runtime.checks import AGAIN, Refused
 from runtime.ports import LeasesUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from host.mounts import MountNamespace
     from host.users import Account, Users
     from policy.engine_note import EngineNote
     from policy.model import ContainerId, Uid
+    from policy.stand_ins import StandIns
     from runtime.approvals import Approvals
     from runtime.bundle import Bundle
     from runtime.checks import Plan
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 8  # starts of one owner that may wait for file systems
 _TURN_SECONDS = 10.0
+_COPIED_AT_ONCE = 512  # mounts of one owner on stand-ins; the kernel has 100,000 for all
 _NOBODY = 65534
 
 
@@ -47,6 +52,24 @@ class Start:
     bundle: Path
     place: MountNamespace
     pins: pins.Pins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A container into or out of which dockerd is about to copy. `place`: where dockerd mounts."""
+
+    container: ContainerId
+    place: MountNamespace
+    pins: pins.StandInPins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """A mount to open as `account` and to pin at `point`."""
+
+    point: Path
+    mount: ApprovedMount
+    account: Account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +104,7 @@ class Guard:
         self,
         *,
         board: Path,
+        stand_ins: StandIns,
         approvals: Approvals,
         note: Callable[[], EngineNote],
         users: Users,
@@ -88,6 +112,7 @@ class Guard:
     ) -> None:
         """`board` is the directory of all pins; `note` gives what is known of the engine or raises Untrusted."""
         self._board = board
+        self._stand_ins = stand_ins
         self._approvals = approvals
         self._note = note
         self._users = users
@@ -118,6 +143,37 @@ class Guard:
             uid=approval.uid if approval else None,
             lease=approval.lease if approval else None,
             pins=len(plan.pins),
+        )
+
+    def copy(self, copy: Copy) -> Allowed:
+        """Pin the sources of a container on their stand-ins. Raises: Refused, TooLate, OSError."""
+        approval = self._approval(copy.container)
+        told = {mount.told: mount for mount in approval.mounts if mount.told} if approval is not None else {}
+        if approval is None or not told:
+            return Allowed(uid=None, lease=None, pins=0)
+        wanted = [self._wanted(point, mount) for point, mount in told.items()]
+        with self._turn(approval.uid):
+            copy.place.run(lambda: self._prepare(copy.place.key))
+            copy.place.run(lambda: self._check_count(approval.uid, len(wanted)))
+            copy.place.run(lambda: _pin_on_stand_ins(copy, wanted))
+        return Allowed(uid=approval.uid, lease=None, pins=len(wanted))
+
+    def _check_count(self, uid: Uid, more: int) -> None:
+        """SECURITY: a client that never reads keeps its pins, and could keep so many that nobody's container starts."""
+        if len(mounts_below(Path(self._stand_ins.root).resolve() / str(uid))) + more > _COPIED_AT_ONCE:
+            raise Refused(
+                "too many of your host paths are being copied at once", "wait for other copies to end"
+            )
+
+    def _wanted(self, point: str, mount: ApprovedMount) -> _Wanted:
+        """SECURITY: a stand-in is opened as whom and for what it says, whichever container dockerd mounts it for."""
+        stand_in = self._stand_ins.behind(point)
+        if stand_in is None or stand_in.source != mount.source:
+            raise Refused(f"{point} is not what stands for {mount.source}")
+        return _Wanted(
+            point=Path(point),
+            mount=replace(mount, read_only=stand_in.read_only),
+            account=self._account(stand_in.uid),
         )
 
     def _approval(self, container: ContainerId) -> Approval | None:
@@ -158,26 +214,30 @@ class Guard:
         return uid < _NOBODY and self._users.is_system(uid)
 
     def _pin(self, start: Start, plan: Plan, approval: Approval) -> None:
-        account = self._account(approval, plan)
-        turn = self._turns.of(approval.uid)
+        needs_account = any(pin.mount.kind is Source.PATH for pin in plan.pins)
+        account = self._account(approval.uid) if needs_account else None
+        with self._turn(approval.uid):
+            start.place.run(lambda: self._prepare(start.place.key))
+            start.place.run(lambda: _pin_all(start, plan, approval, account))
+
+    @contextmanager
+    def _turn(self, uid: Uid) -> Iterator[None]:
+        turn = self._turns.of(uid)
         if not turn.acquire(timeout=_TURN_SECONDS):
             raise Refused(
                 "earlier starts of yours still wait for a file system that does not answer",
                 "look at what they mount",
             )
         try:
-            start.place.run(lambda: self._prepare(start.place.key))
-            start.place.run(lambda: _pin_all(start, plan, approval, account))
+            yield
         finally:
             turn.release()
 
-    def _account(self, approval: Approval, plan: Plan) -> Account | None:
+    def _account(self, uid: Uid) -> Account:
         """The owner's account as it is today: a group that was left opens nothing any more."""
-        if all(pin.mount.kind is not Source.PATH for pin in plan.pins):
-            return None
-        account = self._users.get(approval.uid)
+        account = self._users.get(uid)
         if account is None:
-            raise Refused(f"its owner, uid {approval.uid}, has no account on this host", "tell the admin")
+            raise Refused(f"its owner, uid {uid}, has no account on this host", "tell the admin")
         return account
 
     def _prepare(self, key: int) -> None:
@@ -186,6 +246,7 @@ class Guard:
             pins.prepare(self._board)
             if key not in self._swept:
                 pins.sweep(self._board)
+                pins.prepare_stand_ins(self._stand_ins)
                 self._swept.add(key)
 
 
@@ -206,6 +267,24 @@ def _pin_all(start: Start, plan: Plan, approval: Approval, account: Account | No
             if problem is not None:
                 raise _refusal(pin.mount, problem)
     rewrite(start.bundle, sources=sources, hide_devices=plan.hide_devices)
+
+
+def _pin_on_stand_ins(copy: Copy, wanted: Sequence[_Wanted]) -> None:
+    """Inside the namespace: open, look, pin; dockerd resolves no name but root's then."""
+    for one in wanted:
+
+        def look(point: str, mount: ApprovedMount = one.mount) -> None:
+            problem = check_pinned(point, source=mount.source, setuid_ok=mount.setuid_ok)
+            if problem is not None:
+                raise _refusal(mount, problem)
+
+        descriptor = _open_path(one.mount, one.account)
+        try:
+            copy.pins.pin(descriptor, one.point, look)
+        except OSError as error:
+            raise Refused(f"{one.mount.source} cannot be pinned: {error.strerror}", "try again") from error
+        finally:
+            os.close(descriptor)
 
 
 def _open_path(mount: ApprovedMount, account: Account) -> int:

@@ -5,8 +5,7 @@ Filters are pure and live in `policy.dockerapi.responses`; here is who sees what
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import msgspec
 
@@ -14,17 +13,18 @@ from http1.client import Response
 from http1.duplex import Duplex
 from http1.relay import relay, relay_hijack
 from http1.writer import forwardable
-from policy import ownership
 from policy.dockerapi import responses
-from policy.dockerapi.model import Answer, Operation, Payload, Request
-from policy.dockerapi.name_filters import for_engine, name_filter
+from policy.dockerapi.model import Answer, Operation, Payload
+from policy.dockerapi.name_filters import name_filter
 from policy.dockerapi.routes import ROUTE_OF
-from policy.model import Uid
+from policy.model import ContainerId, Kind
 from policy.names import ViewerNames
+from policy.stand_ins import StandIns
 from socket_proxy.engine import Engine
 from socket_proxy.image_owners import ImageOwners
 from socket_proxy.index import Index
 from socket_proxy.refusals import Refusal
+from socket_proxy.sent import sent
 from socket_proxy.trail import READS
 from socket_proxy.transaction import Handler, Transaction
 from socket_proxy.visibility import ActorVisibility
@@ -38,6 +38,7 @@ Filter = Callable[[bytes, Transaction, ActorVisibility, ViewerNames], bytes]
 Shape = Callable[[bytes, ViewerNames], bytes | msgspec.Raw]
 Learn = Callable[[bytes], Awaitable[None]]
 HasGpus = Callable[[], Awaitable[bool]]
+Words = Callable[[ContainerId], Mapping[str, str]]
 
 
 class Answers:
@@ -51,16 +52,21 @@ class Answers:
         images: ImageOwners,
         learn: Learn,
         has_gpus: HasGpus | None = None,
+        stand_ins: StandIns | None = None,
+        words: Words = lambda _: {},
     ) -> None:
         """`learn` takes an event document, so that the index knows an object before its event is judged.
 
-        `has_gpus` says whether there are GPUs to lease; without it there are none.
+        `has_gpus` says whether there are GPUs to lease; without it there are none. `stand_ins` is what dockerd knows host
+        paths by, if not by themselves; `words` how the create of a container had written them, by target.
         """
         self._engine = engine
         self._index = index
         self._images = images
         self._learn = learn
         self._has_gpus = has_gpus
+        self._stand_ins = stand_ins
+        self._words = words
         self._attached: dict[str, set[Duplex]] = {}  # by container: clients that wait for its output
         self.by_kind: dict[Answer, Handler] = {
             Answer.RELAY: self.relay,
@@ -71,16 +77,19 @@ class Answers:
             Answer.STATS: self._documents(responses.stats),
             Answer.WAIT: self._documents(responses.wait),
             Answer.PLUGIN_LIST: self.plugins,
+            Answer.CONTAINER_INSPECT: self._filtered(self._container_inspect),
             **{kind: self._filtered(shape) for kind, shape in _FILTERS.items()},
         }
 
     def sees(self, transaction: Transaction) -> ActorVisibility:
         return ActorVisibility(self._index, self._images, transaction.reader)
 
-    @staticmethod
-    def names(transaction: Transaction) -> ViewerNames:
+    def names(self, transaction: Transaction) -> ViewerNames:
         return ViewerNames(
-            transaction.actor.uid, everything=transaction.everything, networks=transaction.networks
+            transaction.actor.uid,
+            everything=transaction.everything,
+            networks=transaction.networks,
+            stand_ins=self._stand_ins,
         )
 
     async def send(
@@ -101,7 +110,9 @@ class Answers:
         reading = transaction.reading
         if reading is not None and route.payload is Payload.NONE and exchange.head.method in READS:
             if reading.written is None:
-                reading.written = self._engine.written(_sent(transaction), uid=transaction.actor.uid)
+                reading.written = self._engine.written(
+                    sent(transaction, self._stand_ins), uid=transaction.actor.uid
+                )
             return await self._engine.send_again(reading.written, watch=None if outlives_client else exchange)
         streams = route.payload is Payload.STREAM and (exchange.head.chunked or exchange.head.content_length)
         upload = exchange.body() if streams else None
@@ -109,7 +120,7 @@ class Answers:
             upload = through(upload)
         exchange.may_hijack = route.payload is Payload.HIJACK
         return await self._engine.send(
-            _sent(transaction),
+            sent(transaction, self._stand_ins),
             uid=transaction.actor.uid,
             leases=(transaction.fulfilled.lease,) if transaction.fulfilled.lease else (),
             upload=upload,
@@ -230,6 +241,18 @@ class Answers:
         await exchange.end()
         return None
 
+    def _container_inspect(
+        self, body: bytes, transaction: Transaction, sees: ActorVisibility, names: ViewerNames
+    ) -> bytes:
+        """The owner reads the words of the own create, an admin what they stand for."""
+        socket, container = transaction.user_socket, ContainerId(transaction.request.params["container"])
+        entry = self._index.get(Kind.CONTAINER, container)
+        owns = entry is not None and entry.owner == transaction.actor.uid
+        sources = responses.Sources(
+            words=self._words(container) if owns else {}, real={socket: DOCKER_SOCKET} if socket else {}
+        )
+        return responses.container_inspect(body, sees, sources=sources, names=names)
+
     def _documents(self, shape: Shape) -> Handler:
         async def handle(transaction: Transaction) -> Refusal | None:
             response = await self.send(transaction)
@@ -269,36 +292,6 @@ class Answers:
         return None
 
 
-def _sent(transaction: Transaction) -> Request:
-    """What dockerd is asked: names in its own form, and a container list as wide as the filters here need it."""
-    request, uid = transaction.request, transaction.actor.uid
-    sent = for_engine(request, uid)
-    if request.operation is not Operation.CONTAINER_LIST:
-        return sent
-    if not transaction.everything:
-        return narrowed(uncut(sent), uid)
-    return sent if sent is request else uncut(sent)
-
-
-def uncut(request: Request) -> Request:
-    """A container list that dockerd does not cut short: `limit` counts what the user sees, so it is applied after filtering.
-
-    dockerd takes `limit` to mean stopped ones too.
-    """
-    query = {**request.query}
-    if int(next(iter(query.pop("limit", ())), "0")) > 0:
-        query["all"] = ("1",)
-    return replace(request, query=query)
-
-
-def narrowed(request: Request, uid: Uid) -> Request:
-    """One owner's containers. The label is only a quicker way to the same list: the filter judges by the seal."""
-    text = next(iter(request.query.get("filters", ())), "{}")
-    filters = msgspec.json.decode(text, type=dict[str, dict[str, bool]])
-    filters["label"] = {**filters.get("label", {}), f"{ownership.UID}={uid}": True}
-    return replace(request, query={**request.query, "filters": (msgspec.json.encode(filters).decode(),)})
-
-
 class _Listed(msgspec.Struct):
     Id: str
     State: str = ""
@@ -307,14 +300,6 @@ class _Listed(msgspec.Struct):
 def _limit(transaction: Transaction) -> int:
     """The client's `limit`, which counts after filtering."""
     return int(next(iter(transaction.asked.query.get("limit", ())), "0"))
-
-
-def _container_inspect(
-    body: bytes, transaction: Transaction, sees: ActorVisibility, names: ViewerNames
-) -> bytes:
-    socket = transaction.user_socket
-    sources = {socket: DOCKER_SOCKET} if socket else None
-    return responses.container_inspect(body, sees, sources=sources, names=names)
 
 
 def _image_list(body: bytes, transaction: Transaction, sees: ActorVisibility, _names: ViewerNames) -> bytes:
@@ -329,7 +314,6 @@ _FILTERS: dict[Answer, Filter] = {
     Answer.CONTAINER_LIST: lambda body, transaction, sees, names: responses.container_list(
         body, sees, limit=_limit(transaction), names=names, wanted=name_filter(transaction.asked)
     ),
-    Answer.CONTAINER_INSPECT: _container_inspect,
     Answer.EXEC_INSPECT: lambda body, _transaction, sees, _names: responses.exec_inspect(body, sees),
     Answer.IMAGE_INSPECT: lambda body, _transaction, sees, _names: responses.image_inspect(body, sees),
     Answer.VOLUME_INSPECT: lambda body, _transaction, sees, names: responses.volume_inspect(

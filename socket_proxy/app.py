@@ -48,6 +48,8 @@ class Proxy(Parts):
             ]
             if self.canary is not None:
                 background.append(tasks.create_task(self.canary.run()))
+            if self.stand_in_store is not None and self.approvals is not None:
+                background.append(tasks.create_task(self.stand_in_store.run(self.approvals.told)))
             await self._open()
             notify.notify("READY=1")
             await stop.wait()

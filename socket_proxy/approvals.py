@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -25,22 +27,38 @@ from policy.approval import (
     inherited_mounts,
     joined_containers,
     volumes_from,
+    with_stand_ins,
 )
 from policy.model import ContainerId, Json
+from policy.stand_ins import StandIns
 from socket_proxy.keys import Keys
 from socket_proxy.transaction import Transaction
 
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
+_REMEMBERED = 16384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostPaths:
+    """What an approval says of host paths.
+
+    told: their stand-ins. words: how the create had written those that it wrote otherwise, by the clean path of the target.
+    """
+
+    told: frozenset[str] = frozenset()
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 class Approvals:
     """One file for each container."""
 
-    def __init__(self, directory: Path, keys: Keys) -> None:
+    def __init__(self, directory: Path, keys: Keys, stand_ins: StandIns) -> None:
         """Keep them in `directory`, which is made if it is missing. Raises: OSError."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         self._keys = keys
+        self._stand_ins = stand_ins
+        self._host_paths: OrderedDict[ContainerId, HostPaths] = OrderedDict()
 
     async def record(self, transaction: Transaction, container: ContainerId) -> None:
         """Write what the create of `container` was let have. Durable when this returns.
@@ -49,7 +67,10 @@ class Approvals:
         """
         body = transaction.request.body or {}
         fulfilled = transaction.fulfilled
-        own = approved_mounts(body, fulfilled.binds, user_socket=transaction.user_socket)
+        looked_at = approved_mounts(body, fulfilled.binds, user_socket=transaction.user_socket)
+        own = with_stand_ins(
+            looked_at, self._stand_ins, uid=transaction.actor.uid, asked=transaction.asked.body or {}
+        )
         inherited = await asyncio.to_thread(self._inherited, body)
         approval = Approval(
             container=container,
@@ -85,6 +106,27 @@ class Approvals:
             return None
         return found if found.container == container else None
 
+    def host_paths(self, container: ContainerId) -> HostPaths:
+        """What an approval says of host paths; remembered, for it never changes."""
+        known = self._host_paths.get(container)
+        if known is None:
+            approval = self.find(container)
+            if approval is None:
+                return HostPaths()
+            known = self._host_paths[container] = _host_paths(approval)
+            if len(self._host_paths) > _REMEMBERED:
+                self._host_paths.popitem(last=False)
+        return known
+
+    def words(self, container: ContainerId) -> Mapping[str, str]:
+        """How the create of a container had written its host paths."""
+        return self.host_paths(container).words
+
+    def told(self) -> frozenset[str]:
+        """Every stand-in that some container has. Blocks: it reads all files. Raises: OSError."""
+        found = (self.find(container) for container in self.kept())
+        return frozenset(told for approval in found if approval for told in _host_paths(approval).told)
+
     def kept(self) -> frozenset[ContainerId]:
         """The containers that have one."""
         names = (path.name for path in self._directory.iterdir())
@@ -92,7 +134,15 @@ class Approvals:
 
     def drop(self, container: ContainerId) -> None:
         """The container is gone. Repeatable; a file that stays behind approves nothing that exists."""
+        self._host_paths.pop(container, None)
         try:
             (self._directory / container).unlink(missing_ok=True)
         except OSError as error:
             log(events.APPROVAL_FAILED, container=container, problem=str(error))
+
+
+def _host_paths(approval: Approval) -> HostPaths:
+    return HostPaths(
+        told=frozenset(mount.told for mount in approval.mounts if mount.told),
+        words={mount.target: mount.asked for mount in approval.mounts if mount.asked},
+    )

@@ -1,7 +1,7 @@
-"""Bind sources at start: dockerd resolves them again then, so ds01 looks again.
+"""Bind sources at start and copy, looked at again under today's policy; a missing directory is made, as its owner.
 
-This narrows the race between look and mount and does not close it: a path can still be swapped while runc starts
-(docs/threat-model.md).
+It tells the user early and in words. What is mounted in the end is looked at and held by the guard (`runtime.service`); on
+an engine without it this only narrows the race between look and mount (docs/threat-model.md).
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import msgspec
 
 from policy.compile import Policy
 from policy.dockerapi.model import Operation, Request
+from policy.dockerapi.sources import without_stand_ins
 from policy.evaluate import evaluate
 from policy.model import CheckBind, ContainerId, Effect, Facts, Json, Usage
+from policy.stand_ins import StandIns
 from socket_proxy.engine import Engine
 from socket_proxy.fulfil import look_at
 from socket_proxy.refusals import Refusal, of_decision
@@ -45,8 +47,12 @@ class _Inspected(msgspec.Struct):
 class Binds:
     """What each container mounts from the host."""
 
-    def __init__(self, *, engine: Engine, policy: Callable[[], Policy]) -> None:
+    def __init__(
+        self, *, engine: Engine, policy: Callable[[], Policy], stand_ins: StandIns | None = None
+    ) -> None:
+        """`stand_ins`: what dockerd knows host paths by, if not by themselves."""
         self._engine = engine
+        self._stand_ins = stand_ins
         self._policy = policy
         self._approved: OrderedDict[ContainerId, tuple[CheckBind, ...]] = OrderedDict()
 
@@ -89,6 +95,8 @@ class Binds:
         mounts: list[Json] = [*(host.Mounts or ()), *(_inherited(inspected) if host.VolumesFrom else ())]
         body: dict[str, Json] = {"HostConfig": {"Binds": [*(host.Binds or ())], "Mounts": mounts}}
         create = Request(operation=Operation.CONTAINER_CREATE, version=self._engine.version, body=body)
+        if self._stand_ins is not None:
+            create = without_stand_ins(create, self._stand_ins)
         # No container is made here, so how many there are has no bearing.
         facts = Facts(engine=transaction.facts.engine, usage=Usage(containers=0))
         decision = evaluate(self._policy(), transaction.actor, create, facts)
@@ -98,9 +106,19 @@ class Binds:
 
 
 def _inherited(inspected: _Inspected) -> list[Json]:
-    """Every host path that dockerd will mount: what came by VolumesFrom stands nowhere else."""
+    """Every host path that dockerd will mount: what came by VolumesFrom stands nowhere else.
+
+    What is missing of these is made, whatever the first container said. SOURCE: moby daemon/volumes.go, registerMountPoints.
+    """
+    made: dict[str, Json] = {"CreateMountpoint": True}
     return [
-        {"Type": "bind", "Source": point.Source, "Target": point.Destination, "ReadOnly": not point.RW}
+        {
+            "Type": "bind",
+            "Source": point.Source,
+            "Target": point.Destination,
+            "ReadOnly": not point.RW,
+            "BindOptions": made,
+        }
         for point in inspected.Mounts
         if point.Type == "bind"
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 
 import msgspec
 
@@ -12,13 +11,11 @@ from http1.writer import forwardable
 from observability import events
 from observability.logging import log
 from policy.dockerapi import responses
-from policy.dockerapi.archive import Destination
 from policy.dockerapi.model import Operation
 from policy.fields import as_object
 from policy.model import ContainerId, Kind, LeaseId, Reference
 from socket_proxy.answers import ANSWER_BYTES, Answers
 from socket_proxy.approvals import Approvals
-from socket_proxy.archives import filtered
 from socket_proxy.binds import Binds
 from socket_proxy.engine import Engine
 from socket_proxy.facts import FactSource
@@ -28,6 +25,7 @@ from socket_proxy.ports import Leaser, LeaseRefused
 from socket_proxy.refusals import EngineError, Refusal, Unavailable
 from socket_proxy.renames import take_alias
 from socket_proxy.settle import Settlements
+from socket_proxy.stand_ins import StandInStore
 from socket_proxy.transaction import Handler, Transaction
 
 
@@ -56,8 +54,9 @@ class Containers:
         facts: FactSource,
         owners: ImageOwners,
         approvals: Approvals | None,
+        stand_ins: StandInStore | None,
     ) -> None:
-        """`approvals` is None on an engine without the guard, where nobody would read them."""
+        """`approvals` and `stand_ins` are None on an engine without the guard, where nobody would read or replace them."""
         self._engine = engine
         self._index = index
         self._leaser = leaser
@@ -67,13 +66,11 @@ class Containers:
         self._facts = facts
         self._owners = owners
         self._approvals = approvals
+        self._stand_ins = stand_ins
         self.by_operation: dict[Operation, Handler] = {
             Operation.CONTAINER_CREATE: self.create,
             Operation.CONTAINER_START: self.start,
             Operation.CONTAINER_RESTART: self.start,
-            Operation.CONTAINER_ARCHIVE_INFO: self.archive,
-            Operation.CONTAINER_ARCHIVE: self.archive,
-            Operation.PUT_CONTAINER_ARCHIVE: self.put_archive,
             Operation.CONTAINER_RENAME: self.rename,
             Operation.CONTAINER_DELETE: self.delete,
             Operation.CONTAINER_EXEC: self.exec_create,
@@ -85,9 +82,12 @@ class Containers:
         INVARIANT: a lease is released only when no container can carry it. Where that is not certain (the engine went
         away in between) it stays pending and `Settlements` finds out.
         """
+        told = await self._told(transaction)
+        if isinstance(told, Refusal):
+            return told
         lease = transaction.fulfilled.lease
         try:
-            response = await self._answers.send(transaction, outlives_client=True)
+            response = await self._answers.send(told, outlives_client=True)
             body = await response.read(ANSWER_BYTES)
             created = msgspec.json.decode(body, type=_Created) if response.head.status == 201 else None
         except BaseException:
@@ -115,6 +115,18 @@ class Containers:
         )
         await transaction.exchange.respond(201, forwardable(response.head.headers), answer)
         return None
+
+    async def _told(self, transaction: Transaction) -> Transaction | Refusal:
+        """The create as dockerd is told it; where that fails, its lease is given back."""
+        if self._stand_ins is None:
+            return transaction
+        told: Transaction | Refusal | None = None
+        try:
+            told = await self._stand_ins.put(transaction)
+        finally:
+            if not isinstance(told, Transaction) and transaction.fulfilled.lease:
+                await self.release(transaction.fulfilled.lease, "the create was not sent")
+        return told
 
     async def _approve(self, transaction: Transaction, container: ContainerId) -> None:
         """Record what the container may have of the host, or take it away again."""
@@ -221,32 +233,6 @@ class Containers:
                 rules=("gpu_lease",),
             )
         return None
-
-    async def archive(self, transaction: Transaction) -> Refusal | None:
-        """Before `docker cp`: dockerd mounts the binds anew for it, as root, so their sources are looked at again."""
-        container = ContainerId(transaction.request.params["container"])
-        refusal = await self._binds.recheck(transaction, container)
-        return await self._answers.relay(transaction) if refusal is None else refusal
-
-    async def put_archive(self, transaction: Transaction) -> Refusal | None:
-        """`docker cp` into a container: dockerd extracts as root, so every member is made harmless on the way."""
-        request = transaction.request
-        container = ContainerId(request.params["container"])
-        refusal = await self._binds.recheck(transaction, container)
-        if refusal is not None:
-            return refusal
-        destination = Destination(
-            path=next(iter(request.query.get("path", ())), "/"),
-            binds=self._binds.targets(container),
-            uid=transaction.actor.uid,
-            gid=transaction.actor.gid,
-        )
-        if destination.bound and "copyUIDGID" in request.query:
-            # dockerd would give everything to the container's account, and here it is the owner's.
-            query = {key: values for key, values in request.query.items() if key != "copyUIDGID"}
-            transaction = replace(transaction, request=replace(request, query=query))
-        response = await self._answers.send(transaction, through=lambda upload: filtered(upload, destination))
-        return await self._answers.relay_response(transaction, response)
 
     async def rename(self, transaction: Transaction) -> Refusal | None:
         response = await self._answers.send(transaction)

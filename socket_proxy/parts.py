@@ -24,6 +24,7 @@ from policy.compile import Policy
 from policy.dockerapi.model import Outcome
 from policy.model import GUARDED_RUNTIME, EngineFacts, RequestId
 from policy.rules import PAGES
+from policy.stand_ins import StandIns
 from socket_proxy.answers import Answers
 from socket_proxy.approvals import Approvals
 from socket_proxy.binds import Binds
@@ -31,10 +32,12 @@ from socket_proxy.build import ClassicBuilds
 from socket_proxy.builds import Builds
 from socket_proxy.canary import Canary
 from socket_proxy.containers import Containers
+from socket_proxy.copies import Copies
 from socket_proxy.doors import Doors
 from socket_proxy.engine import Engine
 from socket_proxy.facts import FactSource
 from socket_proxy.fulfil import Fulfiller
+from socket_proxy.guard import GuardClient
 from socket_proxy.handlers import Handlers
 from socket_proxy.identity import Identities
 from socket_proxy.image_owners import ImageOwners
@@ -56,6 +59,7 @@ from socket_proxy.settings import Settings
 from socket_proxy.settle import Settlements
 from socket_proxy.sharing import ImageShares
 from socket_proxy.spool import Spools
+from socket_proxy.stand_ins import StandInStore
 from socket_proxy.stores import Stores
 from socket_proxy.trail import Trail
 from socket_proxy.watcher import Watcher
@@ -130,10 +134,21 @@ class Parts:
         return AllocatorClient(self.settings.tree.allocator_socket)
 
     @cached_property
+    def stand_ins(self) -> StandIns | None:
+        """None where the engine has no guard that would put anything in their places."""
+        guarded = self.engine_facts.runtime == GUARDED_RUNTIME
+        return StandIns(str(self.settings.tree.sources)) if guarded else None
+
+    @cached_property
+    def stand_in_store(self) -> StandInStore | None:
+        return StandInStore(self.stand_ins) if self.stand_ins else None
+
+    @cached_property
     def approvals(self) -> Approvals | None:
         """None where the engine has no guard that would read them."""
-        guarded = self.engine_facts.runtime == GUARDED_RUNTIME
-        return Approvals(self.settings.tree.approvals, self.keys) if guarded else None
+        if self.stand_ins is None:
+            return None
+        return Approvals(self.settings.tree.approvals, self.keys, self.stand_ins)
 
     # What goes on in the background.
 
@@ -170,7 +185,18 @@ class Parts:
             images=self.owners,
             learn=self.watcher.learn,
             has_gpus=self.allocator.has_devices,
+            stand_ins=self.stand_ins,
+            words=self.approvals.words if self.approvals else lambda _: {},
         )
+
+    @cached_property
+    def binds(self) -> Binds:
+        return Binds(engine=self.engine, policy=self.policy, stand_ins=self.stand_ins)
+
+    @cached_property
+    def copies(self) -> Copies:
+        guard = GuardClient(self.settings.tree.guard_socket, self.settings.engine_socket)
+        return Copies(answers=self.answers, binds=self.binds, approvals=self.approvals, guard=guard)
 
     @cached_property
     def containers(self) -> Containers:
@@ -179,11 +205,12 @@ class Parts:
             index=self.index,
             leaser=self.allocator,
             answers=self.answers,
-            binds=Binds(engine=self.engine, policy=self.policy),
+            binds=self.binds,
             settlements=self.settlements,
             facts=self.facts,
             owners=self.owners,
             approvals=self.approvals,
+            stand_ins=self.stand_in_store,
         )
         self.watcher.container_gone = containers.forget
         return containers
@@ -246,6 +273,7 @@ class Parts:
             answers=self.answers,
             containers=self.containers,
             others=(
+                self.copies.by_operation,
                 Images(**self.making).by_operation,
                 classic.by_operation,
                 self.builds.by_operation,

@@ -297,7 +297,7 @@ class Pipeline:
             actor=way.actor,
             everything=grants.admin,
             request_id=way.request_id,
-            asked=asked,
+            asked=reading.request,
             request=shaped,
             facts=facts,
             fulfilled=fulfilled,

@@ -18,6 +18,8 @@ from policy.dockerapi.model import MalformedRequest, Operation, Request
 from policy.dockerapi.query import filters
 from policy.model import Json, Uid
 from policy.names import real
+from policy.paths import clean_path
+from policy.stand_ins import StandIn, StandIns
 
 # SECURITY: RE2 needs time linear in expression times name, never more; both are the user's own, so the product is bounded.
 _OPTIONS = re2.Options()
@@ -83,8 +85,8 @@ def name_filter(request: Request) -> NameFilter:
     return NameFilter(values) if values else EVERY_NAME
 
 
-def for_engine(request: Request, uid: Uid) -> Request:
-    """The list or event stream as dockerd is asked for it: without `name`, other names in both forms."""
+def for_engine(request: Request, uid: Uid, stand_ins: StandIns | None = None) -> Request:
+    """The list or event stream as dockerd is asked for it: without `name`, other names in all their forms."""
     if not request.query.get("filters"):
         return request
     given = filters(request)
@@ -93,11 +95,22 @@ def for_engine(request: Request, uid: Uid) -> Request:
     if not both and not dropped:
         return request
     written: dict[str, Json] = {
-        key: dict.fromkeys(
-            sorted({*values, *(real(uid, value) for value in values)} if key in both else values), True
-        )
+        key: dict.fromkeys(sorted(_forms(values, uid, stand_ins) if key in both else values), True)
         for key, values in given.items()
         if key not in dropped
     }
     query = {key: values for key, values in request.query.items() if key != "filters"}
     return replace(request, query={**query, "filters": (strict_json.write(written),)} if written else query)
+
+
+def _forms(values: Iterable[str], uid: Uid, stand_ins: StandIns | None) -> set[str]:
+    """What the user may mean: the word as it is, in the user's namespace, and, for a host path, its stand-ins."""
+    found = {form for value in values for form in (value, real(uid, value))}
+    if stand_ins is not None:
+        found |= {
+            stand_ins.path(StandIn(source=path, uid=uid, read_only=read_only))
+            for value in values
+            for read_only in (True, False)
+            if (path := clean_path(value)) is not None
+        }
+    return found

@@ -40,6 +40,7 @@ from policy.dockerapi.answers.lists import (
     volume_inspect,
     volume_list,
 )
+from policy.dockerapi.answers.mounts import Sources
 from policy.dockerapi.answers.networks import network_inspect
 from policy.dockerapi.answers.system import Counts, cap_api_version, disk_usage, info, ping_headers, version
 from policy.dockerapi.answers.visibility import REAL_NAMES, Names, UnreadableAnswer, Visibility
@@ -52,6 +53,7 @@ __all__ = [
     "EventFilter",
     "JsonStream",
     "Names",
+    "Sources",
     "UnreadableAnswer",
     "Visibility",
     "build_prune",

@@ -76,6 +76,17 @@ def test_a_project_goes_up_and_down_unchanged(clean_lab: Lab, project: Path) -> 
     assert "Recreating" not in again.err, "what ds01 rewrites must not look like a changed service"
     assert "has changed" not in again.err, "nor its labels like a changed network or volume"
 
+    def binds() -> str:
+        box = compose(lab, project, "ps", "-q", "web").out.strip()
+        return lab.ok(lab.alice, "inspect", "-f", "{{json .HostConfig.Binds}}", box)
+
+    before = binds()
+    assert f'"{project}/site:/site:ro"' in before
+    recreated = compose(lab, project, "up", "-d", "--force-recreate", "-t", "0")
+    assert recreated.status == 0, recreated.err
+    assert binds() == before
+    assert compose(lab, project, "exec", "-T", "web", "cat", "/site/note").out == "from home\n"
+
     assert lab.docker(lab.bob, "ps", "-aq").out == ""
     assert "shop" not in lab.docker(lab.bob, "network", "ls").out + lab.docker(lab.bob, "volume", "ls").out
 

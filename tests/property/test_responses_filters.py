@@ -146,7 +146,7 @@ JSON = st.recursive(
 FILTERS: list[Callable[[bytes], bytes]] = [
     lambda body: responses.container_list(body, SetVisibility()),
     lambda body: responses.container_inspect(
-        body, SetVisibility(containers=frozenset({"a"})), sources={"/a": "/b"}
+        body, SetVisibility(containers=frozenset({"a"})), sources=responses.Sources(real={"/a": "/b"})
     ),
     lambda body: responses.image_list(body, SetVisibility(images=frozenset({"a"}))),
     lambda body: responses.network_list(body, SetVisibility(networks=frozenset({"a"}))),

@@ -87,10 +87,10 @@ ELSEWHERE = {
     "policy/dockerapi/query.py": "unit/policy/dockerapi/test_read.py",
     "policy/dockerapi/responses.py": "property/test_responses_filters.py",  # the filters behind one name
     "policy/dockerapi/schema.py": "unit/policy/dockerapi/test_read.py",
-    "policy/dockerapi/sources.py": "unit/socket_proxy/test_path.py",
     "policy/dockerapi/write.py": "property/test_dockerapi_laws.py",  # read(write(r)) == r
     "policy/facts.py": "unit/policy/dockerapi/test_references.py",
     "policy/grants.py": "unit/policy/test_compile.py",  # what compiling a policy gives
+    "socket_proxy/answers.py": "unit/socket_proxy/test_path.py",  # who sees what, between real sockets
     "socket_proxy/app.py": "unit/socket_proxy/test_path.py",  # everything wired together
     "socket_proxy/build.py": "integration/test_images.py",  # what dockerd builds, on a real one
     "socket_proxy/engine.py": "unit/socket_proxy/test_path.py",

@@ -8,6 +8,7 @@ import msgspec
 
 from policy.dockerapi.answers.errors import scrub
 from policy.dockerapi.answers.mounts import (
+    NO_SOURCES,
     Sources,
     shown_binds,
     shown_links,
@@ -49,26 +50,26 @@ _EXEC = msgspec.json.Decoder(_Exec)
 
 
 def container_inspect(
-    body: bytes, sees: Visibility, *, sources: Sources | None = None, names: Names = REAL_NAMES
+    body: bytes, sees: Visibility, *, sources: Sources = NO_SOURCES, names: Names = REAL_NAMES
 ) -> bytes:
     """GET /containers/{id}/json, of an own container.
 
     Args:
-        sources: Real bind source to the source the user had written, as the create was rewritten.
+        sources: How the create had named the host paths, before it was rewritten.
     Raises: UnreadableAnswer: also when it is not a container the user sees.
     """
     fields = read_fields(body)
     if "Id" not in fields or not sees.sees_container(read_text(fields["Id"])):
         raise UnreadableAnswer("the engine answered with another container")
     renames = names.may_be_in(body)
-    if not sources and not renames:
+    if sources == NO_SOURCES and not renames:
         return body
     if "Name" in fields:
         fields["Name"] = piece("/" + names.plain(read_text(fields["Name"]).removeprefix("/")))
     if "Mounts" in fields:
-        fields["Mounts"] = shown_mounts(fields["Mounts"], names, sources or {})
+        fields["Mounts"] = shown_mounts(fields["Mounts"], names, sources)
     if "HostConfig" in fields:
-        fields["HostConfig"] = _shown_host_config(fields["HostConfig"], sees, names, sources or {})
+        fields["HostConfig"] = _shown_host_config(fields["HostConfig"], sees, names, sources)
     if "NetworkSettings" in fields and renames:
         fields["NetworkSettings"] = shown_networks(fields["NetworkSettings"], names)
     if "State" in fields and renames:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from policy.dockerapi.answers.images import shown_image
-from policy.dockerapi.answers.mounts import shown_directory, shown_mounts, shown_networks
+from policy.dockerapi.answers.mounts import NO_SOURCES, shown_directory, shown_mounts, shown_networks
 from policy.dockerapi.answers.networks import hide_labels, shown_network
 from policy.dockerapi.answers.pieces import (
     NULL,
@@ -80,7 +80,7 @@ def _shown_container(
     if shown != listed:
         entry = splice(raw, head.names, write(shown))
     if names.may_be_in(head.mounts):
-        entry = splice(entry, head.mounts, shown_mounts(head.mounts, names, {}))
+        entry = splice(entry, head.mounts, shown_mounts(head.mounts, names, NO_SOURCES))
     if names.may_be_in(head.network_settings):
         entry = splice(entry, head.network_settings, shown_networks(head.network_settings, names))
     return entry

@@ -5,7 +5,7 @@ Owns the fields both share (`Mounts`, `NetworkSettings.Networks`) and those of `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from policy.dockerapi.answers.pieces import (
@@ -17,13 +17,32 @@ from policy.dockerapi.answers.pieces import (
     read_text,
     read_texts,
 )
+from policy.paths import clean_path
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import msgspec
 
     from policy.dockerapi.answers.visibility import Names
 
-Sources = Mapping[str, str]  # real bind source -> the source the user had written
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """How the sources of one container's host paths were written in its create.
+
+    words: by the clean path of the target. real: for those without words, by what dockerd was told.
+    """
+
+    words: Mapping[str, str] = field(default_factory=dict)
+    real: Mapping[str, str] = field(default_factory=dict)
+
+    def shown(self, source: str, target: str, names: Names) -> str:
+        """A source of dockerd's as the user knows it."""
+        return self.words.get(target) or self.real.get(source) or names.plain_source(source)
+
+
+NO_SOURCES = Sources()
 
 
 def shown_mounts(raw: msgspec.Raw, names: Names, sources: Sources) -> msgspec.Raw:
@@ -39,9 +58,7 @@ def shown_mounts(raw: msgspec.Raw, names: Names, sources: Sources) -> msgspec.Ra
 def _shown_mount(mount: Fields, names: Names, sources: Sources) -> Fields:
     kind = read_text(mount["Type"]) if "Type" in mount else ""
     if kind == "bind" and "Source" in mount:
-        source = read_text(mount["Source"])
-        if source in sources:
-            mount["Source"] = piece(sources[source])
+        mount["Source"] = piece(_shown_source(mount, names, sources))
     if kind == "volume":
         # Mounts names the volume in Name and its directory in Source; HostConfig.Mounts names it in Source.
         key = "Name" if "Name" in mount else "Source"
@@ -51,6 +68,15 @@ def _shown_mount(mount: Fields, names: Names, sources: Sources) -> Fields:
                 mount["Source"] = shown_directory(mount["Source"], real, names)
             mount[key] = piece(names.plain(real))
     return mount
+
+
+def _shown_source(mount: Fields, names: Names, sources: Sources) -> str:
+    """In HostConfig.Mounts (`Target`) word for word, in Mounts (`Destination`) clean, as dockerd shows them."""
+    source = read_text(mount["Source"])
+    if "Target" in mount:
+        return sources.shown(source, clean_path(read_text(mount["Target"])) or "", names)
+    shown = sources.shown(source, read_text(mount["Destination"]) if "Destination" in mount else "", names)
+    return clean_path(shown) or shown
 
 
 def shown_directory(raw: msgspec.Raw, real_name: str, names: Names) -> msgspec.Raw:
@@ -69,8 +95,9 @@ def _shown_bind(bind: str, names: Names, sources: Sources) -> str:
     source, colon, rest = bind.partition(":")
     if not colon:
         return bind
-    shown = sources.get(source, source) if source.startswith("/") else names.plain(source)
-    return f"{shown}:{rest}"
+    if not source.startswith("/"):
+        return f"{names.plain(source)}:{rest}"
+    return f"{sources.shown(source, rest.partition(':')[0], names)}:{rest}"
 
 
 def shown_links(raw: msgspec.Raw, names: Names) -> msgspec.Raw:

@@ -54,6 +54,9 @@ class Names(Protocol):
 
     def plain(self, real_name: str, /) -> str: ...
 
+    def plain_source(self, source: str, /) -> str:
+        """The host path that a bind source of dockerd's stands for."""
+
     def may_be_in(self, piece: bytes | msgspec.Raw, /) -> bool:
         """Whether JSON may hold a name that shows differently; False spares taking it apart."""
 
@@ -68,6 +71,9 @@ class RealNames:
 
     def plain(self, real_name: str, /) -> str:
         return real_name
+
+    def plain_source(self, source: str, /) -> str:
+        return source
 
     def may_be_in(self, _: bytes | msgspec.Raw, /) -> bool:
         return False

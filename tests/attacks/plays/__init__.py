@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from tests.attacks.plays import binds, floods, host, images, oracles, races, stamps, streams
+from tests.attacks.plays import binds, floods, host, images, oracles, races, sources, stamps, streams
 from tests.attacks.plays.played import PLAYS, Played
 
-__all__ = ["PLAYS", "Played", "binds", "floods", "host", "images", "oracles", "races", "stamps", "streams"]
+__all__ = [
+    "PLAYS",
+    "Played",
+    "binds",
+    "floods",
+    "host",
+    "images",
+    "oracles",
+    "races",
+    "sources",
+    "stamps",
+    "streams",
+]

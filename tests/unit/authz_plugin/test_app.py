@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +25,7 @@ from policy import engine_note
 from policy.build import build_policy
 from policy.dockerapi.model import Operation
 from policy.engine_note import EngineNote
+from policy.stand_ins import StandIns
 from tests.fakes.policy_world import ALICE, create, request
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
     from authz_plugin.gate import Gate
     from policy.compile import Policy
+
+STAND_INS = StandIns("/var/lib/ds01/sources")
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="the trusted files must be root's")
 
@@ -125,7 +129,7 @@ def test_what_the_former_policy_permits_passes_for_a_moment(
     path = tree.etc / "policy.yaml"
     path.write_text("version: 1\ndefaults: {role: user, allow: {registries: ['*']}}\n")
     store = policies(tree)
-    check = app.checker(store, lambda: "runc")
+    check = app.checker(store, lambda: "runc", STAND_INS)
     pull = request(Operation.IMAGE_CREATE, query={"fromImage": ("registry.example/x",), "tag": ("1",)})
     assert not check(ALICE, pull, leases=())
     path.write_text("version: 1\ndefaults: {role: user, allow: {registries: []}}\n")
@@ -139,7 +143,7 @@ def test_what_the_former_policy_permits_passes_for_a_moment(
 def test_a_create_names_the_runtime_that_the_engine_has(tree: Tree) -> None:
     """The proxy noted which; without the note no create passes, and everything else does."""
     note = Watched(tree.engine_note, engine_note.read, owners=app.ROOT_ONLY)
-    check = app.checker(policies(tree), lambda: note.get().runtime)
+    check = app.checker(policies(tree), lambda: note.get().runtime, STAND_INS)
     for runtime, passes in (("ds01", True), ("runc", False)):
         asked = create({"Runtime": runtime})
         named = {(reason.rule, reason.field) for reason in check(ALICE, asked, leases=())}
@@ -148,3 +152,12 @@ def test_a_create_names_the_runtime_that_the_engine_has(tree: Tree) -> None:
     with pytest.raises(Untrusted):
         check(ALICE, create(), leases=())
     assert check(ALICE, request(Operation.CONTAINER_LIST), leases=()) == ()
+
+
+@root_only
+def test_with_the_guard_a_host_path_reaches_dockerd_as_a_stand_in(tree: Tree) -> None:
+    """A create that names the path itself did not come through the proxy as it is; without the guard nobody replaces it."""
+    asked = create({"Binds": [f"{ALICE.home}/d:/d"]})
+    for runtime, named in (("ds01", True), ("runc", False)):
+        reasons = app.checker(policies(tree), partial(str, runtime), STAND_INS)(ALICE, asked, leases=())
+        assert (("mounts", "HostConfig.Binds") in {(one.rule, one.field) for one in reasons}) == named

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host.mounts import MountNamespace, bind_descriptor, mount_private_tmpfs, unmount
+from host.mounts import MountNamespace, bind_descriptor, keep_to_itself, mount_private_tmpfs, unmount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,3 +150,26 @@ def test_what_fails_is_told(room: Path) -> None:
         MountNamespace(2**22)
     with pytest.raises(OSError):
         unmount(room)
+
+
+def test_a_directory_that_keeps_to_itself_tells_nobody(
+    place: MountNamespace, other: subprocess.Popen[bytes], room: Path
+) -> None:
+    """A copy of the namespace does not see what is mounted below it later; told twice it is one mount still."""
+    kept = room / "shared" / "kept"
+    script = 'mkdir -p "$1/m" && exec unshare --mount --propagation slave sh -c "echo; exec sleep 60"'
+    place.run((room / "shared" / "kept").mkdir)
+    for _ in range(2):
+        place.run(lambda: keep_to_itself(kept))
+    assert mounted(other.pid).count(str(kept)) == 1
+    with subprocess.Popen(
+        ["nsenter", "-t", str(other.pid), "-m", "sh", "-ec", script, "sh", str(kept)], stdout=subprocess.PIPE
+    ) as copy:
+        assert copy.stdout is not None
+        copy.stdout.readline()
+        subprocess.run(
+            ["nsenter", "-t", str(other.pid), "-m", "mount", "-t", "tmpfs", "k", str(kept / "m")], check=True
+        )
+        assert str(kept / "m") in mounted(other.pid)
+        assert str(kept / "m") not in mounted(copy.pid)
+        copy.kill()

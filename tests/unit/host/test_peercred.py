@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from host import peercred
-from host.peercred import Peer, Place, containers_in, login_uid, look, peer
+from host.peercred import Peer, Place, containers_in, hold_peer, login_uid, look, peer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -198,3 +199,33 @@ def test_looks_may_overlap() -> None:
             thread.join()
     assert len(seen) == 8
     assert len(set(seen)) == 1
+
+
+def test_a_listener_is_held_while_its_pid_is_used() -> None:
+    """It is the one that called listen(2); gone in between, nothing that was read of it counts."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(b"\0ds01-peercred")
+        listening.listen()
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(b"\0ds01-peercred")
+            with hold_peer(connection) as pid:
+                assert pid == os.getpid()
+
+
+def test_a_listener_that_has_ended_is_not_held() -> None:
+    """Its socket may be answered by somebody who took it over."""
+    program = (
+        "import os, socket, sys\ns = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen()\n"
+        "pid = os.fork()\nif pid == 0: print(flush=True); sys.stdin.readline()\n"
+    )
+    with tempfile.TemporaryDirectory() as room:
+        path = f"{room}/s"
+        heir = subprocess.Popen([sys.executable, "-c", program, path], stdin=-1, stdout=-1)
+        with heir:
+            assert heir.stdout is not None
+            heir.stdout.readline()
+            heir.wait()  # the first has ended, and its child has the socket
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(path)
+                with pytest.raises(ProcessLookupError), hold_peer(connection):
+                    pass

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from policy.dockerapi.references import NETWORK_WORDS
 from policy.model import Uid
 from policy.names import HIDDEN, ViewerNames, owner, plain, real
+from policy.stand_ins import StandIns
 
 UIDS = st.integers(min_value=0, max_value=2**32 - 2).map(Uid)
 NAMES = (
@@ -99,3 +100,13 @@ def test_roots_networks_that_policy_shares_are_plain() -> None:
 def test_text_without_own_names_is_known_quickly(text: bytes, *, found: bool) -> None:
     """Then nothing need be taken apart."""
     assert ViewerNames(ALICE).may_be_in(text) == found
+
+
+def test_stand_ins_show_as_what_they_stand_for() -> None:
+    """In answers that hold one, in messages, and one by one."""
+    viewer = ViewerNames(ALICE, stand_ins=StandIns("/s"))
+    assert viewer.may_be_in(b'{"Source":"/s/1001/2rw/home/a"}')
+    assert not viewer.may_be_in(b'{"Source":"/home/a"}')
+    assert viewer.plain_source("/s/1001/2rw/home/a") == "/home/a"
+    assert viewer.plain_source("/home/a") == ViewerNames(ALICE).plain_source("/home/a") == "/home/a"
+    assert viewer.plain_text("u1001.web has no /s/1001/2ro/home/a") == "web has no /home/a"

@@ -53,7 +53,8 @@ def test_it_believes_the_proxys_files(tree: Tree) -> None:
 
 async def test_it_serves_until_told_to_stop(tree: Tree) -> None:
     """SIGTERM ends it in order."""
-    server = GuardServer(app.build_guard(tree).decide, board=tree.pins)
+    guard = app.build_guard(tree)
+    server = GuardServer(guard.decide, copy=guard.copy, board=tree.pins)
     with capture_logs():
         async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
             tasks.create_task(app.run(server, listen(tree.guard_socket)))

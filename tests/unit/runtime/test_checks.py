@@ -436,3 +436,13 @@ def test_a_lease_by_cdi_brings_nodes_and_files_of_the_driver() -> None:
     assert judge(cdi, LEASED) == Plan(root_only=("/usr/lib/libcuda.so",))
     moved = replace(cdi, mounts=(*PLAIN.mounts, bind("/usr/lib/libcuda.so", "/x", "ro")))
     assert "was not approved" in refusal(moved, LEASED)
+
+
+def test_a_stand_in_is_what_was_approved_for_its_target() -> None:
+    """Where dockerd was told one, the path itself is not what it was told, nor is another's stand-in."""
+    told = "/var/lib/ds01/sources/1000/3rw/home/alice/d"
+    mine = ApprovedMount(kind=Source.PATH, source="/home/alice/d", target="/d", told=told)
+    approval = replace(APPROVAL, mounts=(mine,))
+    assert judge(with_mounts(bind(told, "/d")), approval).pins[0].mount == mine
+    for other in ("/home/alice/d", told.replace("1000", "1001"), told + "/x"):
+        assert "is not the source that was approved" in refusal(with_mounts(bind(other, "/d")), approval)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,10 +15,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from host.listener import listen
+from policy.model import ContainerId, Uid
 from runtime import server as server_module
 from runtime.checks import Refused
-from runtime.server import GuardServer, parse
-from runtime.service import Allowed, Start
+from runtime.pins import Pins, StandInPins
+from runtime.server import GuardServer, Question, parse
+from runtime.service import Allowed, Copy, Start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -39,12 +42,16 @@ def allow(_start: Start) -> Allowed:
     return Allowed(uid=None, lease=None, pins=0)
 
 
+def never(_copy: Copy) -> Allowed:
+    raise AssertionError("no copy is asked for")
+
+
 @asynccontextmanager
 async def serving(decide: Callable[[Start], Allowed], room: Path) -> AsyncIterator[Path]:
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         listening = listen(room / "guard.sock")
-        tasks.create_task(GuardServer(decide, board=room / "pins").serve(listening, stop))
+        tasks.create_task(GuardServer(decide, copy=never, board=room / "pins").serve(listening, stop))
         yield room / "guard.sock"
         stop.set()
 
@@ -151,7 +158,7 @@ async def test_pins_last_as_long_as_the_asker(room: Path, monkeypatch: pytest.Mo
 
     class FakePins:
         any = True
-        directory = room
+        where = str(room)
 
         def __init__(self, _board: Path, container: str) -> None:
             self._container = container
@@ -203,3 +210,102 @@ async def test_every_start_is_logged(room: Path) -> None:
             await ask(path)
     (line,) = in_log(lines, "start.allowed")
     assert (line["container"], line["pins"]) == (ID, 0)
+
+
+# --- copies ---------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def answering(copy: Callable[[Copy], Allowed], room: Path) -> AsyncIterator[Path]:
+    """A guard, and an engine, which is this process."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        listening, engine = listen(room / "guard.sock"), listen(room / "engine.sock")
+        server = GuardServer(allow, copy=copy, board=room / "pins")
+        tasks.create_task(server.serve(listening, stop))
+        yield room / "guard.sock"
+        stop.set()
+        engine.close()
+
+
+def copy_question(room: Path) -> bytes:
+    return f"copy\0{ID}\0{room}/engine.sock\0".encode()
+
+
+class SeenPins(StandInPins):
+    """Says when they are taken away."""
+
+    def __init__(self, staged: Pins) -> None:
+        super().__init__(staged)
+        self.gone = threading.Event()
+
+    def remove(self) -> None:
+        super().remove()
+        self.gone.set()
+
+
+async def test_pins_of_a_copy_last_as_long_as_the_connection(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the mount namespace of whoever listens at the engine's socket."""
+    monkeypatch.setattr(server_module, "StandInPins", SeenPins)
+    seen: list[Copy] = []
+
+    def copy(asked: Copy) -> Allowed:
+        seen.append(asked)
+        return Allowed(uid=Uid(1000), lease=None, pins=1)
+
+    with capture_logs() as lines:
+        async with answering(copy, room) as path:
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(copy_question(room))
+            assert await reader.readline() == b"yes\n"
+            pins = seen[0].pins
+            assert isinstance(pins, SeenPins)
+            await asyncio.sleep(0.2)
+            assert not pins.gone.is_set()
+            assert seen[0].place.key == os.stat("/proc/self/ns/mnt").st_ino  # noqa: PTH116
+            writer.close()
+            assert await asyncio.to_thread(pins.gone.wait, 5)
+    assert in_log(lines, "copy.pinned")[0]["uid"] == 1000
+
+
+async def test_a_refused_copy_is_told_at_once(room: Path) -> None:
+    """The proxy keeps the connection only for pins."""
+
+    def copy(_asked: Copy) -> Allowed:
+        raise Refused("it leads elsewhere", "put it back", rule="bind_mounts")
+
+    with capture_logs() as lines:
+        async with answering(copy, room) as path:
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(copy_question(room))
+            answer = await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+    assert json.loads(answer[2:]) == "ds01: it leads elsewhere (rule bind_mounts); put it back"
+    assert in_log(lines, "copy.refused")
+
+
+async def test_without_an_engine_nothing_is_copied(room: Path) -> None:
+    """No answer is a no."""
+
+    def copy(_asked: Copy) -> Allowed:
+        raise AssertionError("nothing is asked")
+
+    async with answering(copy, room) as path:
+        (room / "engine.sock").unlink()
+        assert await ask(path, copy_question(room)) == b""
+
+
+def test_the_two_questions_are_told_apart() -> None:
+    """And there is no third."""
+    assert parse(QUESTION) == Question(container=ContainerId(ID), path=Path("/bundle"), is_copy=False)
+    assert parse(b"copy\0" + QUESTION).is_copy
+    for other in (
+        b"copy" + QUESTION,
+        b"Copy\0" + QUESTION,
+        b"copy\0copy\0" + QUESTION,
+        b"copy\0" + QUESTION + b"x",
+    ):
+        with pytest.raises(Refused):
+            parse(other)

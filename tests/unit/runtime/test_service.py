@@ -19,11 +19,12 @@ from host.users import Account, Users
 from policy.approval import Approval, ApprovedMount, Source
 from policy.engine_note import EngineNote
 from policy.model import ContainerId, DeviceUuid, Gid, LeaseId, Uid
+from policy.stand_ins import StandIn, StandIns
 from runtime import service
 from runtime.checks import Refused
-from runtime.pins import Pins
+from runtime.pins import Pins, StandInPins
 from runtime.ports import Lease, LeasesUnavailable
-from runtime.service import Allowed, Guard, Start
+from runtime.service import Allowed, Copy, Guard, Start
 from tests.unit.runtime.test_bundle import CONFIG
 
 if TYPE_CHECKING:
@@ -66,8 +67,10 @@ class World:
         self.leases = FakeLeases()
         self.accounts: dict[int, Account] = {ALICE: self.account()}
         self.board = room / "pins"
+        self.stand_ins = StandIns(str(room / "sources"))
         self.guard = Guard(
             board=self.board,
+            stand_ins=self.stand_ins,
             approvals=approvals.reader,
             note=lambda: EngineNote(runtime="ds01", data_root="/var/lib/docker"),
             users=Users(look_up=self.accounts.get, first_uid=1000),
@@ -415,3 +418,106 @@ def test_an_owner_whose_starts_hang_holds_up_nobody_else(
         release.set()
         for thread in threads:
             thread.join()
+
+
+# --- copies ---------------------------------------------------------------------------------------------------
+
+
+def stand_in(
+    world: World, source: Path, target: str = "/d", *, ro: bool = False, **how: Any
+) -> ApprovedMount:
+    told = world.stand_ins.path(StandIn(source=str(source), uid=Uid(ALICE), read_only=ro))
+    return path(source, target, told=told, **how)
+
+
+def copying(world: World) -> tuple[Copy, Allowed]:
+    asked = Copy(container=ID, place=world.place, pins=StandInPins(Pins(world.board, ID)))
+    return asked, world.guard.copy(asked)
+
+
+def copy_refusal(world: World) -> str:
+    with pytest.raises(Refused) as caught:
+        copying(world)
+    return str(caught.value)
+
+
+def test_a_copy_pins_each_source_on_its_stand_in(world: World) -> None:
+    """What dockerd finds there is what the owner has at the approved path, whatever comes to the path meanwhile."""
+    source = world.directory("d")
+    mine = stand_in(world, source)
+    world.approve(mine, replace(mine, target="/again"), stand_in(world, source / "marker", "/f", ro=True))
+    asked, allowed = copying(world)
+    assert allowed == Allowed(uid=Uid(ALICE), lease=None, pins=2)
+    source.rename(world.home / "away")
+    source.symlink_to("/etc")
+    told = Path(mine.told)
+    assert world.place.run((told / "marker").read_text) == "mine"
+    world.place.run(asked.pins.remove)
+    assert world.place.run(lambda: list(told.iterdir())) == []
+
+
+def test_a_copy_makes_a_missing_directory_as_its_owner(world: World) -> None:
+    """As a start does, for `-v`; not through a link."""
+    mine = stand_in(world, world.home / "new", create=True)
+    world.approve(mine)
+    asked, _ = copying(world)
+    assert (world.home / "new").stat().st_uid == ALICE
+    world.place.run(asked.pins.remove)
+    (world.home / "new").rmdir()
+    (world.home / "new").symlink_to(world.room / "root")
+    assert "leads elsewhere now" in copy_refusal(world)
+    assert not (world.room / "root").exists()
+
+
+def test_a_copy_is_refused_where_a_start_would_be(world: World) -> None:
+    """And the sentence is the start's."""
+    source = world.directory("d")
+    mine = stand_in(world, source)
+    world.approve(mine)
+    source.rename(world.home / "away")
+    source.symlink_to("/etc")
+    assert "there is a symbolic link in it (rule bind_mounts)" in copy_refusal(world)
+    source.unlink()
+    assert "does not exist" in copy_refusal(world)
+
+
+def test_a_stand_in_to_write_takes_what_its_owner_may_write(world: World) -> None:
+    """Even for a container that mounts it read-only (`--volumes-from x:ro`): another may mount the same to write."""
+    source = world.directory("d")
+    os.chown(source, 0, 0)
+    source.chmod(0o755)
+    world.approve(stand_in(world, source, read_only=True))
+    assert "you may not write" in copy_refusal(world)
+    world.approve(stand_in(world, source, ro=True))
+    asked, _ = copying(world)
+    world.place.run(asked.pins.remove)
+
+
+def test_a_stand_in_of_something_else_is_not_replaced(world: World) -> None:
+    """The record says two things then."""
+    source = world.directory("d")
+    other = stand_in(world, world.directory("e"))
+    world.approve(replace(other, source=str(source)))
+    assert "is not what stands for" in copy_refusal(world)
+    world.approve(replace(other, told="/etc"))
+    assert "is not what stands for" in copy_refusal(world)
+
+
+def test_a_container_without_stand_ins_needs_none(world: World) -> None:
+    """Nothing of the host, no approval, or one from before."""
+    assert copying(world)[1].pins == 0
+    world.approve(path(world.directory("d")))
+    assert copying(world)[1] == Allowed(uid=None, lease=None, pins=0)
+
+
+def test_copies_that_never_end_keep_a_bounded_number_of_pins(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each owner: the kernel's mounts are for all."""
+    monkeypatch.setattr(service, "_COPIED_AT_ONCE", 3)
+    world.approve(*(stand_in(world, world.directory(name), f"/{name}") for name in "ab"))
+    first, _ = copying(world)
+    assert "being copied at once" in copy_refusal(world)
+    world.place.run(first.pins.remove)
+    second, _ = copying(world)
+    world.place.run(second.pins.remove)

@@ -13,6 +13,7 @@ from host.trusted import Ed25519Key
 from policy.approval import ApprovedMount, Source
 from policy.dockerapi.model import Operation
 from policy.model import CheckBind, ContainerId, DeviceUuid, LeaseId
+from policy.stand_ins import StandIns
 from runtime.approvals import Approvals as Reader
 from socket_proxy.approvals import Approvals
 from socket_proxy.fulfil import Fulfilled
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 ID, OTHER = ContainerId("a" * 64), ContainerId("b" * 64)
 SOCKET = "/run/ds01/users/alice/docker.sock"
+STAND_INS = StandIns("/var/lib/ds01/sources")
 MINE = CheckBind(source="/home/alice/d", target="/d", read_only=False, create=True, setuid_ok=True, field="x")
 
 
@@ -38,7 +40,7 @@ def keys() -> Keys:
 
 @pytest.fixture
 def approvals(tmp_path: Path, keys: Keys) -> Approvals:
-    return Approvals(tmp_path / "approvals", keys)
+    return Approvals(tmp_path / "approvals", keys, STAND_INS)
 
 
 def create(host: dict[str, Any], **fulfilled: Any) -> Transaction:
@@ -97,6 +99,7 @@ async def test_mounts_of_another_container_are_taken_over(approvals: Approvals) 
             read_only=True,
             create=True,
             setuid_ok=True,
+            told=f"/var/lib/ds01/sources/{ALICE.uid}/3rw/home/alice/d",
         ),
     )
 
@@ -128,3 +131,30 @@ async def test_a_changed_file_brings_nothing(approvals: Approvals, tmp_path: Pat
     await approvals.record(create({}), ID)
     path.rename(tmp_path / "approvals" / OTHER)
     assert approvals.find(OTHER) is None
+
+
+async def test_stand_ins_and_the_words_of_the_create_are_kept(approvals: Approvals) -> None:
+    """Words only where they differ from what was looked at; a proxy that starts anew reads them from the file."""
+    told = f"/var/lib/ds01/sources/{ALICE.uid}/3rw/home/alice/d"
+    asked = {"Binds": ["/home/alice/link/:/d", "/run/docker.sock:/s"]}
+    made = create({"Binds": ["/home/alice/d:/d", f"{SOCKET}:/s"]}, binds=(MINE,))
+    body: Any = {"Image": "busybox", "HostConfig": asked}
+    await approvals.record(replace(made, asked=replace(made.asked, body=body)), ID)
+    found = approvals.find(ID)
+    assert found is not None
+    assert [(mount.told, mount.asked) for mount in found.mounts] == [
+        (told, "/home/alice/link/"),
+        ("", "/run/docker.sock"),
+    ]
+    assert approvals.words(ID) == {"/d": "/home/alice/link/", "/s": "/run/docker.sock"}
+    assert approvals.host_paths(ID).told == {told}
+    assert approvals.told() == {told}
+    approvals.drop(ID)
+    assert approvals.host_paths(ID).told == frozenset()
+    assert approvals.told() == frozenset()
+
+
+async def test_plain_words_are_not_kept(approvals: Approvals) -> None:
+    """Most creates write what is there."""
+    await approvals.record(create({"Binds": ["/home/alice/d:/d"]}, binds=(MINE,)), ID)
+    assert approvals.words(ID) == {}

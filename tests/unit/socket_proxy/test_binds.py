@@ -9,6 +9,7 @@ import pytest
 from policy.build import build_policy
 from policy.dockerapi.model import Operation
 from policy.model import Actor, CheckBind, ContainerId, Gid, Uid
+from policy.stand_ins import StandIn, StandIns
 from socket_proxy.binds import Binds
 from socket_proxy.refusals import EngineError, Refusal
 from tests.fakes.proxy_world import ProxyWorld, proxy_world
@@ -34,11 +35,11 @@ def user(home: Path) -> Actor:
     return Actor(uid=Uid(status.st_uid), gid=Gid(status.st_gid), name="alice", home=str(home))
 
 
-def binds(world: ProxyWorld, home: Path) -> Binds:
+def binds(world: ProxyWorld, home: Path, stand_ins: StandIns | None = None) -> Binds:
     allow = f"[{{path: {home}, setuid_ok: true}}]"
     text = f"version: 1\ndefaults: {{role: user, allow: {{binds: {allow}}}}}\n"
     policy = build_policy({"policy.yaml": text})
-    return Binds(engine=world.engine, policy=lambda: policy)
+    return Binds(engine=world.engine, policy=lambda: policy, stand_ins=stand_ins)
 
 
 def bind(source: Path) -> CheckBind:
@@ -127,5 +128,24 @@ async def test_mounts_of_another_container_are_judged_too(
             {"Type": "volume", "Name": "v", "Source": "/var/lib/docker/volumes/v/_data", "Destination": "/v"},
         ]
         inspected = {"HostConfig": {"Binds": None, "VolumesFrom": ["a" * 64]}, "Mounts": mounts}
+        world.answers[f"GET /containers/{CONTAINER}/json"] = (200, inspected)
+        assert (await recheck(made, home) is None) is starts
+
+
+@pytest.mark.parametrize(("source", "starts"), [("home/data", True), ("elsewhere", False)])
+@pytest.mark.parametrize("form", ["Binds", "VolumesFrom"])
+async def test_a_stand_in_is_judged_as_what_it_stands_for(
+    tmp_path: Path, home: Path, form: str, source: str, *, starts: bool
+) -> None:
+    """dockerd knows no other name of it; whoever's it is, the path counts."""
+    stand_ins = StandIns("/var/lib/ds01/sources")
+    told = stand_ins.path(StandIn(source=str(tmp_path / source), uid=Uid(7), read_only=False))
+    point = {"Type": "bind", "Source": told, "Destination": "/data", "RW": True}
+    inspected = {
+        "Binds": {"HostConfig": {"Binds": [f"{told}:/data"]}, "Mounts": [point]},
+        "VolumesFrom": {"HostConfig": {"VolumesFrom": ["a" * 64]}, "Mounts": [point]},
+    }[form]
+    async with proxy_world(tmp_path) as world:
+        made = binds(world, home, stand_ins)
         world.answers[f"GET /containers/{CONTAINER}/json"] = (200, inspected)
         assert (await recheck(made, home) is None) is starts

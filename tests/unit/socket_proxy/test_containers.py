@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,13 +11,15 @@ import pytest
 
 from http1.errors import ClientGone, UpstreamLost
 from policy.dockerapi.model import Operation, Request
-from policy.model import ContainerId, Facts, Kind, LeaseId, ObjectFact, Reference, RequestId
+from policy.model import CheckBind, ContainerId, Facts, Kind, LeaseId, ObjectFact, Reference, RequestId
+from policy.stand_ins import StandIns
 from socket_proxy.approvals import Approvals
 from socket_proxy.binds import Binds
 from socket_proxy.containers import Containers
 from socket_proxy.fulfil import Fulfilled
 from socket_proxy.refusals import Unavailable
 from socket_proxy.settle import Settlements
+from socket_proxy.stand_ins import StandInStore
 from socket_proxy.transaction import Transaction
 from tests.fakes.proxy_world import ALICE, BOB, ENGINE, ProxyWorld, proxy_world
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from socket_proxy.refusals import Refusal
 
 ID = "a" * 64
+STAND_INS = StandIns("/var/lib/ds01/sources")
 CREATED = (201, {"Id": ID, "Warnings": []})
 BUSYBOX = Reference(kind=Kind.IMAGE, text="busybox")
 FACT = ObjectFact(kind=Kind.IMAGE, id="sha256:1", owner=None, shared=True)
@@ -54,8 +58,14 @@ class Client:
 class Case:
     """One create with lease L1."""
 
-    def __init__(self, world: ProxyWorld, approvals: Approvals | None = None) -> None:
+    def __init__(
+        self,
+        world: ProxyWorld,
+        approvals: Approvals | None = None,
+        stand_ins: StandInStore | None = None,
+    ) -> None:
         self.world, self.client = world, Client()
+        self.looked_at: tuple[CheckBind, ...] = ()
         world.leaser.add("L1")
         self.settlements = Settlements(engine=world.engine, leaser=world.leaser, sealer=world.sealer)
         self.containers = Containers(
@@ -64,6 +74,7 @@ class Case:
             leaser=world.leaser,
             answers=world.answering,
             approvals=approvals,
+            stand_ins=stand_ins,
             binds=Binds(engine=world.engine, policy=cast("Any", None)),
             settlements=self.settlements,
             facts=world.facts,
@@ -82,7 +93,7 @@ class Case:
                 asked=request,
                 request=request,
                 facts=Facts(engine=ENGINE, objects={BUSYBOX: FACT}),
-                fulfilled=Fulfilled(labels={}, lease=LeaseId("L1")),
+                fulfilled=Fulfilled(labels={}, lease=LeaseId("L1"), binds=self.looked_at),
             )
         )
 
@@ -214,7 +225,7 @@ async def test_a_create_cancelled_anywhere_forgets_no_lease(tmp_path: Path) -> N
 async def test_the_approval_is_there_before_the_answer(tmp_path: Path) -> None:
     """A client that starts what it was told of finds it; with the container it goes."""
     async with proxy_world(tmp_path) as world:
-        approvals = Approvals(tmp_path / "approvals", world.keys)
+        approvals = Approvals(tmp_path / "approvals", world.keys, STAND_INS)
         case = Case(world, approvals)
         case.client.left = True  # the answer fails: what was written by then is what counts
         world.answers |= {"POST /containers/create": CREATED, f"GET /containers/{ID}/json": INSPECT}
@@ -231,7 +242,7 @@ async def test_the_approval_is_there_before_the_answer(tmp_path: Path) -> None:
 async def test_a_container_that_cannot_be_recorded_is_taken_away(tmp_path: Path, problem: str) -> None:
     """The client gets no id, the lease is settled later, and dockerd keeps nothing."""
     async with proxy_world(tmp_path) as world:
-        approvals = Approvals(tmp_path / "approvals", world.keys)
+        approvals = Approvals(tmp_path / "approvals", world.keys, STAND_INS)
         case = Case(world, approvals)
         world.answers |= {"POST /containers/create": CREATED, f"DELETE /containers/{ID}": (204, None)}
         binds = ["/home/alice:/h"] if problem == "a path nobody looked at" else []
@@ -242,3 +253,31 @@ async def test_a_container_that_cannot_be_recorded_is_taken_away(tmp_path: Path,
         # The fake engine leaves the create's body in front of the next line.
         assert world.asked[-1].endswith(f"DELETE /containers/{ID}?v=1&force=1")
         assert (case.handed_over, case.client.answered) == (True, [])
+
+
+async def test_dockerd_is_told_stand_ins_and_the_approval_keeps_the_paths(tmp_path: Path) -> None:
+    """dockerd never hears the user's path; the guard reads what is meant by it."""
+    stand_ins = StandIns(str(tmp_path / "sources"))
+    async with proxy_world(tmp_path) as world:
+        approvals = Approvals(tmp_path / "approvals", world.keys, stand_ins)
+        case = Case(world, approvals, StandInStore(stand_ins))
+        world.answers |= {"POST /containers/create": CREATED, f"GET /containers/{ID}/json": INSPECT}
+        look = {"read_only": False, "create": True, "setuid_ok": False, "field": "x"}
+        case.looked_at = (CheckBind(source="/home/alice/d", target="/d", **look),)  # type: ignore[arg-type]  # as given
+        await case.create(Binds=["/home/alice/d:/d"])
+        told = f"{stand_ins.root}/{ALICE.uid}/3rw/home/alice/d"
+        assert json.loads(world.bodies[0])["HostConfig"]["Binds"] == [f"{told}:/d"]
+        approval = approvals.find(ContainerId(ID))
+        assert approval is not None
+        assert [(mount.source, mount.told) for mount in approval.mounts] == [("/home/alice/d", told)]
+        assert (tmp_path / "sources").joinpath(told).is_dir()
+
+
+async def test_a_create_that_cannot_be_told_gives_its_lease_back(tmp_path: Path) -> None:
+    """dockerd was not asked, so no container can carry it."""
+    stand_ins = StandIns(str(tmp_path / "sources"))
+    async with proxy_world(tmp_path) as world:
+        case = Case(world, None, StandInStore(stand_ins))
+        refusal = await case.create(Binds=["/home/alice" + "/d" * 2040 + ":/d"])
+        assert refusal is not None
+        assert (refusal.status, case.state, world.asked) == (403, "released", [])

@@ -48,6 +48,7 @@ CONTAINERS = Containers(
     facts=_NONE,
     owners=_NONE,
     approvals=None,
+    stand_ins=None,
 )
 IMAGES = Images(engine=_NONE, makers=_NONE, answers=ANSWERS, spools=_NONE, policy=_NONE)
 CLASSIC = ClassicBuilds(

@@ -32,6 +32,7 @@ async def pruned(world: ProxyWorld, operation: Operation, **how: Any) -> dict[st
         index=world.index,
         leaser=world.leaser,
         approvals=None,
+        stand_ins=None,
         answers=answers,
         binds=Binds(engine=world.engine, policy=cast("Any", None)),
         settlements=Settlements(engine=world.engine, leaser=world.leaser, sealer=world.sealer),

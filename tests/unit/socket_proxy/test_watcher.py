@@ -8,6 +8,7 @@ import pytest
 
 from policy.approval import Approval
 from policy.model import ContainerId, Kind, Uid
+from policy.stand_ins import StandIns
 from socket_proxy.approvals import Approvals
 from socket_proxy.index import Entry
 from socket_proxy.refusals import EngineError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OLD, NEW = "a" * 64, "b" * 64
+STAND_INS = StandIns("/var/lib/ds01/sources")
 
 
 def watcher(world: ProxyWorld, approvals: Approvals | None = None) -> Watcher:
@@ -86,7 +88,7 @@ async def test_of_two_containers_with_one_seal_the_older_has_it(tmp_path: Path) 
 async def test_approvals_of_what_is_gone_are_dropped(tmp_path: Path) -> None:
     """Those of containers that were removed while nobody watched, and not one that is written during the list."""
     async with proxy_world(tmp_path) as world:
-        approvals = Approvals(tmp_path / "approvals", world.keys)
+        approvals = Approvals(tmp_path / "approvals", world.keys, STAND_INS)
         follower = watcher(world, approvals)
 
         def approve(container: str) -> None:
@@ -106,7 +108,7 @@ async def test_approvals_of_what_is_gone_are_dropped(tmp_path: Path) -> None:
 async def test_a_list_that_fails_drops_no_approval(tmp_path: Path) -> None:
     """An engine that says nothing does not say that there is nothing."""
     async with proxy_world(tmp_path) as world:
-        approvals = Approvals(tmp_path / "approvals", world.keys)
+        approvals = Approvals(tmp_path / "approvals", world.keys, STAND_INS)
         approvals.write(Approval(container=ContainerId(OLD), engine_id="e" * 32, uid=Uid(1)))
         world.answers["GET /containers/json"] = (500, {"message": "broken"})
         with pytest.raises(EngineError):

@@ -9,6 +9,7 @@ import pytest
 from policy.dockerapi.model import MalformedRequest, Operation, Request
 from policy.dockerapi.name_filters import EVERY_NAME, NameFilter, for_engine, name_filter
 from policy.model import Uid
+from policy.stand_ins import StandIns
 
 ALICE = Uid(1001)
 
@@ -115,3 +116,12 @@ def test_a_request_without_names_stays_the_very_same(request_: Request) -> None:
 def test_the_filter_of_a_list_is_found() -> None:
     """In the client's own words."""
     assert not name_filter(listing(Operation.VOLUME_LIST, name=["^data$"])).matches("data2")
+
+
+def test_a_host_path_is_asked_for_by_its_stand_ins() -> None:
+    """dockerd compares the sources of a container with what it was told."""
+    stand_ins = StandIns("/s")
+    asked = for_engine(listing(Operation.CONTAINER_LIST, volume=["/home/a/", "v"]), ALICE, stand_ins)
+    assert set(json.loads(asked.query["filters"][0])["volume"]) == {
+        "/home/a/", "v", "u1001./home/a/", "u1001.v", "/s/1001/2ro/home/a", "/s/1001/2rw/home/a",
+    }  # fmt: skip

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from policy.dockerapi.responses import (
+    Sources,
     UnreadableAnswer,
     container_create,
     container_inspect,
@@ -19,6 +20,7 @@ from policy.dockerapi.responses import (
 )
 from policy.model import Uid
 from policy.names import ViewerNames
+from policy.stand_ins import StandIn, StandIns
 from tests.fakes.visibility import SetVisibility
 
 ALICES = ViewerNames(Uid(1001))
@@ -69,12 +71,52 @@ def test_own_container_keeps_its_bytes() -> None:
 
 def test_bind_sources_are_mapped_back() -> None:
     """The user's own socket shows as /var/run/docker.sock in Binds and both Mounts; other sources stay."""
-    shown = json.loads(container_inspect(json.dumps(inspect_answer()).encode(), SEES, sources={REAL: SHOWN}))
+    shown = json.loads(
+        container_inspect(json.dumps(inspect_answer()).encode(), SEES, sources=Sources(real={REAL: SHOWN}))
+    )
     assert shown["HostConfig"]["Binds"][:2] == [f"{SHOWN}:{SHOWN}", f"{SHOWN}:/b.sock:ro"]
     assert shown["HostConfig"]["Binds"][2:] == ["u1001.data:/d", "/home/a:/home/a", "/anon"]
     assert shown["HostConfig"]["Mounts"][0]["Source"] == SHOWN
     assert shown["Mounts"][0]["Source"] == SHOWN
     assert shown["HostConfig"]["Memory"] == 1
+
+
+STAND_INS = StandIns("/var/lib/ds01/sources")
+
+
+def test_stand_ins_show_as_the_paths_of_the_create() -> None:
+    """In the words of the create where it had others; clean in Mounts, as dockerd has it; in what failed last as well."""
+    told = STAND_INS.path(StandIn(source="/data/real", uid=Uid(1001), read_only=True))
+    plain = STAND_INS.path(StandIn(source="/home/a", uid=Uid(1001), read_only=False))
+    answer = inspect_answer() | {
+        "HostConfig": {
+            "Binds": [f"{told}:/d:ro", f"{plain}:/h", "u1001.data:/v", "/anon"],
+            "Mounts": [{"Type": "bind", "Source": told, "Target": "/m/"}],
+        },
+        "Mounts": [
+            {"Type": "bind", "Source": told, "Destination": "/d", "Mode": "ro", "RW": False},
+            {"Type": "bind", "Source": told, "Destination": "/m", "Mode": ""},
+            {"Type": "bind", "Source": plain, "Destination": "/h"},
+        ],
+        "State": {"Error": f"cannot mount {told} here"},
+    }
+    shown = json.loads(
+        container_inspect(
+            json.dumps(answer).encode(),
+            SEES,
+            sources=Sources(words={"/d": "/home/a/../a/link/", "/m": "/data/link"}),
+            names=ViewerNames(Uid(1001), stand_ins=STAND_INS),
+        )
+    )
+    assert shown["HostConfig"]["Binds"] == [
+        "/home/a/../a/link/:/d:ro",
+        "/home/a:/h",
+        "data:/v",
+        "/anon",
+    ]
+    assert shown["HostConfig"]["Mounts"][0]["Source"] == "/data/link"
+    assert [mount["Source"] for mount in shown["Mounts"]] == ["/home/a/link", "/data/link", "/home/a"]
+    assert shown["State"]["Error"] == "cannot mount /data/real here"
 
 
 def test_names_are_mapped_back() -> None:
@@ -99,7 +141,10 @@ def test_names_are_mapped_back() -> None:
 def test_null_parts_are_kept(absent: str) -> None:
     """A part that is null stays null."""
     body = json.dumps(inspect_answer() | {absent: None}).encode()
-    assert json.loads(container_inspect(body, SEES, sources={REAL: SHOWN}, names=ALICES))[absent] is None
+    assert (
+        json.loads(container_inspect(body, SEES, sources=Sources(real={REAL: SHOWN}), names=ALICES))[absent]
+        is None
+    )
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"", json.dumps({"Id": OTHER}).encode()])

@@ -18,6 +18,7 @@ from policy.dockerapi.responses import (
 )
 from policy.model import Uid
 from policy.names import ViewerNames
+from policy.stand_ins import StandIns
 from tests.fakes.visibility import SetVisibility
 
 ALICES = ViewerNames(Uid(1001))
@@ -100,6 +101,15 @@ def test_names_are_mapped_in_a_container_list() -> None:
     shown = container_list(json.dumps([entry]).encode(), SEES, names=ALICES)
     assert b"u1001" not in shown
     assert json.loads(shown)[0]["Names"] == ["/db", "/db/alias"]
+
+
+def test_a_list_shows_paths_and_no_stand_ins() -> None:
+    """Of every container, also of one without any name to map."""
+    told = '[{"Type": "bind", "Source": "/s/1001/2ro/home/a", "Destination": "/d"}]'
+    body = f'[{{"Id": "{OWN}", "Names": ["/web"], "Mounts": {told}, "N": 1.0}}]'.encode()
+    shown = container_list(body, SEES, names=ViewerNames(Uid(1001), stand_ins=StandIns("/s")))
+    assert json.loads(shown)[0]["Mounts"] == [{"Type": "bind", "Source": "/home/a", "Destination": "/d"}]
+    assert b'"N": 1.0' in shown
 
 
 def test_an_entry_keeps_its_bytes_around_the_names() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from policy.dockerapi.model import Operation, Request
 from policy.model import Uid
-from socket_proxy.answers import narrowed, uncut
+from socket_proxy.sent import narrowed, uncut
 
 
 @pytest.mark.parametrize(
