@@ -45,7 +45,7 @@ _ADMIN_MAY = {Outcome.OWN: "all", Outcome.LIST: "all", Outcome.STREAM: "all", Ou
 # Answers that clients cope with, in dockerd's own words, where a plain refusal would stop them.
 USERS_ALIKE = {
     Operation.PLUGIN_LIST: "an empty list",
-    Operation.BUILD_PRUNE: "an empty report",
+    Operation.BUILD_PRUNE: "own cache mounts",
     Operation.PLUGIN_INSPECT: "404, as absent",
     Operation.SWARM_READ: "503, as without swarm",
 }

@@ -310,7 +310,9 @@ def _image_list(body: bytes, transaction: Transaction, sees: ActorVisibility, _n
 
 _FILTERS: dict[Answer, Filter] = {
     Answer.VERSION: lambda body, _transaction, _sees, _names: responses.version(body),
-    Answer.DISK_USAGE: lambda body, _transaction, sees, names: responses.disk_usage(body, sees, names=names),
+    Answer.DISK_USAGE: lambda body, asked, sees, names: responses.disk_usage(
+        body, sees, names=names, uid=asked.actor.uid
+    ),
     Answer.CONTAINER_LIST: lambda body, transaction, sees, names: responses.container_list(
         body, sees, limit=_limit(transaction), names=names, wanted=name_filter(transaction.asked)
     ),

@@ -22,19 +22,21 @@ from observability import events
 from observability.logging import log
 from policy.buildkit.model import Builder
 from policy.compile import Policy
+from policy.dockerapi import responses
 from policy.dockerapi.model import Operation
 from policy.grants import Builds as BuildsGrant
 from policy.model import EngineFacts, RequestId
 from policy.ownership import build_cgroup
-from policy.rules.buildkit import SERVICES
+from policy.rules.buildkit import SERVICES, can_be_confined
 from socket_proxy.answers import Answers
 from socket_proxy.build_images import BuildImages
+from socket_proxy.build_prune import prune_own
 from socket_proxy.build_tags import BuildTags
 from socket_proxy.engine import Engine
 from socket_proxy.facts import FactSource
 from socket_proxy.image_owners import ImageOwners
 from socket_proxy.image_tags import Tags
-from socket_proxy.query_builds import QueryBuilds
+from socket_proxy.query_builds import JSON, QueryBuilds
 from socket_proxy.refusals import Refusal, Unavailable, of_error
 from socket_proxy.trail import Trail
 from socket_proxy.transaction import Handler, Transaction
@@ -72,6 +74,7 @@ class Builds:
             Operation.GRPC: self.grpc,
             Operation.SESSION: self.session,
             Operation.BUILD_CANCEL: self._unless_opaque(self._by_query.cancel),
+            Operation.BUILD_PRUNE: self.prune,
         }
         self.by_query = self._unless_opaque(self._by_query.build)
 
@@ -95,6 +98,18 @@ class Builds:
                 upload=lambda path: self._uploads.at(uid, path),
             ),
         )
+
+    async def prune(self, transaction: Transaction) -> Refusal | None:
+        """The build cache is one for all: admins prune it, users what of it is known to be theirs."""
+        if transaction.everything:
+            return await self._answers.relay(transaction)
+        removed: list[str] = []
+        reclaimed_bytes = 0
+        if can_be_confined(self._engine_facts.version):  # else BuildKit has built nothing for users
+            removed, reclaimed_bytes = await prune_own(self._engine, transaction)
+        body = responses.build_prune(removed, reclaimed_bytes=reclaimed_bytes)
+        await transaction.exchange.respond(200, JSON, body)
+        return None
 
     async def _between(
         self, transaction: Transaction, join: Callable[[Duplex, Duplex], Relay | Session]

@@ -80,13 +80,19 @@ class Engine:
         query: Mapping[str, tuple[str, ...]] | None = None,
         body: Mapping[str, Json] | None = None,
         uid: Uid = ITSELF,
+        version: tuple[int, int] | None = None,
     ) -> bytes:
         """One of ds01's own calls, its answer read whole.
 
+        Args: version: of the API, where another one is needed than for the rest; the engine must have it.
         Raises: EngineError: a status of 300 or more. UpstreamUnavailable, UpstreamLost.
         """
         request = Request(
-            operation=operation, version=self.version, params=params or {}, query=query or {}, body=body
+            operation=operation,
+            version=version or self.version,
+            params=params or {},
+            query=query or {},
+            body=body,
         )
         response = await self.send(request, uid=uid)
         answer = await response.read(_ANSWER_BYTES)

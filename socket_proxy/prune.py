@@ -90,7 +90,6 @@ class Prunes:
             Operation.NETWORK_PRUNE: self.prune_networks,
             Operation.VOLUME_PRUNE: self.prune_volumes,
             Operation.IMAGE_PRUNE: self.prune_images,
-            Operation.BUILD_PRUNE: self.prune_builds,
         }
 
     async def prune_containers(self, transaction: Transaction) -> Refusal | None:
@@ -185,12 +184,6 @@ class Prunes:
         untagged = [item["Untagged"] for item in report if "Untagged" in item]
         deleted = [item["Deleted"] for item in report if "Deleted" in item]
         return await _report(transaction, responses.image_prune(untagged, deleted, reclaimed_bytes=reclaimed))
-
-    async def prune_builds(self, transaction: Transaction) -> Refusal | None:
-        """The build cache is one for all: admins prune it, users get an empty report (`docker system prune` asks)."""
-        if transaction.everything:
-            return await self._answers.relay(transaction)
-        return await _report(transaction, responses.build_prune())
 
     async def _remove(
         self, transaction: Transaction, operation: Operation, params: Mapping[str, str]

@@ -111,14 +111,15 @@ class QueryBuilds:
         exchange = transaction.exchange
         name = (transaction.actor.uid, by_query.build_id(transaction.asked.query))
         gone: ExceptionGroup[ClientGone] | None = None
+        status = await judge.decide(watch(ref), client.ask)
+        if not isinstance(status, Forward):
+            client.close()
+            raise Unavailable("the build cannot be watched; start it again")
         self._running[name] = client
         exchange.on_gone(client.close)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(client.run())
-                status = await judge.decide(watch(ref), client.ask)
-                if not isinstance(status, Forward):
-                    raise Unavailable("the build cannot be watched; start it again")
                 exchange.start_response(200, JSON)
                 quiet = "q" in transaction.asked.query
                 await carry_out(client, solve=solve, status=status, say=exchange.write, quiet=quiet)

@@ -5,6 +5,7 @@ not the shape it expects; the caller then says 502 and passes nothing on.
 Answers about one object of the user's own (top, logs, stats, changes, archive, wait) need no filter.
 """
 
+from policy.dockerapi.answers.build_cache import CacheRecord, cache_of, own_records
 from policy.dockerapi.answers.built import (
     build_prune,
     container_prune,
@@ -49,6 +50,7 @@ __all__ = [
     "NO_SWARM_MESSAGE",
     "NO_SWARM_STATUS",
     "REAL_NAMES",
+    "CacheRecord",
     "Counts",
     "EventFilter",
     "JsonStream",
@@ -57,6 +59,7 @@ __all__ = [
     "UnreadableAnswer",
     "Visibility",
     "build_prune",
+    "cache_of",
     "cap_api_version",
     "container_create",
     "container_inspect",
@@ -78,6 +81,7 @@ __all__ = [
     "network_list",
     "network_prune",
     "not_found",
+    "own_records",
     "ping_headers",
     "scrub",
     "stats",

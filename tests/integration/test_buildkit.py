@@ -461,6 +461,19 @@ def test_disk_usage_and_prune_are_ones_own(bench: Bench) -> None:
     assert f"secret-of-{alice}" in bench.docker(alice, "buildx", "du", "--verbose").out
 
 
+def test_the_apis_usage_and_prune_are_ones_own(bench: Bench) -> None:
+    """`docker system df` and `docker system prune` ask by the Engine API."""
+    alice, bob, lab = bench.lab.alice, bench.lab.bob, bench.lab
+    for user in (alice, bob):
+        bench.built(user, f"FROM busybox\nRUN --mount=type=cache,target=/c echo api-of-{user} > /c/f\n")
+    shown = lab.ok(bob, "system", "df", "-v", "--format", "{{json .BuildCache}}")
+    assert f"api-of-{bob}" in shown
+    assert alice not in shown
+    assert "Total reclaimed space" in lab.ok(bob, "system", "prune", "-f")
+    assert f"api-of-{bob}" not in lab.ok(bob, "system", "df", "-v", "--format", "{{json .BuildCache}}")
+    assert f"api-of-{alice}" in lab.ok(alice, "system", "df", "-v", "--format", "{{json .BuildCache}}")
+
+
 def test_history_is_ones_own(bench: Bench) -> None:
     """Lists, single builds, logs and removal; by name or by none."""
     alice, bob = bench.lab.alice, bench.lab.bob
@@ -519,6 +532,35 @@ def test_nonsense_ends_only_its_own_connection(bench: Bench) -> None:
                 client.sendall(junk)
                 while client.recv(65536):
                     pass
+        assert beside.wait(60) == 0
+    assert '"request.failed"' not in bench.lab.log("proxy")
+
+
+def test_nonsense_in_a_session_ends_only_its_own_connection(bench: Bench) -> None:
+    """The client's end answers dockerd's health checks with whatever it likes; dockerd hears none of it."""
+    session = UPGRADE.replace(b"/grpc", b"/session").replace(
+        b"\r\n\r\n", b"\r\nX-Docker-Expose-Session-Uuid: %b\r\n\r\n"
+    )
+    settings = bytes.fromhex("000000040000000000")
+    with _building(
+        bench, bench.lab.bob, "FROM busybox\nRUN sleep 5; echo done\n", "-t", "bk-beside"
+    ) as beside:
+        for number, junk in enumerate(
+            (
+                b"\0" * 9000,
+                b"GET / HTTP/1.1\r\n\r\n" * 9,
+                settings + b"\xff" * 9000,
+                settings + bytes.fromhex("00000401010000000388888888"),  # an answer to what nobody asked
+                settings + bytes.fromhex("000000090000000001") * 2000,  # continuations without a beginning
+            )
+        ):
+            with connected(_socket(bench.lab, bench.lab.alice), bench.lab.alice) as client:
+                client.sendall(session % b"junk%d" % number)
+                assert client.recv(65536).startswith(b"HTTP/1.1 101")
+                with suppress(ConnectionError):
+                    client.sendall(junk)
+                    while client.recv(65536):
+                        pass
         assert beside.wait(60) == 0
     assert '"request.failed"' not in bench.lab.log("proxy")
 

@@ -6,6 +6,7 @@ import json
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.events import DataReceived
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -188,6 +189,30 @@ def test_any_frames_on_a_living_connection(frames: list[tuple[int, int, int, byt
             head = len(data).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big")
             peer.receive(head + data)
             peer.finish(1)
+            peer.take()
+    except Broken:
+        return
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 10), st.integers(0, 255), st.integers(0, 5), st.binary(max_size=40)),
+        max_size=8,
+    )
+)
+def test_any_frames_from_who_is_asked(frames: list[tuple[int, int, int, bytes]]) -> None:
+    """A session's client, that answers calls or does not."""
+    peer = Peer(client_side=True)
+    try:
+        stream = peer.open(((":method", "POST"), (":scheme", "http"), (":path", "/a"), (":authority", "x")))
+        peer.send(stream, b"x" * 1000)
+        peer.take()
+        for kind, flags, number, data in frames:
+            head = len(data).to_bytes(3, "big") + bytes([kind, flags]) + number.to_bytes(4, "big")
+            for event in peer.receive(head + data):
+                if isinstance(event, DataReceived):
+                    peer.acknowledge(event.stream_id, event.flow_controlled_length)
+            peer.finish(stream)
             peer.take()
     except Broken:
         return

@@ -72,6 +72,7 @@ ELSEWHERE = {
     "policy/ask.py": "unit/policy/test_evaluate.py",  # what a rule is, by stub rules
     "policy/build.py": "unit/authz_plugin/test_app.py",  # parse and compile in one call, from files
     "policy/counts.py": "unit/policy/rules/test_networks.py",  # by the rules that count
+    "policy/dockerapi/answers/build_cache.py": "unit/policy/dockerapi/test_responses_system.py",
     "policy/dockerapi/answers/built.py": "unit/policy/dockerapi/test_responses_built.py",
     "policy/dockerapi/answers/errors.py": "unit/policy/dockerapi/test_responses_errors.py",
     "policy/dockerapi/answers/events.py": "unit/policy/dockerapi/test_responses_events.py",

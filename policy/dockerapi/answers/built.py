@@ -36,6 +36,6 @@ def volume_prune(names: Sequence[str], *, reclaimed_bytes: int = 0) -> bytes:
     return write({"VolumesDeleted": list(names), "SpaceReclaimed": reclaimed_bytes})
 
 
-def build_prune() -> bytes:
-    """Nothing: the build cache is everybody's, so users remove none of it."""
-    return write({"CachesDeleted": None, "SpaceReclaimed": 0})
+def build_prune(record_ids: Sequence[str] = (), *, reclaimed_bytes: int = 0) -> bytes:
+    """Ids of the records of the build cache that were removed."""
+    return write({"CachesDeleted": list(record_ids) or None, "SpaceReclaimed": reclaimed_bytes})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from policy.dockerapi.answers.build_cache import own_records
 from policy.dockerapi.answers.images import shown_image
 from policy.dockerapi.answers.lists import container_list, volumes
 from policy.dockerapi.answers.pieces import (
@@ -30,6 +31,8 @@ from policy.dockerapi.answers.visibility import REAL_NAMES, Names, UnreadableAns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from policy.model import Uid
 
 API_MAX = (1, 51)
 API_MIN = (1, 24)
@@ -193,8 +196,8 @@ def _shown_plugins(fields: Fields) -> Fields | None:
     return plugins
 
 
-def disk_usage(body: bytes, sees: Visibility, *, names: Names = REAL_NAMES) -> bytes:
-    """GET /system/df: the user's objects and their totals; the build cache is everybody's, so it is not shown.
+def disk_usage(body: bytes, sees: Visibility, *, names: Names = REAL_NAMES, uid: Uid | None = None) -> bytes:
+    """GET /system/df: the user's objects and their totals, and of the build cache what is known to be the user's.
 
     LayersSize is the sum of the images shown, layers they share counted each time: the engine's own figure
     would tell the size of others' images. With `type` the engine leaves lists null.
@@ -206,13 +209,14 @@ def disk_usage(body: bytes, sees: Visibility, *, names: Names = REAL_NAMES) -> b
     listed = fields.get("Containers", NULL)
     containers = container_list(listed, sees, names=names)
     images = _images(fields.get("Images", NULL), containers if _is_there(listed) else None, sees)
+    cache = [] if uid is None else [*own_records(fields.get("BuildCache", NULL), uid)]
     shown = {
         "LayersSize": msgspec.Raw(write(sum(image.size for image in read(_SIZES, images)))),
         "Images": msgspec.Raw(images),
         "Containers": msgspec.Raw(containers),
         "Volumes": msgspec.Raw(volumes(fields.get("Volumes", NULL), sees, names=names)),
-        "BuildCache": msgspec.Raw(b"[]"),
-        "BuilderSize": msgspec.Raw(b"0"),
+        "BuildCache": msgspec.Raw(join(raw for _, raw in cache)),
+        "BuilderSize": msgspec.Raw(write(sum(record.Size for record, _ in cache))),
     }
     return write({key: shown[key] if _is_there(raw) else raw for key, raw in fields.items() if key in shown})
 

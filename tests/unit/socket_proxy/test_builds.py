@@ -21,7 +21,7 @@ from socket_proxy import builds
 from socket_proxy.refusals import Unavailable
 from tests.fakes import whole_proxy as fakes
 from tests.fakes.proxy_world import ENGINE
-from tests.fakes.whole_proxy import POLICY, WholeProxy, whole_proxy
+from tests.fakes.whole_proxy import POLICY, WholeProxy, document_of, whole_proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -214,3 +214,27 @@ def test_how_a_call_ends_that_could_not_be_decided(error: Exception, code: Code)
     status = builds._failed("/x", error)
     assert status.code is code
     assert status.message.startswith("ds01: ")
+
+
+async def test_a_user_prunes_own_cache_and_no_others(world: WholeProxy) -> None:
+    """`docker system prune` asks for it too."""
+    own = {"ID": "a1", "Type": "exec.cachemount", "Size": 5, "CreatedAt": "2026-01-01T00:00:00Z",
+           "Description": 'RUN x with id "ds01-1001/c"'}  # fmt: skip
+    world.answers["GET /v1.42/system/df"] = (200, {"Images": None, "BuildCache": [own]})
+    world.answers["POST /v1.42/build/prune"] = (200, {"CachesDeleted": ["a1"], "SpaceReclaimed": 5})
+    assert document_of(await world.ask("alice", "POST /build/prune")) == {
+        "CachesDeleted": ["a1"],
+        "SpaceReclaimed": 5,
+    }
+    nothing = {"CachesDeleted": None, "SpaceReclaimed": 0}
+    assert document_of(await world.ask("bob", "POST /build/prune")) == nothing
+
+
+async def test_an_engine_whose_buildkit_is_refused_has_no_cache_of_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not asked."""
+    async with whole_proxy(tmp_path, monkeypatch) as running:
+        nothing = {"CachesDeleted": None, "SpaceReclaimed": 0}
+        assert document_of(await running.ask("alice", "POST /build/prune")) == nothing
+        assert not any("prune" in line or "df" in line for line in running.asked)

@@ -193,11 +193,3 @@ async def test_images_of_others_stay(tmp_path: Path) -> None:
         assert deleted(world) == ["DELETE /images/sha256:1", "DELETE /images/sha256:3"]
         assert world.owners.makers("sha256:4") == {BOB.uid}
         assert {"Deleted": "sha256:4"} in report["ImagesDeleted"]
-
-
-async def test_a_users_build_prune_is_empty(tmp_path: Path) -> None:
-    """The cache is one for all: dockerd is not asked, and `docker system prune` goes on."""
-    async with proxy_world(tmp_path) as world:
-        report = await pruned(world, Operation.BUILD_PRUNE)
-        assert report["SpaceReclaimed"] == 0
-        assert world.asked == []

@@ -172,6 +172,20 @@ def test_disk_usage_shows_own_objects_and_totals() -> None:
     }
 
 
+def test_disk_usage_shows_own_cache_mounts() -> None:
+    """What is known to be the user's, and its size; a name that only looks so is another's."""
+    own = {"ID": "a", "Type": "exec.cachemount", "Size": 5, "Description": 'RUN x with id "ds01-1001/c"'}
+    cache = [
+        own,
+        own | {"ID": "b", "Description": 'RUN x with id "ds01-1002/c"'},
+        own | {"ID": "c", "Description": 'RUN with id "ds01-1001/c" with id "ds01-1002/c"'},
+        own | {"ID": "d", "Type": "regular"},
+    ]
+    body = json.dumps(disk() | {"BuildCache": cache}).encode()
+    shown = json.loads(disk_usage(body, SEES, uid=Uid(1001)))
+    assert (shown["BuildCache"], shown["BuilderSize"]) == ([own], 5)
+
+
 def test_disk_usage_of_one_type_leaves_the_others_null() -> None:
     """With `type=volume` the engine fills one list only."""
     said = disk() | {"Images": None, "Containers": None, "BuildCache": None}
