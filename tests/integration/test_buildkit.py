@@ -465,7 +465,8 @@ def test_the_apis_usage_and_prune_are_ones_own(bench: Bench) -> None:
     """`docker system df` and `docker system prune` ask by the Engine API."""
     alice, bob, lab = bench.lab.alice, bench.lab.bob, bench.lab
     for user in (alice, bob):
-        bench.built(user, f"FROM busybox\nRUN --mount=type=cache,target=/c echo api-of-{user} > /c/f\n")
+        mount = f"--mount=type=cache,id=api-of-{user},target=/c"
+        bench.built(user, f"FROM busybox\nRUN {mount} echo 1 > /c/f\n")
     shown = lab.ok(bob, "system", "df", "-v", "--format", "{{json .BuildCache}}")
     assert f"api-of-{bob}" in shown
     assert alice not in shown
@@ -557,7 +558,8 @@ def test_nonsense_in_a_session_ends_only_its_own_connection(bench: Bench) -> Non
             with connected(_socket(bench.lab, bench.lab.alice), bench.lab.alice) as client:
                 client.sendall(session % b"junk%d" % number)
                 assert client.recv(65536).startswith(b"HTTP/1.1 101")
-                with suppress(ConnectionError):
+                client.settimeout(2)
+                with suppress(ConnectionError, TimeoutError):  # some of it means nothing, and the session goes on
                     client.sendall(junk)
                     while client.recv(65536):
                         pass
