@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -229,6 +230,10 @@ def _cgroup_of(marker: str) -> str:
         except OSError:
             continue
     return ""
+
+
+def _is_running(marker: str) -> bool:
+    return bool(_cgroup_of(marker))
 
 
 @contextmanager
@@ -559,12 +564,39 @@ def test_nonsense_in_a_session_ends_only_its_own_connection(bench: Bench) -> Non
                 client.sendall(session % b"junk%d" % number)
                 assert client.recv(65536).startswith(b"HTTP/1.1 101")
                 client.settimeout(2)
-                with suppress(ConnectionError, TimeoutError):  # some of it means nothing, and the session goes on
+                with suppress(
+                    ConnectionError, TimeoutError
+                ):  # some of it means nothing, and the session goes on
                     client.sendall(junk)
                     while client.recv(65536):
                         pass
         assert beside.wait(60) == 0
     assert '"request.failed"' not in bench.lab.log("proxy")
+
+
+def test_a_killed_proxy_ends_its_builds_and_holds_no_names(old: OldBench) -> None:
+    """On both ways into BuildKit: the RUN ends with the connection, and the tag can be written again."""
+    lab, running = old.bench.lab, []
+    contexts = {number: old.bench.context(f"FROM busybox\nRUN sleep {number}\n") for number in (60474, 60475)}
+    ways = {60474: ["docker", "--config", str(old.bench.files / lab.alice), "buildx", "build"],
+            60475: old.command(str(OLD_CLI), "build")}  # fmt: skip
+    try:
+        for number, way in ways.items():
+            words = lab.command(lab.alice, *way, "-t", f"bk-killed-{number}", str(contexts[number]))
+            running.append(subprocess.Popen(
+                words, env=lab.environment(lab.alice), cwd="/", stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            ))  # fmt: skip
+            assert eventually(partial(_is_running, str(number)), seconds=30)
+        lab.kill("proxy")
+        assert eventually(lambda: not _cgroup_of("60474") and not _cgroup_of("60475"), seconds=30)
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+    assert eventually(lambda: lab.docker(lab.alice, "ps").status == 0, seconds=30)
+    for number in ways:
+        assert old.build(lab.alice, "FROM busybox\n", "-t", f"bk-killed-{number}").status == 0
 
 
 # --- where BuildKit cannot be confined ---
