@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import aclosing
-from typing import Final
 
 from h2.errors import ErrorCodes
 from h2.events import (
@@ -24,21 +22,13 @@ from h2.events import (
     TrailersReceived,
 )
 
-from buildkit import api_pb2 as pb
 from buildkit.calls import text_headers
-from buildkit.framing import frame
-from buildkit.messages import write
-from buildkit.peer import Broken, Peer
+from buildkit.giving import LOW_WATER, PULL, Giver
+from buildkit.peer import Broken
 from buildkit.side import Over, Side
-from buildkit.status import OK, Code, Status, trailers
 from buildkit.uploads import Upload
 from http1.duplex import Duplex
-from http1.errors import BadRequest, ClientGone
-
-PULL: Final = "/moby.upload.v1.Upload/Pull"
-_LOW_WATER: Final = 256 * 1024
-_PIECE_BYTES: Final = 32 * 1024
-_HEAD: Final = ((":status", "200"), ("content-type", "application/grpc"))
+from http1.errors import ClientGone
 
 
 class _Call:
@@ -77,7 +67,7 @@ class Session:
         self._upload = upload
         self._by_engine: dict[int, _Call] = {}
         self._by_client: dict[int, _Call] = {}
-        self._moved = asyncio.Event()
+        self._giver = Giver(self._engine)
         self._tasks: asyncio.TaskGroup
 
     async def run(self) -> None:
@@ -102,13 +92,13 @@ class Session:
 
     def _give_room(self) -> None:
         """Let each side send more for the calls whose other side has taken what came."""
-        self._moved.set()
+        self._giver.moved()
         for call in self._by_engine.values():
-            if call.unread_question and self._client.peer.queued(call.client) <= _LOW_WATER:
+            if call.unread_question and self._client.peer.queued(call.client) <= LOW_WATER:
                 self._engine.peer.acknowledge(call.engine, call.unread_question)
                 call.unread_question = 0
                 self._engine.wake()
-            if call.unread_answer and self._engine.peer.queued(call.engine) <= _LOW_WATER:
+            if call.unread_answer and self._engine.peer.queued(call.engine) <= LOW_WATER:
                 self._client.peer.acknowledge(call.client, call.unread_answer)
                 call.unread_answer = 0
                 self._client.wake()
@@ -142,41 +132,14 @@ class Session:
         stream, path = event.stream_id, dict(headers).get(":path", "")
         self._engine.peer.accept(stream)
         if not path.startswith(self._services):
-            self._refuse(stream, Status(code=Code.UNIMPLEMENTED, message="ds01: not asked of a client"))
+            self._giver.refuse(stream)
             return
         upload = self._upload(dict(headers).get("urlpath", "")) if path == PULL else None
         if upload is not None:
-            self._tasks.create_task(self._give(stream, upload))
+            self._tasks.create_task(self._giver.give(stream, upload))
             return
         call = _Call(stream, self._client.peer.open(headers))
         self._by_engine[call.engine] = self._by_client[call.client] = call
-
-    async def _give(self, stream: int, upload: Upload) -> None:
-        """Answer dockerd with an upload."""
-        peer = self._engine.peer
-        peer.send_headers(stream, _HEAD)
-        try:
-            async with aclosing(upload.fetch()) as chunks:
-                async for chunk in chunks:
-                    for start in range(0, len(chunk), _PIECE_BYTES):
-                        piece = chunk[start : start + _PIECE_BYTES]
-                        peer.send(stream, frame(write(pb.BytesMessage(data=piece))))
-                        await self._room(peer, stream)
-        except (ClientGone, BadRequest, TimeoutError):
-            words = "ds01: the build context did not come"
-            peer.finish(stream, trailers(Status(code=Code.UNAVAILABLE, message=words)))
-        else:
-            peer.finish(stream, trailers(OK))
-        self._engine.wake()
-
-    async def _room(self, peer: Peer, stream: int) -> None:
-        self._engine.wake()
-        while peer.queued(stream) > _LOW_WATER:
-            self._moved.clear()
-            await self._moved.wait()
-
-    def _refuse(self, stream: int, status: Status) -> None:
-        self._engine.peer.send_headers(stream, (*_HEAD, *trailers(status)), end=True)
 
     # --- the client answers ---
 

@@ -30,11 +30,17 @@ class Upload:
     def address(self) -> str:
         return f"http://{HOST}/{self.token}"
 
-    async def give(self, body: AsyncIterator[bytes]) -> bool:
-        """Send it, and wait until it was fetched or nobody will. Returns: False when there is one already."""
+    def offer(self, body: AsyncIterator[bytes]) -> bool:
+        """Have it fetched from there. Returns: False when there is one already."""
         if self._body.done():
             return False
         self._body.set_result(body)
+        return True
+
+    async def give(self, body: AsyncIterator[bytes]) -> bool:
+        """Offer it, and wait until it was fetched or nobody will. Returns: False when there is one already."""
+        if not self.offer(body):
+            return False
         await self._over.wait()
         return True
 

@@ -40,11 +40,22 @@ def waits_for_upload(query: Query) -> bool:
     return _one(query, "remote") == UPLOAD
 
 
-def read(query: Query, *, ref: str, upload: str) -> Solve | tuple[Reason, ...]:
+def carries_context(query: Query) -> bool:
+    """Whether the context is the body of the call."""
+    return not _one(query, "remote")
+
+
+def has_session(query: Query) -> bool:
+    """Whether the client has a session for the build."""
+    return bool(_one(query, "session"))
+
+
+def read(query: Query, *, ref: str, session: str = "", upload: str = "") -> Solve | tuple[Reason, ...]:
     """The build that is asked for, or what cannot be asked for so.
 
     Args:
         ref: what to call it.
+        session: what to take where the client has none.
         upload: the address at which an uploaded context is fetched through the session.
     Raises: MalformedRequest.
     """
@@ -57,7 +68,7 @@ def read(query: Query, *, ref: str, upload: str) -> Solve | tuple[Reason, ...]:
     inline = arguments.get("BUILDKIT_INLINE_CACHE", "") in _TRUE
     return Solve(
         ref=ref,
-        session=_one(query, "session"),
+        session=_one(query, "session") or session,
         frontend=DOCKERFILE,
         frontend_attrs={
             **_attrs(query, upload),
@@ -70,10 +81,6 @@ def read(query: Query, *, ref: str, upload: str) -> Solve | tuple[Reason, ...]:
 
 
 def _refusals(query: Query) -> Iterator[Reason]:
-    if not _one(query, "session"):
-        yield refused("session", "", "a session", "build with the docker CLI, or with DOCKER_BUILDKIT=0")
-    if not _one(query, "remote"):
-        yield refused("remote", "", f"{SESSION} or {UPLOAD}", "send the context as the docker CLI does")
     network = _one(query, "networkmode")
     if network not in _NETWORKS:
         yield refused("networkmode", network, "default or none", "leave out --network")
@@ -90,7 +97,7 @@ def _refusals(query: Query) -> Iterator[Reason]:
 
 def _attrs(query: Query, upload: str) -> dict[str, str]:
     remote, filename = _one(query, "remote"), _one(query, "dockerfile")
-    contexts = {UPLOAD: upload, SESSION: ""}
+    contexts = {"": upload, UPLOAD: upload, SESSION: ""}
     hosts = (host.partition(":") for host in query.get("extrahosts", ()))
     attrs = {
         "target": _one(query, "target"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import concurrent.futures
+import io
 import os
 import pwd
 import shutil
 import signal
 import socket
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -741,6 +743,37 @@ def test_the_old_cli_sends_contexts_in_every_way(old: OldBench) -> None:
     stages = "FROM busybox AS b\nRUN echo made > /made\nFROM scratch\nCOPY --from=b /made /\n"
     old.built(alice, stages, "-o", f"type=local,dest={out}")
     assert (out / "made").read_text() == "made\n"
+
+
+def test_a_client_of_the_api_alone_builds_with_buildkit(bench: Bench) -> None:
+    """Without a session, the context as the body: of any size, within the same bounds."""
+    alice, lab = bench.lab.alice, bench.lab
+    data = os.urandom(5 * 1024 * 1024)
+
+    def build(user: str, dockerfile: str, query: str) -> tuple[int, bytes]:
+        spool = io.BytesIO()
+        with tarfile.open(fileobj=spool, mode="w") as archive:
+            for name, content in (("Dockerfile", dockerfile.encode()), ("big", data)):
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+        head = f"POST /v1.41/build?version=2&{query} HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Type: application/x-tar\r\n"
+        with connected(_socket(lab, user), user) as client:
+            client.settimeout(100)
+            client.sendall(f"{head}Content-Length: {spool.tell()}\r\n\r\n".encode() + spool.getvalue())
+            said = b"".join(iter(lambda: client.recv(65536), b""))
+        return int(said.split(b" ", 2)[1]), said
+
+    dockerfile = "FROM busybox\nCOPY big /\nRUN wc -c < /big > /size\n"
+    status, said = build(alice, dockerfile, "t=bk-api")
+    assert status == 200, said[-2000:]
+    assert b"moby.image.id" in said
+    assert lab.ok(alice, "run", "--rm", "bk-api", "cat", "/size") == str(len(data))
+    status, said = build(lab.bob, "FROM bk-api\nRUN cat /size\n", "t=bk-other")
+    assert b"moby.image.id" not in said
+    assert build(alice, dockerfile, "networkmode=host")[0] == 403
+    broken = build(alice, "FROM busybox\nRUN exit 7\n", "t=bk-broken")[1]
+    assert b"exit code: 7" in broken
 
 
 def test_compose_1_builds_with_buildkit(old: OldBench) -> None:

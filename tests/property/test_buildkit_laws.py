@@ -90,7 +90,7 @@ QUERIES = st.fixed_dictionaries(
 def test_what_a_query_asks_for_is_confined(asked: dict[str, tuple[str, ...]]) -> None:
     """As what a message asks for: there is no way round by /build."""
     try:
-        found = query.read(asked, ref="r1", upload="http://buildkit-session/a")
+        found = query.read(asked, ref="r1", session="own1", upload="http://buildkit-session/a")
     except MalformedRequest:
         return
     shaped = solves.shape(found, BUILDER) if isinstance(found, Solve) else found

@@ -57,6 +57,7 @@ VALUES = frozenset(
 # Tested by what they are part of, in the file named here.
 ELSEWHERE = {
     "allocator/nvml.py": "unit/allocator/test_nvml_contract.py",  # one contract for it and its fake
+    "buildkit/giving.py": "unit/buildkit/test_session.py",  # what ds01 answers in a session
     "buildkit/calls.py": "unit/buildkit/test_relay.py",  # the state that a relay keeps of a call
     "http1/bodies.py": "unit/http1/test_reader.py",
     "http1/call.py": "unit/http1/test_client.py",

@@ -10,7 +10,7 @@ import pytest
 
 from buildkit import api_pb2 as pb
 from buildkit.framing import frame
-from buildkit.session import PULL
+from buildkit.giving import PULL
 from buildkit.uploads import Upload, Uploads
 from http1.errors import ClientGone
 from policy.model import Uid

@@ -55,6 +55,14 @@ async def test_whichever_comes_first_waits(first: str) -> None:
         others.cancel()
 
 
+async def test_what_is_offered_need_not_be_waited_for() -> None:
+    """A context that is the body of the build's own call."""
+    upload = Uploads().expect(ALICE, "b")
+    assert upload.offer(body(b"one"))
+    assert not upload.offer(body(b"two"))
+    assert [piece async for piece in upload.fetch()] == [b"one"]
+
+
 async def test_what_never_comes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the build nor the context."""
     monkeypatch.setattr(uploads, "WAIT_SECONDS", 0.01)

@@ -14,6 +14,7 @@ from h2.connection import H2Connection
 
 from buildkit import api_pb2 as pb
 from buildkit.framing import frame
+from buildkit.giving import PULL
 from host.cgroups import Bounds
 from policy.buildkit.methods import SOLVE, STATUS
 from socket_proxy import builds
@@ -248,6 +249,61 @@ async def test_a_context_is_found_by_its_users_build(world: WholeProxy, engine: 
     for one in (writer, uploading):
         one.close()
         await one.wait_closed()
+
+
+async def test_a_context_in_the_body_is_fetched_from_ds01(world: WholeProxy, engine: Buildkit) -> None:
+    """In a session of ds01's own, that has nothing else to give."""
+    fetched: list[bytes] = []
+    heads: list[str] = []
+
+    async def fetch(talk: Talk) -> None:
+        heads.append(talk.heads[-1].decode())
+        await talk.say(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        while SOLVE not in engine.sent:  # noqa: ASYNC110  nothing tells of it
+            await asyncio.sleep(0.01)
+        context = pb.SolveRequest.FromString(engine.sent[SOLVE][0]).FrontendAttrs["context"]
+        connection = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+        connection.initiate_connection()
+        path = context.removeprefix("http://buildkit-session")
+        connection.send_headers(
+            1,
+            [
+                (":method", "POST"),
+                (":scheme", "http"),
+                (":path", PULL),
+                (":authority", "x"),
+                ("urlpath", path),
+            ],
+            end_stream=True,
+        )
+        while True:
+            await talk.say(connection.data_to_send())
+            data = await talk.reader.read(65536)
+            if not data:
+                return
+            for event in connection.receive_data(data):
+                if isinstance(event, h2.DataReceived):
+                    fetched.append(event.data)
+                elif isinstance(event, h2.StreamEnded):
+                    engine.go.set()
+
+    engine.go.clear()
+    world.answers["POST /session"] = fetch
+    reader, writer = await world.connect("alice")
+    writer.write(b"POST /build?version=2&t=mine HTTP/1.1\r\nHost: d\r\nContent-Length: 3\r\n\r\ntar")
+    await asyncio.wait_for(reader.readuntil(b"moby.image.id"), SECONDS)
+    assert pb.BytesMessage.FromString(b"".join(fetched)[5:]).data == b"tar"
+    sent = pb.SolveRequest.FromString(engine.sent[SOLVE][0])
+    assert sent.Session.startswith("ds01-1001-")
+    assert f"x-docker-expose-session-uuid: {sent.Session}\r\n" in heads[0].lower()
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_an_engine_without_sessions_is_heard(world: WholeProxy) -> None:
+    """As an ordinary answer."""
+    world.answers["POST /session"] = (501, {"message": "no such thing here"})
+    assert status_of(await world.ask("alice", "POST /build?version=2")) == 501
 
 
 async def test_limits_that_cannot_be_set_are_an_end(

@@ -21,8 +21,9 @@ BUILDER = Builder(actor=ALICE, grants=Grants(limits=Limits(shm_bytes=10**9)), cg
 def read(**keys: str | tuple[str, ...]) -> Solve | tuple[Any, ...]:
     """The build of a query, as the canonical request holds it."""
     given = {key: value if isinstance(value, tuple) else (value,) for key, value in keys.items()}
-    asked = request(Operation.IMAGE_BUILD, query=BASE | given).query
-    return query.read(asked, ref="r1", upload=UPLOAD)
+    said = {key: values for key, values in (BASE | given).items() if values != ("",)}
+    asked = request(Operation.IMAGE_BUILD, query=said).query
+    return query.read(asked, ref="r1", session="own1", upload=UPLOAD)
 
 
 def attrs(**keys: str | tuple[str, ...]) -> dict[str, str]:
@@ -66,6 +67,7 @@ def test_the_least_that_the_cli_asks_for() -> None:
         ({"labels": '{"a":"b"}'}, {"label:a": "b"}),
         ({"cachefrom": '["x","y"]'}, {"cache-from": "x,y"}),
         ({"remote": query.UPLOAD}, {"context": UPLOAD}),
+        ({"remote": ""}, {"context": UPLOAD}),
         ({"remote": "https://example.org/x.git"}, {"context": "https://example.org/x.git"}),
         ({"memory": "1", "cpuquota": "2", "cgroupparent": "/x", "ulimits": "[]"}, {}),
     ],
@@ -105,8 +107,6 @@ def test_an_inline_cache_is_written_where_it_is_asked_for(value: str) -> None:
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"session": ""}, "session"),
-        ({"remote": ""}, "remote"),
         ({"networkmode": "bridge"}, "networkmode"),
         ({"networkmode": "container:x"}, "networkmode"),
         ({"outputs": '[{"Type":"local"},{"Type":"tar"}]'}, "outputs"),
@@ -150,6 +150,17 @@ def test_a_call_may_be_the_upload_of_anothers_context() -> None:
     assert query.uploaded_for({}) == ""
     waiting = {"buildid": ("b1",), "remote": ("upload-request",)}
     assert (query.waits_for_upload(waiting), query.build_id(waiting)) == (True, "b1")
+
+
+def test_a_client_without_a_session_gets_one() -> None:
+    """And may send the context as the body."""
+    found = read(session="", remote="")
+    assert isinstance(found, Solve)
+    assert found.session == "own1"
+    assert not query.has_session({})
+    assert query.has_session(BASE)
+    assert query.carries_context({})
+    assert not query.carries_context(BASE)
 
 
 def test_what_is_not_json_is_malformed() -> None:
