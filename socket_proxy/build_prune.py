@@ -19,6 +19,7 @@ from socket_proxy.engine import Engine
 from socket_proxy.transaction import Transaction
 
 _TYPE_SINCE = (1, 42)  # before, /system/df measures every volume
+_TYPES = ("build-cache", "container")  # engine 26.1 panics where the build cache alone is asked for
 _KEEPING = ("keep-storage", "reserved-space", "max-used-space")
 
 Filters = Mapping[str, Mapping[str, bool]]
@@ -31,9 +32,7 @@ class _Report(msgspec.Struct):
 
 async def prune_own(engine: Engine, transaction: Transaction) -> tuple[list[str], int]:
     """Remove what the query selects. Returns: ids and bytes. Raises: EngineError, MalformedRequest, Upstream*."""
-    usage = await engine.ask(
-        Operation.SYSTEM_DATA_USAGE, query={"type": ("build-cache",)}, version=_TYPE_SINCE
-    )
+    usage = await engine.ask(Operation.SYSTEM_DATA_USAGE, query={"type": _TYPES}, version=_TYPE_SINCE)
     own = (record for record, _ in responses.own_records(responses.cache_of(usage), transaction.actor.uid))
     removed: list[str] = []
     reclaimed = 0
