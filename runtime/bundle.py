@@ -42,9 +42,13 @@ class Mount(_Spec):
 
     @property
     def is_read_only(self) -> bool:
-        """Whether it says so and nothing takes it back: of two options the later one counts."""
-        options = self.options or []
-        return "ro" in options and "rw" not in options
+        """Whether it says so and nothing takes it back: of two options the later one counts.
+
+        SOURCE: runc specconv, parseMountOptions: `rro` and `rrw` are of this mount and all below it; dockerd from 25 on
+        writes `rro`.
+        """
+        options = set(self.options or ())
+        return not options.isdisjoint(("ro", "rro")) and options.isdisjoint(("rw", "rrw"))
 
 
 class Hook(_Spec):

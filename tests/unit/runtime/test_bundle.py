@@ -94,7 +94,17 @@ def test_a_bind_is_one_by_type_or_option(mount: Mount, *, is_bind: bool) -> None
 
 
 @pytest.mark.parametrize(
-    ("options", "read_only"), [(["ro"], True), (["ro", "rw"], False), (["rw"], False), (None, False)]
+    ("options", "read_only"),
+    [
+        (["ro"], True),
+        (["rbind", "rro"], True),
+        (["ro", "rw"], False),
+        (["rro", "rrw"], False),
+        (["rro", "rw"], False),
+        (["rw"], False),
+        (["rnoexec"], False),
+        (None, False),
+    ],
 )
 def test_read_only_is_what_stays_so(options: list[str] | None, *, read_only: bool) -> None:
     """A later `rw` would take it back."""
