@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+from collections.abc import Callable
 
 import pytest
 
@@ -63,12 +64,22 @@ def test_one_that_is_not_there_is_missed_in_dockerds_words(content: bytes) -> No
     assert (refusal.status, refusal.message) == (500, "Cannot locate specified Dockerfile: Dockerfile")
 
 
-@pytest.mark.parametrize("content", [b"no tar", tar(("Dockerfile", GOOD, FILE))[:700], b""])
+@pytest.mark.parametrize("content", [b"no tar", tar(("Dockerfile", GOOD, FILE))[:520], b""])
 def test_a_context_in_doubt_is_refused(content: bytes) -> None:
     """A 400 with the rule's name."""
     refusal = found(content)
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.rules) == (400, ("build",))
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress])
+@pytest.mark.parametrize("padding", [0, 1, 501, 502, 600])
+def test_a_context_without_its_last_padding_is_whole(packed: Callable[[bytes], bytes], padding: int) -> None:
+    """The docker CLI ends there when the Dockerfile comes from elsewhere (`-f`); a content that is cut is refused."""
+    whole = tar(("a", "x", FILE), ("Dockerfile", GOOD, FILE))
+    end = whole.index(GOOD.encode()) + len(GOOD)
+    assert built(packed(whole[: end + padding])) == ("Dockerfile", GOOD.encode())
+    assert isinstance(found(packed(whole[: end - 1])), Refusal)
 
 
 def test_the_files_of_the_context_stay_as_they_are() -> None:
