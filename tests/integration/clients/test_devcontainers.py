@@ -137,11 +137,13 @@ services:
     stop_grace_period: 0s
 volumes: {cache: {}}
 """
+FETCH = "exec 3<>/dev/tcp/db/80; printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3\n"
 OF_PROJECT = "docker compose -p %tag%work_devcontainer"
 WITH_COMPOSE = Workflow(
     files={
         ".devcontainer/devcontainer.json": IN_A_PROJECT,
         ".devcontainer/compose.yaml": COMPOSE,
+        "fetch": FETCH,
         ".devcontainer/Dockerfile": DOCKERFILE,
         "main.py": "of %tag%\n",
     },
@@ -154,7 +156,7 @@ WITH_COMPOSE = Workflow(
         step(f"{AT} cat main.py /tmp/created /run/ds01-sim/visible", "of %tag%", "created", "-"),
         step(f"{AT} sh -c 'echo by dev > made-inside; echo $WORKING_ON'", "%tag%"),
         step("stat -c %U made-inside", "%user%"),
-        step(f"{AT} bash -c 'exec 3<>/dev/tcp/db/80; echo GET /index.html >&3; cat <&3'", "page of %tag%"),
+        step(f"{AT} bash fetch", "page of %tag%"),
         step(f"{OF_PROJECT} ps --format {{{{.Service}}}}", "app", "db"),
         step(f"{OF_PROJECT} stop -t 0"),
         step("devcontainer up --workspace-folder .", '"outcome":"success"'),
