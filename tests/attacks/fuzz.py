@@ -56,8 +56,8 @@ from tests.fakes.raw_socket import Answer, connected, read_answer, request
 CREATE = f"{API}/containers/create"
 _VOLUME = "fuzzvol"
 _AT_ONCE = 4  # most of a body's time dockerd waits for its disk
-# Refusals that come after the rules: of files, of another's volume, of a GPU that is not free.
-_LATER = ("(rule bind_mounts)", "(rule volume_names)", "(rule gpu_lease)")
+# Refusals that come after the rules, or by what the other processes hold: of files, of another's volume, of a GPU that is not free.
+_LATER = ("(rule bind_mounts)", "(rule volume_names)", "(rule gpu_lease)", "(rule gpu_limit)")
 
 
 class Line:
