@@ -1,4 +1,4 @@
-"""`ds01 explain <request id>`: one decision in full, from the audit trail."""
+"""`ds01 explain <request id or container>`: one decision in full, from the audit trail."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from cli.outcome import Exit, Failed
 from cli.screen import columns, paint, plain
 from policy.rules import PAGES
 
-_REQUEST_ID = re.compile(r"[0-9a-f]{1,32}")
+# SOURCE: moby, daemon/names: RestrictedNameChars; ids of requests and containers are of the same characters.
+_SUBJECT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
 
 
-def request_id(text: str) -> str:
-    """The id as it stands at the end of a denial. Raises: Failed: USAGE."""
-    if not _REQUEST_ID.fullmatch(text):
+def subject(text: str) -> str:
+    """The id as it stands at the end of a denial, or a container's name or id. Raises: Failed: USAGE."""
+    if not _SUBJECT.fullmatch(text):
         raise Failed(
             Exit.USAGE,
-            f"{plain(text)!r} is no request id; it stands at the end of a denial, like 7f3ac0d1e2b4",
+            f"{plain(text)!r} is no request id and no container; the id stands at the end of a denial, like 7f3ac0d1e2b4",
         )
     return text
 
@@ -38,6 +39,7 @@ def explain(record: Mapping[str, Any]) -> str:
         rows.append(["answer", plain(record["message"])])
     if record.get("leases"):
         rows.append(["leases", ", ".join(map(plain, record["leases"]))])
+    rows += [["changed", plain(note).removeprefix("ds01: ")] for note in record.get("changed") or ()]
     reasons = record.get("reasons") or [{"rule": rule} for rule in record.get("rules") or ()]
     lines = columns(rows)
     for reason in reasons:

@@ -61,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
 
     verb(verbs, "status", _status, "how ds01 is, and which GPUs are free")
     verb(verbs, "whoami", _whoami, "who you are to ds01, your limits and what you use")
-    one = verb(verbs, "explain", _explain, "why a request was refused")
-    one.add_argument("request_id", metavar="REQUEST-ID", help="stands at the end of a denial")
+    one = verb(verbs, "explain", _explain, "why a request was refused, or how a container was made")
+    one.add_argument("subject", metavar="REQUEST-ID|CONTAINER", help="the id stands at the end of a denial")
     _image_verbs(verbs, verb)
     policies = verbs.add_parser("policy", help="the policy files").add_subparsers(
         required=True, metavar="COMMAND"
@@ -123,7 +123,7 @@ def _whoami(_options: argparse.Namespace) -> Shown:
 
 
 def _explain(options: argparse.Namespace) -> Shown:
-    record = ask(f"explain/{explain.request_id(options.request_id)}")
+    record = ask(f"explain/{explain.subject(options.subject)}")
     return Exit.OK, record, explain.explain(record)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from policy.model import Actor, LeaseId, RequestId, Uid
@@ -15,14 +15,16 @@ GROUP = "ds01.group"
 LEASE = "ds01.lease"
 CREATED_BY = "ds01.created-by"
 SEAL = "ds01.seal"
+CHANGED = "ds01.changed"  # on a container: what ds01 made of the create, for people
 USER = "ds01.user"  # the last three: written and read for tools that predate ds01
 MANAGED = "ds01.managed"
 INTERFACE = "ds01.interface"
 
 SEALED: tuple[str, ...] = (OWNER, UID, GROUP, LEASE, CREATED_BY)
-LABELS: tuple[str, ...] = (*SEALED, SEAL, USER, MANAGED, INTERFACE)
+LABELS: tuple[str, ...] = (*SEALED, SEAL, CHANGED, USER, MANAGED, INTERFACE)
 DOMAIN = b"ds01-seal-v1"
 
+_CHANGED_CHARACTERS = 2000
 _RESERVED = "ds01."
 _SEAL = re.compile(r"v1\.([0-9a-f]{32})\.([0-9a-f]{128})", re.ASCII)
 
@@ -46,10 +48,16 @@ def labels(actor: Actor, lease: LeaseId | None, request_id: RequestId, *, group:
         GROUP: group,
         LEASE: lease or "",
         CREATED_BY: request_id,
+        CHANGED: "",
         USER: actor.name,
         MANAGED: "true",
         INTERFACE: "docker",
     }
+
+
+def changed_label(notes: Sequence[str]) -> dict[str, str]:
+    """The label that says what was changed; empty without notes, so that no image can put words there."""
+    return {CHANGED: "; ".join(notes)[:_CHANGED_CHARACTERS]}
 
 
 def seal_message(labels: Mapping[str, str], nonce: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What ds01 says of itself on every socket it serves, below `/ds01/v1/`: GET `whoami`, `status`, `explain/<request id>`,
+"""What ds01 says of itself on every socket it serves, below `/ds01/v1/`: GET `whoami`, `status`, `explain/<request id or container>`,
 `images`; POST `images/share`, `images/unshare`.
 
 dockerd has no path of that prefix. The `ds01` command is the client.
@@ -18,7 +18,7 @@ from http1.writer import JSON
 from observability.audit import AuditUnavailable
 from policy.compile import Policy
 from policy.grants import Grants, Role
-from policy.model import Actor, EngineFacts, Json, Kind, RequestId
+from policy.model import Actor, EngineFacts, Json, Kind, Reference, RequestId
 from socket_proxy.canary import Canary
 from socket_proxy.discovery import shortcomings
 from socket_proxy.facts import FactSource
@@ -93,11 +93,12 @@ class Local:
             case ["status"]:
                 return await self._status(actor, grants)
             case ["explain", request_id]:
-                return self._explain(request_id, actor, grants)
+                return await self._explain(request_id, actor, grants)
             case ["images"]:
                 return await self._shares.listed(_reader(actor, grants))
         return Refusal(
-            status=404, message="ds01: there are whoami, status, images and explain/<request id> here"
+            status=404,
+            message="ds01: there are whoami, status, images and explain/<request id or container> here",
         )
 
     async def _change(
@@ -179,15 +180,30 @@ class Local:
             if device.get("uuid") not in split
         ]
 
-    def _explain(self, request_id: str, actor: Actor, grants: Grants) -> Mapping[str, Any] | Refusal:
+    async def _explain(self, text: str, actor: Actor, grants: Grants) -> Mapping[str, Any] | Refusal:
+        """A decision by its request id, or the one that made a container, by what its owner calls it."""
         uid = None if grants.role is Role.ADMIN else actor.uid
-        record = self._trail.find(request_id, uid=uid)
+        record = self._trail.find(text, uid=uid)
+        if record is None:
+            maker = await self._maker_of(text, actor, grants)
+            record = self._trail.find(maker, uid=uid) if maker else None
         if record is None:
             return Refusal(
                 status=404,
-                message=f"ds01: no decision {request_id} of yours is on record; the id stands at the end of a denial",
+                message=f"ds01: there is no container {text} of yours, and no decision of that id on record; "
+                "the id stands at the end of a denial, and in the label ds01.created-by of a container",
             )
         return record
+
+    async def _maker_of(self, text: str, actor: Actor, grants: Grants) -> str | None:
+        """The request id of the create that made this container, if it is one that the actor sees."""
+        if grants.role is Role.NONE:
+            return None
+        reference = Reference(kind=Kind.CONTAINER, text=text)
+        facts = await self._facts.gather(actor, [reference], everything=grants.admin)
+        fact = facts.objects[reference]
+        entry = self._index.get(Kind.CONTAINER, fact.id) if fact is not None else None
+        return entry.created_by if entry is not None else None
 
 
 _NOBODY = Refusal(

@@ -43,6 +43,7 @@ from policy.model import (
     SetQuery,
 )
 from policy.obligations import apply, join
+from policy.ownership import changed_label
 from socket_proxy.facts import FactSource
 from socket_proxy.fulfil import Fulfilled, Fulfiller
 from socket_proxy.handlers import Handlers
@@ -276,11 +277,12 @@ class Pipeline:
         """The rewritten request: obligations applied, references bound to full ids."""
         asked = way.asked()
         shaped = asked
+        notes = _notes(decision) if decision.obligations else ()
         if decision.obligations:
             shaped = apply(
                 asked,
                 decision.obligations,
-                labels=fulfilled.labels,
+                labels=fulfilled.labels | changed_label(notes),
                 devices=fulfilled.devices,
                 engine=self._engine_facts,
             )
@@ -290,7 +292,6 @@ class Pipeline:
             shaped = join(shaped, fulfilled.network)
         if facts.objects:
             shaped = with_aliases(shaped, asked, facts)
-        notes = _notes(decision) if decision.obligations else ()
         grants = self._policy().for_actor(way.actor)
         return Transaction(
             exchange=exchange,
@@ -301,7 +302,7 @@ class Pipeline:
             request=shaped,
             facts=facts,
             fulfilled=fulfilled,
-            notes=notes,
+            notes=tuple(f"ds01: {note}" for note in notes),
             user_socket=grants.user_socket,
             groups=grants.groups,
             networks=grants.networks,
@@ -387,7 +388,7 @@ def _moving() -> Refusal:
 
 def _notes(decision: Decision) -> tuple[str, ...]:
     return tuple(
-        f"ds01: {item.note}"
+        item.note
         for item in decision.obligations
         if isinstance(item, SetField | SetQuery | JoinOwnNetwork) and item.note
     )

@@ -58,6 +58,8 @@ class Trail:
             record["digest"] = sha256(write(transaction.request).body or b"").hexdigest()
         if transaction.fulfilled.lease is not None:
             record["leases"] = [transaction.fulfilled.lease]
+        if transaction.notes:
+            record["changed"] = [note[:_LONGEST] for note in transaction.notes[:_MOST_REASONS]]
         if decision.reasons:
             record["reasons"] = [reason.rule for reason in decision.reasons]
         self._write(record, method)

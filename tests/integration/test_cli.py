@@ -27,6 +27,35 @@ def test_a_denial_can_be_explained_by_its_user_alone(clean_lab: Lab) -> None:
     assert json.loads(root.out)["actor"] == lab.alice
 
 
+def test_what_was_changed_of_a_create_is_on_the_container_and_explained(clean_lab: Lab) -> None:
+    """--ipc=host became private: the warning, the label and `ds01 explain` say so, whatever the request or an image puts there."""
+    lab = clean_lab
+    label = '{{index .Config.Labels "ds01.changed"}}'
+    made = lab.docker(
+        lab.alice,
+        "create",
+        "--name",
+        "trainer",
+        "--ipc",
+        "host",
+        "--label",
+        "ds01.changed=nothing",
+        "busybox",
+    )
+    assert made.status == 0
+    changed = lab.ok(lab.alice, "inspect", "-f", label, "trainer").strip()
+    assert "--ipc=host" in changed
+    assert changed in made.err
+    lab.ok(lab.alice, "create", "--name", "plain", "--label", "ds01.changed=nothing", "busybox")
+    assert lab.ok(lab.alice, "inspect", "-f", label, "plain").strip() == ""
+    explained = lab.run(lab.alice, "ds01", "explain", "trainer")
+    assert explained.status == 0, explained.err
+    assert changed in explained.out
+    for name in ("trainer", lab.ok(lab.alice, "inspect", "-f", "{{.Id}}", "trainer").strip()):
+        other = lab.run(lab.bob, "ds01", "explain", name)
+        assert (other.status, other.out) == (1, "")
+
+
 def test_status_tells_the_holder_and_nobody_else(clean_lab: Lab) -> None:
     """alice reads `yours`, bob reads `busy` and no name."""
     lab = clean_lab

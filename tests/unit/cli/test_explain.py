@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cli.explain import explain, request_id
+from cli.explain import explain, subject
 from cli.outcome import Exit, Failed
 
 REASON = {
@@ -79,9 +79,24 @@ def test_no_field_of_a_record_writes_to_the_terminal() -> None:
     assert "docs/rules" not in text
 
 
-@pytest.mark.parametrize("text", ["", "../status", "7F3A", "a b", "a" * 33, "ab\n"])
-def test_what_is_no_id_is_not_sent(text: str) -> None:
-    """The id becomes a part of a path, so only hex passes."""
+def test_what_was_changed_is_told() -> None:
+    """One line for each change of a create."""
+    text = explain(
+        record(decision="allow", changed=["ds01: IpcMode host became private", "ds01: x"], message=None)
+    )
+    assert "IpcMode host became private" in text
+    assert text.count("changed") == 2
+
+
+@pytest.mark.parametrize("text", ["7f3ac0d1e2b4", "app_web_1", "web.2"])
+def test_ids_and_names_of_containers_are_sent(text: str) -> None:
+    """As they are."""
+    assert subject(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "../status", ".", "a b", "a" * 256, "ab\n", "a/b", "a?b", "ä"])
+def test_what_is_neither_is_not_sent(text: str) -> None:
+    """The word becomes a part of a path."""
     with pytest.raises(Failed) as failed:
-        request_id(text)
+        subject(text)
     assert failed.value.code is Exit.USAGE

@@ -9,6 +9,7 @@ from policy.ownership import (
     SEALED,
     build_cgroup,
     cgroup_parent,
+    changed_label,
     format_seal,
     is_reserved_label,
     labels,
@@ -30,6 +31,14 @@ def test_reserved_labels_are_known_in_every_spelling(key: str) -> None:
 def test_other_labels_are_free(key: str) -> None:
     """Only the prefix counts."""
     assert not is_reserved_label(key)
+
+
+def test_what_was_changed_is_said_in_a_label_of_bounded_length() -> None:
+    """Empty without notes: what is left out, dockerd takes from the image."""
+    assert changed_label(()) == {"ds01.changed": ""}
+    assert changed_label(("a", "b")) == {"ds01.changed": "a; b"}
+    assert len(changed_label(("x" * 9000,))["ds01.changed"]) == 2000
+    assert labels(ALICE, LEASE, RequestId("abc"))["ds01.changed"] == ""
 
 
 def test_a_seal_reads_back() -> None:
