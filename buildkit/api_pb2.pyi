@@ -150,6 +150,30 @@ class StatusRequest(_message.Message):
     Ref: str
     def __init__(self, Ref: _Optional[str] = ...) -> None: ...
 
+class StatusResponse(_message.Message):
+    __slots__ = ("vertexes", "statuses")
+    VERTEXES_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    vertexes: _containers.RepeatedCompositeFieldContainer[Vertex]
+    statuses: _containers.RepeatedCompositeFieldContainer[VertexStatus]
+    def __init__(self, vertexes: _Optional[_Iterable[_Union[Vertex, _Mapping]]] = ..., statuses: _Optional[_Iterable[_Union[VertexStatus, _Mapping]]] = ...) -> None: ...
+
+class Vertex(_message.Message):
+    __slots__ = ("name", "error")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    error: str
+    def __init__(self, name: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
+
+class VertexStatus(_message.Message):
+    __slots__ = ("ID", "name")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ID: str
+    name: str
+    def __init__(self, ID: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
 class DiskUsageRequest(_message.Message):
     __slots__ = ("filter", "ageLimit")
     FILTER_FIELD_NUMBER: _ClassVar[int]
@@ -243,8 +267,15 @@ class BuildResultInfo(_message.Message):
     def __init__(self, ResultDeprecated: _Optional[_Union[Descriptor, _Mapping]] = ..., Attestations: _Optional[_Iterable[_Union[Descriptor, _Mapping]]] = ..., Results: _Optional[_Mapping[int, Descriptor]] = ...) -> None: ...
 
 class BuildHistoryRecord(_message.Message):
-    __slots__ = ("Ref", "FrontendAttrs", "logs", "Result", "Results", "trace", "externalError")
+    __slots__ = ("Ref", "FrontendAttrs", "Exporters", "logs", "ExporterResponse", "Result", "Results", "trace", "externalError")
     class FrontendAttrsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class ExporterResponseEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -260,19 +291,23 @@ class BuildHistoryRecord(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[BuildResultInfo, _Mapping]] = ...) -> None: ...
     REF_FIELD_NUMBER: _ClassVar[int]
     FRONTENDATTRS_FIELD_NUMBER: _ClassVar[int]
+    EXPORTERS_FIELD_NUMBER: _ClassVar[int]
     LOGS_FIELD_NUMBER: _ClassVar[int]
+    EXPORTERRESPONSE_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     TRACE_FIELD_NUMBER: _ClassVar[int]
     EXTERNALERROR_FIELD_NUMBER: _ClassVar[int]
     Ref: str
     FrontendAttrs: _containers.ScalarMap[str, str]
+    Exporters: _containers.RepeatedCompositeFieldContainer[Entry]
     logs: Descriptor
+    ExporterResponse: _containers.ScalarMap[str, str]
     Result: BuildResultInfo
     Results: _containers.MessageMap[str, BuildResultInfo]
     trace: Descriptor
     externalError: Descriptor
-    def __init__(self, Ref: _Optional[str] = ..., FrontendAttrs: _Optional[_Mapping[str, str]] = ..., logs: _Optional[_Union[Descriptor, _Mapping]] = ..., Result: _Optional[_Union[BuildResultInfo, _Mapping]] = ..., Results: _Optional[_Mapping[str, BuildResultInfo]] = ..., trace: _Optional[_Union[Descriptor, _Mapping]] = ..., externalError: _Optional[_Union[Descriptor, _Mapping]] = ...) -> None: ...
+    def __init__(self, Ref: _Optional[str] = ..., FrontendAttrs: _Optional[_Mapping[str, str]] = ..., Exporters: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., logs: _Optional[_Union[Descriptor, _Mapping]] = ..., ExporterResponse: _Optional[_Mapping[str, str]] = ..., Result: _Optional[_Union[BuildResultInfo, _Mapping]] = ..., Results: _Optional[_Mapping[str, BuildResultInfo]] = ..., trace: _Optional[_Union[Descriptor, _Mapping]] = ..., externalError: _Optional[_Union[Descriptor, _Mapping]] = ...) -> None: ...
 
 class BuildHistoryEvent(_message.Message):
     __slots__ = ("type", "record")

@@ -8,7 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
+
+from google.protobuf.message import Message
 
 from buildkit import api_pb2 as pb
 from buildkit import messages
@@ -16,6 +19,7 @@ from buildkit.ports import Ask, Confine, Images, Tags, Trail
 from buildkit.seen import SeenContent
 from buildkit.status import Code, Headers, Status
 from buildkit.verdicts import Answer, Call, Forward, Refuse, Verdict
+from policy import image_names
 from policy.buildkit import methods, names, records
 from policy.buildkit import solve as solves
 from policy.buildkit.attrs import refused
@@ -102,8 +106,8 @@ class Mediation:
         if isinstance(shaped, tuple):
             return self.denied(path, shaped)
         await self._confine(builder)
-        shaped = replace(shaped, hidden=await self._images.hidden())
-        tags = solves.tags(shaped)
+        shaped = replace(shaped, images=await self._images.readable())
+        tags = solves.tags(asked)
         refusal = await self._tags.reserve(tags)
         if refusal is not None:
             return self.denied(path, (refusal,))
@@ -116,7 +120,7 @@ class Mediation:
 
         def built(message: bytes) -> bytes:
             self._tags.built(tags, messages.image_ids(message))
-            return message
+            return self._plain(pb.SolveResponse, message)
 
         return Forward(
             path=path,
@@ -133,7 +137,7 @@ class Mediation:
             return self.denied(call.path, shaped)
         await self._confine(builder)
         # Again, and not only with the build's first message: what was made private since then is hidden as well.
-        shaped = replace(shaped, hidden=await self._images.hidden())
+        shaped = replace(shaped, images=await self._images.readable())
         self._trail.allowed(call.path, {})
         return self._bridge(call, messages.write_bridge_solve(shaped, call.message))
 
@@ -148,7 +152,8 @@ class Mediation:
         asked = messages.read(pb.StatusRequest, call.message)
         if not names.is_name(asked.Ref):
             return self._no(call.path, asked.Ref, "a build of your own", "look with docker buildx history ls")
-        return self._forward(call, messages.write(pb.StatusRequest(Ref=self._own(asked.Ref))))
+        sent = messages.write(pb.StatusRequest(Ref=self._own(asked.Ref)))
+        return self._forward(call, sent, reshape=partial(self._plain, pb.StatusResponse))
 
     # --- what was built ---
 
@@ -174,7 +179,7 @@ class Mediation:
             left -= left > 0
             self._seen.add(self._uid, messages.digests(event.record))
             event.record.Ref = ref
-            return messages.write(event)
+            return messages.write(messages.with_plain_names(event, self._uid))
 
         return self._forward(call, messages.write(sent), reshape=own)
 
@@ -233,6 +238,12 @@ class Mediation:
         ]
 
     # --- pieces ---
+
+    def _plain(self, kind: type[Message], message: bytes) -> bytes:
+        """An answer with own local images named as the user knows them."""
+        if image_names.prefix(self._uid).encode() not in message:
+            return message
+        return messages.write(messages.with_plain_names(messages.read_answer(kind, message), self._uid))
 
     @property
     def _uid(self) -> Uid:

@@ -14,14 +14,13 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from buildkit import api_pb2 as pb
 from buildkit.framing import BadMessage
-from policy import fetches
+from policy import fetches, image_names
 from policy.buildkit import sources
 from policy.buildkit.model import Entry, Solve
 from policy.buildkit.solve import exporter_attrs
-from policy.buildkit.sources import Match
-
-_ALLOW = 0
-_DENY = 1
+from policy.buildkit.sources import Action, Match
+from policy.model import Uid
+from policy.rules.registry import HUB
 
 M = TypeVar("M", bound=Message)
 
@@ -165,17 +164,25 @@ def write_bridge_solve(solve: Solve, message: bytes) -> bytes:
 
 
 def _source_policy(solve: Solve) -> bytes:
-    """What denies images, and addresses that the engine would fetch from."""
-    rules = [_rule(_DENY, one.identifier, one.match) for one in sources.selectors(solve.hidden)]
+    """What says which images the build reads by which names, and from where the engine may fetch."""
+    fetching = solve.frontend_attrs.get("image-resolve-mode") == "pull"
+    rules = [
+        _rule(rule.action, rule.identifier, rule.match, rule.converted)
+        for rule in sources.rules(solve.images, fetching=fetching)
+    ]
     rules += [
-        _rule(_ALLOW if one.allow else _DENY, one.pattern, Match.REGEX)
+        _rule(Action.ALLOW if one.allow else Action.DENY, one.pattern, Match.REGEX)
         for one in fetches.rules(solve.fetch_hosts)
     ]
     return write(pb.SourcePolicy(version=1, rules=rules))
 
 
-def _rule(action: int, identifier: str, match: Match) -> pb.SourceRule:
-    return pb.SourceRule(action=action, selector=pb.SourceSelector(identifier=identifier, match_type=match))
+def _rule(action: int, identifier: str, match: Match, converted: str = "") -> pb.SourceRule:
+    return pb.SourceRule(
+        action=action,
+        selector=pb.SourceSelector(identifier=identifier, match_type=match),
+        updates=pb.SourceUpdate(identifier=converted) if converted else None,
+    )
 
 
 def image_ids(message: bytes) -> tuple[str, ...]:
@@ -183,6 +190,30 @@ def image_ids(message: bytes) -> tuple[str, ...]:
     found = read_answer(pb.SolveResponse, message).ExporterResponse
     keys = ("containerimage.digest", "containerimage.config.digest")
     return tuple(dict.fromkeys(found[key] for key in keys if found.get(key)))
+
+
+def with_plain_names(message: M, uid: Uid) -> M:
+    """The same answer with own local images named as docker names them; changed in place."""
+    beginning = image_names.prefix(uid)
+    if beginning.encode() in write(message):
+        _replace(message, beginning, f"{HUB}/library/")
+    return message
+
+
+def _replace(message: Message, old: str, new: str) -> None:
+    """In every text that `api.proto` knows of."""
+    for field, value in message.ListFields():
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            for key, text in tuple(value.items()):
+                if isinstance(text, str):
+                    value[key] = text.replace(old, new)
+        elif isinstance(value, Message):
+            _replace(value, old, new)
+        elif isinstance(value, str):
+            setattr(message, field.name, value.replace(old, new))
+        elif field.message_type is not None:
+            for item in value:
+                _replace(item, old, new)
 
 
 def digests(record: pb.BuildHistoryRecord) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from buildkit.status import Headers
 from buildkit.verdicts import Call, Refuse, Verdict
+from policy.buildkit import model
 from policy.buildkit.model import Builder
 from policy.model import Reason, RequestId
 
@@ -52,8 +53,8 @@ class Confine(Protocol):
 class Images(Protocol):
     """What of the engine's images is whose."""
 
-    async def hidden(self) -> tuple[str, ...]:
-        """Tags and digests that the user's builds must not read."""
+    async def readable(self) -> model.Images:
+        """Which of them the user's builds may read, and by which names."""
 
 
 class Trail(Protocol):

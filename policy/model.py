@@ -63,13 +63,15 @@ class Kind(StrEnum):
 class Reference:
     """A name, id or id prefix in a request that stands for an object.
 
-    `new`: a name that the call gives to a container, network or volume. Its fact is the actor's own object that has the
-    very name already, if there is one; ids and other users do not count.
+    `new`: a name that the call gives. Its fact is what has it already: for a container, network or volume the actor's own
+    object that has the very name, ids and other users do not count.
+    `literal`: an image as dockerd knows it by this name, whatever local name of the actor's own is spelled so: what is pulled.
     """
 
     kind: Kind
     text: str  # as the client wrote it
     new: bool = False
+    literal: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from policy import image_names
 from policy.model import Uid
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ ROOT = Uid(0)
 
 _REAL = re.compile(r"u(0|[1-9][0-9]*)\..+", re.DOTALL)
 # In a message: not within a longer word, and with all that may follow in a name.
-_IN_TEXT = re.compile(r"(?<![0-9A-Za-z_.-])u(0|[1-9][0-9]*)\.[0-9A-Za-z_.-]*")
+_IN_TEXT = re.compile(
+    rf"(?<![0-9A-Za-z_./-]){re.escape(image_names.HOST)}/u[0-9]+/[0-9A-Za-z_./@-]*(?::[0-9A-Za-z_][0-9A-Za-z_.@-]*)*"
+    r"|(?<![0-9A-Za-z_.-])u(?:0|[1-9][0-9]*)\.[0-9A-Za-z_.-]*"
+)
 
 
 def real(uid: Uid, name: str) -> str:
@@ -45,7 +49,7 @@ def owner(real_name: str) -> Uid | None:
 class ViewerNames:
     """Names as one viewer knows them: the own ones plain, others' as they are inside dockerd."""
 
-    __slots__ = ("_marks", "_prefix", "_shared", "_stand_ins", "everything")
+    __slots__ = ("_images", "_marks", "_prefix", "_shared", "_stand_ins", "everything")
 
     def __init__(
         self,
@@ -65,9 +69,10 @@ class ViewerNames:
         self.everything = everything
         self._shared = {real(ROOT, name): name for name in networks}
         self._prefix = f"u{uid}."
+        self._images = image_names.prefix(uid)
         self._stand_ins = stand_ins
         roots = () if stand_ins is None else (stand_ins.root,)
-        self._marks = tuple(text.encode() for text in (self._prefix, *self._shared, *roots))
+        self._marks = tuple(text.encode() for text in (self._prefix, self._images, *self._shared, *roots))
 
     def plain(self, real_name: str, /) -> str:
         return self._shared.get(real_name) or real_name.removeprefix(self._prefix) or real_name
@@ -76,6 +81,10 @@ class ViewerNames:
         """Whether JSON text may hold a name to be shown in another form; quick."""
         text = bytes(piece)
         return any(mark in text for mark in self._marks)
+
+    def image(self, reference: str, /) -> str:
+        """An image's name; admins go by those inside dockerd."""
+        return reference if self.everything else reference.removeprefix(self._images) or reference
 
     def plain_source(self, source: str, /) -> str:
         """The host path behind a bind source of dockerd's."""
@@ -91,6 +100,8 @@ class ViewerNames:
 
         def shown(match: re.Match[str]) -> str:
             name = match[0]
+            if name.startswith(self._images):
+                return self.image(name)
             if name.startswith(self._prefix):
                 return name[len(self._prefix) :]
             if name in self._shared:

@@ -302,10 +302,12 @@ def _limit(transaction: Transaction) -> int:
     return int(next(iter(transaction.asked.query.get("limit", ())), "0"))
 
 
-def _image_list(body: bytes, transaction: Transaction, sees: ActorVisibility, _names: ViewerNames) -> bytes:
+def _image_list(body: bytes, transaction: Transaction, sees: ActorVisibility, names: ViewerNames) -> bytes:
     asked = transaction.asked
     by_name = "filter" in asked.query or '"reference"' in next(iter(asked.query.get("filters", ())), "")
-    return responses.image_list(body, sees, by_name=by_name, marked=asked.version < _DANGLING_UNMARKED_SINCE)
+    return responses.image_list(
+        body, sees, names=names, by_name=by_name, marked=asked.version < _DANGLING_UNMARKED_SINCE
+    )
 
 
 _FILTERS: dict[Answer, Filter] = {
@@ -317,12 +319,16 @@ _FILTERS: dict[Answer, Filter] = {
         body, sees, limit=_limit(transaction), names=names, wanted=name_filter(transaction.asked)
     ),
     Answer.EXEC_INSPECT: lambda body, _transaction, sees, _names: responses.exec_inspect(body, sees),
-    Answer.IMAGE_INSPECT: lambda body, _transaction, sees, _names: responses.image_inspect(body, sees),
+    Answer.IMAGE_INSPECT: lambda body, _transaction, sees, names: responses.image_inspect(
+        body, sees, names=names
+    ),
     Answer.VOLUME_INSPECT: lambda body, _transaction, sees, names: responses.volume_inspect(
         body, sees, names=names
     ),
     Answer.IMAGE_LIST: _image_list,
-    Answer.IMAGE_HISTORY: lambda body, _transaction, sees, _names: responses.image_history(body, sees),
+    Answer.IMAGE_HISTORY: lambda body, _transaction, sees, names: responses.image_history(
+        body, sees, names=names
+    ),
     Answer.NETWORK_LIST: lambda body, transaction, sees, names: responses.network_list(
         body, sees, names=names, wanted=name_filter(transaction.asked)
     ),

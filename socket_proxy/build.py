@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import msgspec
 
-from policy import fetches
+from policy import fetches, image_names
 from policy.buildkit.builder import is_buildkit
 from policy.compile import Policy
 from policy.dockerapi import responses, strict_json
@@ -88,7 +88,7 @@ class ClassicBuilds:
 
     async def _ready(self, transaction: Transaction, grants: Grants, found: Bases) -> Refusal | None:
         """Every image the build may read is here, and the actor's to read; a Refusal otherwise."""
-        here, refusal = await self._judge(transaction, (*found.named, *found.suspected))
+        here, refusal = await self._judge(transaction, found)
         pulling = bool(transaction.request.query.get("pull"))
         for name in found.named if refusal is None else ():
             if name not in here or (pulling and not name.startswith("sha256:")):
@@ -97,17 +97,18 @@ class ClassicBuilds:
                     return refusal
         fetched = [*found.fetched]
         for stage in found.stages if refusal is None else ():
-            fetched += check_triggers(stage, await self._triggers(stage.image))
+            meant = await self._facts.find_meant(transaction.reader, stage.image)
+            fetched += check_triggers(stage, meant[1].triggers if meant else ())
         return refusal or _fetch_refusal(grants, fetched)
 
-    async def _judge(
-        self, transaction: Transaction, names: Iterable[str]
-    ) -> tuple[frozenset[str], Refusal | None]:
+    async def _judge(self, transaction: Transaction, found: Bases) -> tuple[frozenset[str], Refusal | None]:
         """The names that are here, and the refusal of the first that is here and another's.
 
         It is answered like a name that no registry has: what is private is absent (I4).
+        SECURITY: what is suspected is not rewritten, so it would mean what dockerd has under the name.
         """
-        references = [Reference(kind=Kind.IMAGE, text=name) for name in names]
+        references = [Reference(kind=Kind.IMAGE, text=name) for name in found.named]
+        references += [Reference(kind=Kind.IMAGE, text=name, literal=True) for name in found.suspected]
         facts = await self._facts.gather(
             transaction.actor, references, everything=transaction.everything, groups=transaction.groups
         )
@@ -116,12 +117,10 @@ class ClassicBuilds:
                 return frozenset(), _absent(reference.text)
         return frozenset(ref.text for ref, fact in facts.objects.items() if fact is not None), None
 
-    async def _triggers(self, name: str) -> list[str]:
-        image = await self._facts.find_image(name)
-        return (image.Config.OnBuild if image and image.Config else None) or []
-
     async def _pull(self, transaction: Transaction, grants: Grants, name: str) -> Refusal | None:
         """Fetch one image as `docker pull` does, its progress shown in the build's own stream."""
+        if image_names.is_reserved(name) or image_names.is_disguised(name):
+            return _absent(name)  # as for one of another's that is there
         reason = registry.refusal(grants, "FROM", registry.registry_of(name))
         if reason is not None:
             return Refusal(status=403, message=f"ds01: {reason.text()}", rules=(reason.rule,))
@@ -141,25 +140,32 @@ class ClassicBuilds:
             await self._makers.pulled(transaction, writing.tags[0])
         return None
 
-    async def _pins(self, transaction: Transaction, names: Iterable[str]) -> dict[str, str] | Refusal:
-        """Ids for the names that another may move while the build goes on, each still the actor's to read."""
-        own = (None, transaction.actor.uid)
-        pins = {}
-        for name in names:
-            image = await self._facts.find_image(name)
-            if image is None:
+    async def _pins(self, transaction: Transaction, found: Bases) -> dict[str, str] | Refusal:
+        """Ids for the names that somebody may move while the build goes on, each still the actor's to read.
+
+        SECURITY: own names as well: moved since they were judged, they could bring ONBUILD lines that nobody has read.
+        Raises: UnreadableDockerfile.
+        """
+        pins: dict[str, str] = {}
+        fetched: list[str] = []
+        stages = {stage.image: stage for stage in found.stages}
+        for name in found.named:
+            meant = await self._facts.find_meant(transaction.reader, name)
+            if meant is None:
                 continue
+            inside, image = meant
             if not self._owners.may_read(transaction.reader, image.Id, image.tags):
                 return _absent(name)
-            tag = normal_tag(name)
-            if tag not in image.tags or self._owners.tag_owner(tag) not in own:
+            if normal_tag(inside) not in image.tags or self._owners.tag_owner(normal_tag(inside)) is not None:
                 pins[name] = image.Id
-        return pins
+                if name in stages:
+                    fetched += check_triggers(stages[name], image.triggers)
+        return _fetch_refusal(self._policy().for_actor(transaction.actor), fetched) or pins
 
     async def _build(
         self, transaction: Transaction, spool: Spool, dockerfile: Dockerfile, found: Bases
     ) -> Refusal | None:
-        pins = await self._pins(transaction, found.named)
+        pins = await self._pins(transaction, found)
         if isinstance(pins, Refusal):
             return pins
         if pins:
@@ -169,7 +175,7 @@ class ClassicBuilds:
         query.pop("pull", None)  # done, tag by tag
         sources = await cache_sources(self._engine, self._owners, transaction)
         query["cachefrom"] = (strict_json.write(list(sources)),)
-        tags = transaction.asked.query.get("t", ())
+        tags = transaction.request.query.get("t", ())
         async with self._makers.tags.writing(transaction, *tags) as writing:
             if isinstance(writing, Refusal):
                 return writing
@@ -184,7 +190,7 @@ class ClassicBuilds:
                 return await self._said(transaction, response.head.status, await response.read(ERROR_BYTES))
             words = Words((BUILT_QUIETLY if query.get("q") else BUILT, STEP))
             try:
-                await relay_words(transaction, response, words=words)
+                await relay_words(transaction, response, words=words, names=pins)
             finally:  # clients leave as soon as they hear of a failure, and by Ctrl-C
                 await self._makers.steps(transaction, words.found(STEP))
             built = words.found(BUILT_QUIETLY if query.get("q") else BUILT)[-1:]
@@ -196,7 +202,8 @@ class ClassicBuilds:
 
     async def _said(self, transaction: Transaction, status: int, body: bytes) -> Refusal:
         """Dockerd's refusal, without what it says of others."""
-        shown = responses.error(body, self._answers.sees(transaction), kept=frozenset())
+        names = self._answers.names(transaction)
+        shown = responses.error(body, self._answers.sees(transaction), kept=frozenset(), names=names)
         return Refusal(status=status, message=msgspec.json.decode(shown)["message"], rules=("engine",))
 
     async def _end(self, transaction: Transaction, refusal: Refusal | None) -> Refusal | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from policy import facts as policy_facts
+from policy import image_names
 from policy.compile import Policy
 from policy.dockerapi.model import Operation, Request
 from policy.evaluate import evaluate
@@ -48,7 +49,7 @@ class BuildTags:
         refusal = _refusal(evaluate(self._policy(), self._actor, asked, facts))
         if refusal is not None:
             return refusal
-        names = _normal(tags)
+        names = self._inside(tags)
         writing = await self._tags.begin(self._actor, names, everything=self._everything)
         if isinstance(writing, Taken):
             return _not_yours(writing.tag)
@@ -56,7 +57,7 @@ class BuildTags:
         return None
 
     def release(self, tags: tuple[str, ...]) -> None:
-        self._tags.end(self._writing[_normal(tags)].pop())
+        self._tags.end(self._writing[self._inside(tags)].pop())
 
     def built(self, tags: tuple[str, ...], image_ids: tuple[str, ...]) -> None:
         """Record what was made; what an admin tags belongs to nobody, for everybody to use.
@@ -69,15 +70,18 @@ class BuildTags:
             else:
                 self._owners.claim(image_id, [], self._actor.uid)
         private = self._policy().for_actor(self._actor).images_private
-        for name in _normal(tags):
+        for name in self._inside(tags):
             if self._everything:
                 self._owners.set_tag(name, None)
             elif not private:
                 self._owners.share(name, ALL)
+            self._owners.note_local(name)
 
-
-def _normal(tags: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(map(normal_tag, tags)))
+    def _inside(self, tags: tuple[str, ...]) -> tuple[str, ...]:
+        """The names inside dockerd, each once."""
+        uid = self._actor.uid
+        real = tags if self._everything else tuple(image_names.real(uid, tag) for tag in tags)
+        return tuple(dict.fromkeys(map(normal_tag, real)))
 
 
 def _refusal(decision: Decision) -> Reason | None:

@@ -154,7 +154,11 @@ class Builds:
         return Mediation(
             builder=lambda: self._builder(transaction),
             confine=_confine,
-            images=BuildImages(engine=self._engine, sees=lambda: self._answers.sees(transaction)),
+            images=BuildImages(
+                engine=self._engine,
+                sees=lambda: self._answers.sees(transaction),
+                names=lambda: self._answers.names(transaction),
+            ),
             tags=tags,
             trail=CallTrail(self._trail, transaction),
             seen=self._seen,

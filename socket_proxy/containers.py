@@ -182,7 +182,7 @@ class Containers:
             return None  # removed already: there is nothing to look at
         inspected = msgspec.json.decode(answer, type=_Inspected)
         self._index.rename(Kind.CONTAINER, container, inspected.Name.removeprefix("/"))
-        text = str((transaction.request.body or {}).get("Image", ""))
+        text = str((transaction.asked.body or {}).get("Image", ""))
         fact = transaction.facts.objects.get(Reference(kind=Kind.IMAGE, text=text))
         if fact is not None and fact.id == inspected.Image:
             return None

@@ -2,7 +2,7 @@
 
 Containers, networks and volumes come from the index, execs from what ds01 remembers or the engine, images from the engine
 and the record. A reference that is absent and one that is another user's give the same None; but for images, whose names
-are one space for all: another's private one is a fact that is not shared, so that its name is not taken for free.
+with a slash are one space for all: another's private one is a fact that is not shared, so that its name is not taken for free.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import msgspec
 
+from policy import image_names
 from policy.dockerapi.model import Operation
 from policy.model import (
     Actor,
@@ -61,6 +62,10 @@ class ImageFields(msgspec.Struct):
     @property
     def tags(self) -> list[str]:
         return self.RepoTags or []
+
+    @property
+    def triggers(self) -> list[str]:
+        return (self.Config.OnBuild if self.Config else None) or []
 
 
 class _ExecFields(msgspec.Struct):
@@ -149,7 +154,7 @@ class FactSource:
     async def _resolve(self, reader: Reader, reference: Reference) -> ObjectFact | None:
         match reference.kind:
             case Kind.IMAGE:
-                return await self._image(reference.text, reader)
+                return await self._image(reference, reader)
             case Kind.EXEC:
                 return await self._exec(reference.text, reader.uid, everything=reader.everything)
             case kind if reference.new:
@@ -199,10 +204,36 @@ class FactSource:
             raise Unavailable("the Docker engine cannot resolve this image; try again") from error
         return msgspec.json.decode(answer, type=ImageFields)
 
-    async def _image(self, text: str, reader: Reader) -> ObjectFact | None:
-        image = await self.find_image(text)
-        if image is None:
-            return None
+    async def find_meant(self, reader: Reader, text: str) -> tuple[str, ImageFields] | None:
+        """What `text` means to this reader: the name inside dockerd, and its image. Raises: as `find_image`."""
+        return await self._find_first(self.image_names(Reference(kind=Kind.IMAGE, text=text), reader))
+
+    def image_names(self, reference: Reference, reader: Reader) -> Iterable[str]:
+        """What a reference may mean inside dockerd: the reader's own local name before what others see by it.
+
+        SECURITY: so nobody else's image answers for an own name; and an own name answers for nobody else.
+        """
+        if reader.everything or reference.literal:
+            return (reference.text,)
+        own = image_names.real(reader.uid, reference.text)
+        if own == reference.text:
+            return (own,)
+        others = () if reference.new else (reference.text,)
+        return (own, *others) if self._images.knows(own) else others
+
+    async def _find_first(self, names: Iterable[str]) -> tuple[str, ImageFields] | None:
+        for name in names:
+            image = await self.find_image(name)
+            if image is not None:
+                return name, image
+        return None
+
+    async def _image(self, reference: Reference, reader: Reader) -> ObjectFact | None:
+        found = await self._find_first(self.image_names(reference, reader))
+        return self._image_fact(found[1], found[0], reader) if found else None
+
+    def _image_fact(self, image: ImageFields, text: str, reader: Reader) -> ObjectFact:
+        """Args: text: the name inside dockerd, as `ObjectFact.name` then says it."""
         tag = normal_tag(text)
         named = tag in image.tags
         shared = self._images.may_read(reader, image.Id, image.tags) and (

@@ -3,7 +3,8 @@
 An image id has *makers*: everybody who built, committed, loaded or imported it (two who make the same content get the
 same id, and both are makers). A tag has one owner, or none: what was pulled, or tagged by an admin. An image is read by
 its makers; by all if it was pulled; by those a maker shared a tag of it with. What nobody can be shown to own is
-nobody's to read: the steps of a build, and whatever dockerd made that ds01 did not see.
+nobody's to read: the steps of a build, and whatever dockerd made that ds01 did not see. Whose a local name is
+(`policy.image_names`) it says itself; the record says of those only which there are.
 
 Rows are durable (`records`) and held in memory, since lists and events ask for every image.
 """
@@ -14,6 +15,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from policy import image_names
 from policy.image_names import familiar as normal_tag
 from policy.image_names import repository
 from policy.model import Actor, Uid
@@ -89,7 +91,18 @@ class ImageOwners:
     # --- who may ---
 
     def tag_owner(self, tag: str) -> Uid | None:
-        return self._tags.get(tag)
+        owner = self._tags.get(tag)
+        return image_names.owner(tag) if owner is None else owner
+
+    def knows(self, name: str) -> bool:
+        """Whether there may be a local name like this. INVARIANT: what the engine has is here, since it is written here first."""
+        return (
+            bool(self._by_repository.get(repository(name))) if "@" in name else normal_tag(name) in self._tags
+        )
+
+    def shadows(self, uid: Uid, tag: str) -> bool:
+        """Whether `uid` has a local name of this spelling, and so means that one by it."""
+        return "/" not in tag and f"{image_names.prefix(uid)}{tag}" in self._tags
 
     def makers(self, image_id: str, tags: Iterable[str] = ()) -> frozenset[Uid]:
         """Everybody whose image it is.
@@ -99,13 +112,13 @@ class ImageOwners:
         known = self._makers.get(image_id) or self._gone.get(image_id)
         if known:
             return frozenset(known)
-        return frozenset(owner for tag in tags if (owner := self._tags.get(tag)) is not None)
+        return frozenset(owner for tag in tags if (owner := self.tag_owner(tag)) is not None)
 
     def is_public(self, image_id: str, tags: Sequence[str]) -> bool:
         """Whether all users may read it: it was pulled, or was here before ds01 under a name that is nobody's."""
         if image_id in self._public:
             return True
-        public = not self._makers.get(image_id) and any(tag not in self._tags for tag in tags)
+        public = not self._makers.get(image_id) and any(self.tag_owner(tag) is None for tag in tags)
         if public and image_id:
             self._public.add(image_id)  # what all could read once stays so, also when its tag is moved
         return public
@@ -117,7 +130,7 @@ class ImageOwners:
         makers = self.makers(image_id, tags)
         # SECURITY: only what a maker shares is shared: a reader's own tag on it passes nothing on.
         return reader.uid in makers or any(
-            self._tags.get(tag) in {*makers, None} and reader.is_among(self._shares.get(tag, ()))
+            self.tag_owner(tag) in {*makers, None} and reader.is_among(self._shares.get(tag, ()))
             for tag in tags
         )
 
@@ -125,8 +138,10 @@ class ImageOwners:
         """Whether the name itself may be shown: private names can stand on content that all may read."""
         if "@" in tag:
             named = self._by_repository.get(repository(tag), ())
+            if image_names.owner(tag) not in (None, reader.uid) and not named:
+                return reader.everything
             return all(self.shows_tag(reader, each) for each in named)
-        owner = self._tags.get(tag)
+        owner = self.tag_owner(tag)
         return reader.everything or owner in (None, reader.uid) or reader.is_among(self._shares.get(tag, ()))
 
     # --- what happened ---
@@ -169,6 +184,21 @@ class ImageOwners:
                 self.set_tag(normal_tag(item["Untagged"]), None)
             if "Deleted" in item:
                 self._forget_id(item["Deleted"])
+
+    def note_local(self, tag: str) -> None:
+        """A local name was written, by whomever: it is on record, also if the engine was matched meanwhile."""
+        owner = image_names.owner(tag)
+        if owner is not None and tag not in self._tags:
+            self.set_tag(tag, owner)
+
+    def match_local(self, present: Iterable[str]) -> None:
+        """Have on record the local names that the engine has, and no others. Args: present: all its tags."""
+        here = {tag: owner for tag in present if (owner := image_names.owner(tag)) is not None}
+        for tag in [tag for tag in self._tags if image_names.owner(tag) is not None and tag not in here]:
+            self.set_tag(tag, None)
+        for tag, owner in here.items():
+            if self._tags.get(tag) != owner:
+                self.set_tag(tag, owner)
 
     def _forget_id(self, image_id: str) -> None:
         self._records.drop_image(image_id)

@@ -76,8 +76,9 @@ class ImageRemoval:
         response = await self._answers.send(transaction.asking(query or {}), outlives_client=True)
         if response.head.status != 200:
             return await self._answers.relay_response(transaction, response)
-        body = await response.read(ANSWER_BYTES)
-        self._owners.forget(msgspec.json.decode(body, type=Report))
+        report = msgspec.json.decode(await response.read(ANSWER_BYTES), type=Report)
+        self._owners.forget(report)
+        body = responses.image_delete(report, self._answers.names(transaction))
         await transaction.exchange.respond(200, forwardable(response.head.headers), body)
         return None
 
@@ -101,7 +102,7 @@ class ImageRemoval:
         if uid in self._owners.makers(image.Id):
             self._owners.disclaim(image.Id, uid)
             report.append({"Deleted": image.Id})
-        body = msgspec.json.encode(report) + b"\n"
+        body = responses.image_delete(report, self._answers.names(transaction))
         await transaction.exchange.respond(200, (("content-type", "application/json"),), body)
         return None
 
@@ -143,5 +144,6 @@ class ImageRemoval:
         return _NO_PRUNE
 
     def _refusal(self, transaction: Transaction, error: EngineError) -> Refusal:
-        shown = responses.error(error.body, self._answers.sees(transaction))
+        names = self._answers.names(transaction)
+        shown = responses.error(error.body, self._answers.sees(transaction), names=names)
         return Refusal(status=error.status, message=msgspec.json.decode(shown)["message"], rules=("engine",))

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import lzma
-import posixpath
 import re
 import tarfile
 import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import IO, Any
+from collections.abc import AsyncIterator, Iterator
+from typing import IO
 
+from policy.dockerapi.tar_names import MAX_BYTES, MEMBERS, Rename, member_of, names_in, renamed
 from socket_proxy.refusals import Refusal
 
 PIECE_BYTES = 1024 * 1024
@@ -35,9 +34,7 @@ UNREADABLE = (
 _ATTRIBUTES = "SCHILY.xattr."
 _UNPACKED_BYTES = 256 * 1024 * 1024 * 1024
 _MEMBERS = 100_000
-_MANIFEST_BYTES = 16 * 1024 * 1024
 _TAG = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._/:\[\]-]{0,511}", re.ASCII)
-_NAMING_MEMBERS = ("manifest.json", "repositories", "index.json")
 
 
 def _next_piece(pieces: Iterator[bytes]) -> bytes:
@@ -79,11 +76,16 @@ async def off_loop(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def written_afresh(
-    spool: IO[bytes], *, keep_attributes: bool = False, last: tuple[tarfile.TarInfo, bytes] | None = None
+    spool: IO[bytes],
+    *,
+    rename: Rename | None = None,
+    keep_attributes: bool = False,
+    last: tuple[tarfile.TarInfo, bytes] | None = None,
 ) -> Iterator[bytes]:
     """Every member with a head of our own.
 
     Args:
+        rename: of an image tar that `tags_in` has read: the name inside dockerd of each name it holds.
         keep_attributes: extended attributes (file capabilities) go along; all else of a PAX head is written anew.
         last: one more file, behind all others.
     """
@@ -93,8 +95,8 @@ def written_afresh(
             kept = member.pax_headers.items() if keep_attributes else ()
             member.pax_headers = {key: value for key, value in kept if key.startswith(_ATTRIBUTES)}
             content = (archive.extractfile(member) or io.BytesIO()) if member.isreg() else io.BytesIO()
-            if not keep_attributes and member.isreg() and _naming(member) == "manifest.json":
-                fresh = _orphaned(content.read())
+            if rename is not None and member.isreg() and member_of(member.name) in MEMBERS:
+                fresh = renamed(member_of(member.name), content.read(), rename)
                 content, member.size = io.BytesIO(fresh), len(fresh)
             yield member.tobuf(tarfile.PAX_FORMAT)
             if member.isreg():
@@ -103,19 +105,6 @@ def written_afresh(
         yield last[0].tobuf(tarfile.PAX_FORMAT)
         yield from _padded(io.BytesIO(last[1]), len(last[1]))
     yield b"\0" * tarfile.RECORDSIZE
-
-
-def _orphaned(manifest: bytes) -> bytes:
-    """The manifest without `Parent`.
-
-    SECURITY: dockerd makes a loaded image a child of the one named there, and the classic builder takes a child whose
-    configuration fits for the result of its next step: whoever builds on that parent would get what was loaded.
-    """
-
-    def without(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        return {key: value for key, value in pairs if key.casefold() != "parent"}
-
-    return json.dumps(json.loads(manifest, object_pairs_hook=without)).encode()
 
 
 def _padded(content: IO[bytes], size: int) -> Iterator[bytes]:
@@ -141,56 +130,18 @@ def tags_in(spool: IO[bytes]) -> tuple[str, ...] | Refusal:
                     or member.issparse()
                 ):
                     return _unreadable("a member that docker save does not write")
-                name = _naming(member)
-                if name not in _NAMING_MEMBERS:
+                name = member_of(member.name)
+                if name not in MEMBERS:
                     continue
-                if not member.isreg() or member.size > _MANIFEST_BYTES:
+                if not member.isreg() or member.size > MAX_BYTES:
                     return _unreadable("a manifest that is no plain file, or is too large")
                 content = archive.extractfile(member)
-                tags += _named(name, (content or io.BytesIO()).read())
+                tags += names_in(name, (content or io.BytesIO()).read())
     except UNREADABLE as error:
         return _unreadable(type(error).__name__)
     if any(not _TAG.fullmatch(tag) for tag in tags):
         return _unreadable("a tag that is no name of an image")
     return tuple(tags)
-
-
-def _naming(member: tarfile.TarInfo) -> str:
-    """Which naming member this may be. SECURITY: by the last part of its path, since a link can stand for those before."""
-    return posixpath.basename(posixpath.normpath(member.name)).casefold()
-
-
-def _named(member: str, content: bytes) -> list[str]:
-    """The tags one naming member holds.
-
-    SECURITY: Go matches keys in any case and takes the last of two, so every spelling and every copy counts.
-    """
-    document = json.loads(content, object_pairs_hook=tuple)
-    if member == "manifest.json":
-        return [str(tag) for image in document for tags in _under(image, "repotags") for tag in tags]
-    if member == "repositories":
-        return [f"{repo}:{tag}" for repo, tags in document for tag, _ in tags]
-    manifests = [each for found in _under(document, "manifests") for each in found]
-    return [name for each in manifests for name in _annotated(each)]
-
-
-def _annotated(manifest: Iterable[tuple[str, Any]]) -> list[str]:
-    """The names an index gives one image: a full one, or, only where that is missing, what is often a mere tag.
-
-    SOURCE: containerd client/import.go, imageName; docker save of engine 25 and later writes "latest" for the second.
-    SECURITY: of two full names Go takes the last, which may be empty, and a second `annotations` may clear the first:
-    then the mere tag counts too.
-    """
-    found = [value for key, value in manifest if key.casefold() == "annotations"]
-    pairs = [pair for value in found if value is not None for pair in value]
-    full = [value for key, value in pairs if key == "io.containerd.image.name"]
-    short = [value for key, value in pairs if key == "org.opencontainers.image.ref.name"]
-    plain = len(found) == 1 and bool(full) and all(isinstance(value, str) and value for value in full)
-    return [str(value) for value in (full if plain else [*full, *short]) if value]
-
-
-def _under(pairs: Iterable[tuple[str, Any]], folded: str) -> list[Any]:
-    return [value for key, value in pairs if key.casefold() == folded and value is not None]
 
 
 def _unreadable(why: str) -> Refusal:

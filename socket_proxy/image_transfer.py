@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import msgspec
 
+from http1.writer import forwardable
+from policy import image_names
 from policy.dockerapi import responses
 from policy.dockerapi.model import Operation
 from policy.model import Kind, Reference
@@ -33,34 +35,56 @@ class ImageTransfer:
         }
 
     async def save(self, transaction: Transaction) -> Refusal | None:
-        name = transaction.request.params["image"]
-        names = await self._names(transaction, name)
+        name = transaction.asked.params["image"]
+        names = await self._names(transaction, name, transaction.request.params["image"])
         if not names:
             return _absent(name)
-        if names == (name,):
-            return await self._answers.relay(transaction)
+        if names == (transaction.request.params["image"],):
+            return await self._give(transaction)
         every = replace(
             transaction.request,
             operation=Operation.IMAGE_GET_ALL,
             params={},
             query={**transaction.request.query, "names": names},
         )
-        return await self._answers.relay(replace(transaction, request=every, reading=None))
+        return await self._give(replace(transaction, request=every, reading=None))
 
     async def save_all(self, transaction: Transaction) -> Refusal | None:
         every: list[str] = []
-        for name in transaction.request.query.get("names", ()):
-            names = await self._names(transaction, name)
+        asked, inside = (one.query.get("names", ()) for one in (transaction.asked, transaction.request))
+        for name, real in zip(asked, inside, strict=True):
+            names = await self._names(transaction, name, real)
             if not names:
                 return _absent(name)
             every += names
-        return await self._answers.relay(transaction.asking({"names": tuple(dict.fromkeys(every))}))
+        return await self._give(transaction.asking({"names": tuple(dict.fromkeys(every))}))
+
+    async def _give(self, transaction: Transaction) -> Refusal | None:
+        """Send the tar on, with plain names in it."""
+        if transaction.everything:
+            return await self._answers.relay(transaction)
+        response = await self._answers.send(transaction)
+        if response.head.status != 200:
+            return await self._answers.relay_response(transaction, response)
+        exchange, tar = transaction.exchange, responses.SavedTar(image_names.prefix(transaction.actor.uid))
+        exchange.start_response(200, forwardable(response.head.headers))
+        async for chunk in response.body():
+            for piece in tar.feed(chunk):
+                await exchange.write(piece)
+        tar.close()
+        await exchange.end()
+        return None
 
     async def push(self, transaction: Transaction) -> Refusal | None:
         """One push for each tag: dockerd's own push of a repository takes everybody's tags."""
         name = transaction.request.params["image"]
         tag = next(iter(transaction.request.query.get("tag", ())), "")
-        names = () if tag else await self._names(transaction, name)
+        names = () if tag else await self._names(transaction, name, name)
+        meant = [fact.name for fact in transaction.facts.objects.values() if fact is not None]
+        if not transaction.everything and any(
+            image_names.owner(each) is not None for each in (*meant, *names)
+        ):
+            return _local(name)
         if tag or names == (name,):
             return await self._answers.relay(transaction)
         if not any(":" in each.rpartition("/")[2] for each in names):
@@ -77,7 +101,9 @@ class ImageTransfer:
         return None
 
     async def _stop(self, transaction: Transaction, status: int, body: bytes) -> Refusal | None:
-        message = msgspec.json.decode(responses.error(body, self._answers.sees(transaction)))["message"]
+        message = msgspec.json.decode(
+            responses.error(body, self._answers.sees(transaction), names=self._answers.names(transaction))
+        )["message"]
         if not transaction.exchange.responded:
             return Refusal(status=status, message=message, rules=("engine",))
         error = {"errorDetail": {"message": message}, "error": message}
@@ -85,22 +111,27 @@ class ImageTransfer:
         await transaction.exchange.end()
         return None
 
-    async def _names(self, transaction: Transaction, name: str) -> tuple[str, ...]:
+    async def _names(self, transaction: Transaction, name: str, inside: str) -> tuple[str, ...]:
         """What a name stands for: itself with a tag or digest; else every tag the user may see; else the image by its id.
+
+        Args: inside: the name inside dockerd that it means with no tag said. Local names of one's own come before others'.
 
         SECURITY: what is an id to the user can be a repository of another's to dockerd, so it goes on in full.
         """
         last = name.rpartition("/")[2]
         if transaction.everything or ":" in last or "@" in last:
-            return (name,)
-        wanted = repository(normal_tag(name))
-        filters = msgspec.json.encode({"reference": {wanted: True}}).decode()
+            return (inside,)
+        uid = transaction.actor.uid
+        wanted = dict.fromkeys(repository(normal_tag(each)) for each in (image_names.real(uid, name), name))
+        filters = msgspec.json.encode({"reference": dict.fromkeys(wanted, True)}).decode()
         listed = await self._engine.ask(Operation.IMAGE_LIST, query={"filters": (filters,)})
         tags = [
             tag
             for image in msgspec.json.decode(listed, type=list[ImageFields])
             for tag in image.tags
-            if repository(tag) == wanted and await self._sees(transaction, tag)
+            if repository(tag) in wanted
+            and not self._owners.shadows(uid, tag)
+            and await self._sees(transaction, tag)
         ]
         fact = transaction.facts.objects.get(Reference(kind=Kind.IMAGE, text=name))
         by_id = (fact.id,) if fact is not None and fact.shared else ()
@@ -113,6 +144,15 @@ class ImageTransfer:
             and self._owners.shows_tag(transaction.reader, tag)
             and self._owners.may_read(transaction.reader, image.Id, image.tags)
         )
+
+
+def _local(name: str) -> Refusal:
+    return Refusal(
+        status=403,
+        message=f"ds01: image={name} is not permitted, limit is names with an account or a registry (rule image_tags): "
+        f"a name of one part is your own on this server; docker tag {name} REGISTRY/ACCOUNT/{name}, and push that",
+        rules=("image_tags",),
+    )
 
 
 def _absent(name: str) -> Refusal:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import msgspec
 
 from http1.writer import forwardable
+from policy import image_names
 from policy.compile import Policy
 from policy.dockerapi.model import Operation, Request
 from policy.dockerapi.references import tagged
+from policy.model import Uid
 from policy.rules.names import looks_like_an_id
 from socket_proxy.answers import ANSWER_BYTES, Answers
 from socket_proxy.engine import Engine
@@ -22,7 +25,7 @@ from socket_proxy.image_owners import ALL, ImageOwners, normal_tag, repository
 from socket_proxy.image_tags import EVERY_TAG, Tags, Taken, taken
 from socket_proxy.image_tar import off_loop, tags_in, written_afresh
 from socket_proxy.image_words import IMPORTED, LOADED, relay_words
-from socket_proxy.refusals import Refusal
+from socket_proxy.refusals import EngineError, Refusal
 from socket_proxy.spool import Spool, Spools
 from socket_proxy.transaction import Handler, Transaction
 
@@ -69,6 +72,7 @@ class Makers:
                 self._owners.set_tag(tag, None)
             elif shared:
                 self._owners.share(tag, ALL)
+            self._owners.note_local(tag)
 
     async def steps(self, transaction: Transaction, image_ids: Iterable[str]) -> None:
         """What a build left on its way is the actor's to see and prune, if it is nobody's yet."""
@@ -96,11 +100,17 @@ class Makers:
     async def pulled(self, transaction: Transaction, tag: str) -> None:
         """An image came from a registry: everybody's, unless the tag is the actor's own or its content is private here.
 
+        To its puller the name means this image from now on.
         SECURITY: content that somebody made here does not become everybody's by a pull; who could pull it has it too.
         """
         image = await self._facts.find_image(tag)
         if image is None:
             return
+        self._fetched(transaction, tag, image)
+        if not transaction.everything:
+            await self._end_local(transaction.actor.uid, tag, image.Id)
+
+    def _fetched(self, transaction: Transaction, tag: str, image: ImageFields) -> None:
         uid = transaction.actor.uid
         if self._owners.tag_owner(tag) == uid:
             self._owners.claim(image.Id, image.tags, uid)
@@ -111,6 +121,20 @@ class Makers:
             self._owners.claim(image.Id, image.tags, uid)
         else:
             self._owners.publish(image.Id)
+
+    async def _end_local(self, uid: Uid, tag: str, image_id: str) -> None:
+        """An own local name of the same spelling ends; its image stays without it, as dockerd leaves one whose tag moved."""
+        own = image_names.real(uid, tag)
+        if own == tag or await self._facts.find_image(own) is None:
+            return
+        at = {"repo": (repository(own),), "tag": (own.rpartition(":")[2],)}
+        with suppress(EngineError):  # then it stays, and is meant as before
+            # Moved here first: dockerd would remove an image with its last name, and this one has another.
+            await self._engine.ask(Operation.IMAGE_TAG, params={"image": image_id}, query=at)
+            report = await self._engine.ask(
+                Operation.IMAGE_DELETE, params={"image": own}, query={"noprune": ("1",)}
+            )
+            self._owners.forget(msgspec.json.decode(report, type=list[dict[str, str]]))
 
 
 class Images:
@@ -138,7 +162,7 @@ class Images:
         }
 
     async def tag(self, transaction: Transaction) -> Refusal | None:
-        tag = _repo_tag(transaction.asked, "repo", "tag")
+        tag = _repo_tag(transaction.request, "repo", "tag")
         async with self._makers.tags.writing(transaction, tag) as writing:
             if isinstance(writing, Refusal):
                 return writing
@@ -188,7 +212,7 @@ class Images:
         return None
 
     async def _import(self, transaction: Transaction) -> Refusal | None:
-        tags = [_repo_tag(transaction.asked, "repo", "tag")] if _first(transaction.asked, "repo") else []
+        tags = [_repo_tag(transaction.request, "repo", "tag")] if _first(transaction.request, "repo") else []
         async with self._makers.tags.writing(transaction, *tags) as writing:
             if isinstance(writing, Refusal):
                 return writing
@@ -205,7 +229,7 @@ class Images:
         return None
 
     async def commit(self, transaction: Transaction) -> Refusal | None:
-        tags = [_repo_tag(transaction.asked, "repo", "tag")] if _first(transaction.asked, "repo") else []
+        tags = [_repo_tag(transaction.request, "repo", "tag")] if _first(transaction.request, "repo") else []
         async with self._makers.tags.writing(transaction, *tags) as writing:
             if isinstance(writing, Refusal):
                 return writing
@@ -230,15 +254,14 @@ class Images:
             tags = await asyncio.to_thread(tags_in, spool.file)
             if isinstance(tags, Refusal):
                 return tags
-            if any(map(looks_like_an_id, tags)):
-                return Refusal(
-                    status=403,
-                    message="ds01: the tar names an image like an id (rule names); save it under another name",
-                    rules=("names",),
-                )
-            return await self._load(transaction, spool, tags)
+            refusal = _refused_name(tags, everything=transaction.everything)
+            return refusal or await self._load(transaction, spool, tags)
 
-    async def _load(self, transaction: Transaction, spool: Spool, tags: tuple[str, ...]) -> Refusal | None:
+    async def _load(self, transaction: Transaction, spool: Spool, names: tuple[str, ...]) -> Refusal | None:
+        def inside(name: str) -> str:
+            return name if transaction.everything else image_names.real(transaction.actor.uid, name)
+
+        tags = tuple(map(inside, names))
         async with self._makers.tags.writing(transaction, *tags) as writing:
             if isinstance(writing, Taken):
                 return Refusal(
@@ -248,7 +271,9 @@ class Images:
                     rules=("image_tags",),
                 )
             response = await self._engine.send(
-                transaction.request, uid=transaction.actor.uid, upload=off_loop(written_afresh(spool.file))
+                transaction.request,
+                uid=transaction.actor.uid,
+                upload=off_loop(written_afresh(spool.file, rename=inside)),
             )
             if response.head.status != 200:
                 await writing.undo()
@@ -260,6 +285,23 @@ class Images:
                 await self._makers.made(transaction, tags, words.found(LOADED))
             await transaction.exchange.end()
         return None
+
+
+def _refused_name(tags: Iterable[str], *, everything: bool) -> Refusal | None:
+    """A tar's names are judged like those that a request writes."""
+    if any(map(looks_like_an_id, tags)):
+        return _not_loaded("names an image like an id")
+    if not everything and any(image_names.is_reserved(tag) or image_names.is_disguised(tag) for tag in tags):
+        return _not_loaded("names an image as only ds01 does, or as another registry's behind docker.io/")
+    return None
+
+
+def _not_loaded(what: str) -> Refusal:
+    return Refusal(
+        status=403,
+        message=f"ds01: the tar {what} (rule names); save it under another name",
+        rules=("names",),
+    )
 
 
 def _first(request: Request, key: str) -> str:

@@ -164,6 +164,7 @@ class Parts:
             facts=self.facts,
             sealer=self.sealer,
             records=self.records,
+            images=self.owners,
             leaser=self.allocator,
             approvals=self.approvals,
         )

@@ -181,9 +181,8 @@ class Prunes:
             if answer:
                 report += answer
                 reclaimed += item.Size
-        untagged = [item["Untagged"] for item in report if "Untagged" in item]
-        deleted = [item["Deleted"] for item in report if "Deleted" in item]
-        return await _report(transaction, responses.image_prune(untagged, deleted, reclaimed_bytes=reclaimed))
+        names = self._answers.names(transaction)
+        return await _report(transaction, responses.image_prune(report, names, reclaimed_bytes=reclaimed))
 
     async def _remove(
         self, transaction: Transaction, operation: Operation, params: Mapping[str, str]

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from host.users import Users, look_up_name
+from policy import image_names
 from policy.compile import Policy
 from policy.dockerapi import responses
 from policy.model import Actor, Kind, Uid
@@ -50,7 +51,7 @@ class ImageShares:
     async def listed(self, reader: Reader) -> Mapping[str, Any]:
         """The reader's own tags with whom they are shared, and the tags of others that are shared with the reader."""
         own = [
-            {"image": tag, "with": await self._shown(self._owners.grantees(tag))}
+            {"image": _plain(reader, tag), "with": await self._shown(self._owners.grantees(tag))}
             for tag in self._owners.owned_tags(reader.uid)
             if await self._facts.find_image(tag) is not None
         ]
@@ -79,7 +80,7 @@ class ImageShares:
             return Refusal(status=400, message=f"ds01: malformed request: {error}")
         if len(wish.with_) > _MOST:
             return Refusal(status=400, message=f"ds01: more than {_MOST} users and groups; name a group")
-        tag = normal_tag(wish.image)
+        tag = await self._named(reader, wish.image)
         refusal = await self._refusal(reader, tag, wish.image)
         if refusal is not None:
             return refusal
@@ -101,7 +102,12 @@ class ImageShares:
         )
         for grantee in grantees:
             (self._owners.unshare if ending else self._owners.share)(tag, grantee)
-        return {"image": tag, "with": await self._shown(self._owners.grantees(tag))}
+        return {"image": _plain(reader, tag), "with": await self._shown(self._owners.grantees(tag))}
+
+    async def _named(self, reader: Reader, text: str) -> str:
+        """The tag inside dockerd: an own local one before others."""
+        meant = await self._facts.find_meant(reader, text)
+        return normal_tag(meant[0] if meant else text)
 
     async def _refusal(self, reader: Reader, tag: str, text: str) -> Refusal | None:
         """Why this tag is not the reader's to share; None if it is."""
@@ -114,14 +120,14 @@ class ImageShares:
         if self._owners.tag_owner(tag) != reader.uid:
             return Refusal(
                 status=403,
-                message=f"ds01: {tag} is not your own name for an image (rule image_shares); docker tag gives it one",
+                message=f"ds01: {_plain(reader, tag)} is not your own name for an image (rule image_shares); docker tag gives it one",
                 rules=("image_shares",),
             )
         makers = self._owners.makers(image.Id, image.tags)
         if reader.uid not in makers and not self._owners.is_public(image.Id, image.tags):
             return Refusal(
                 status=403,
-                message=f"ds01: the image of {tag} was made by another user, who alone can share it (rule image_shares); "
+                message=f"ds01: the image of {_plain(reader, tag)} was made by another user, who alone can share it (rule image_shares); "
                 "ask its maker",
                 rules=("image_shares",),
             )
@@ -168,3 +174,7 @@ class ImageShares:
     async def _name(self, uid: Uid) -> str:
         account = await self._users.find(uid)
         return account.name if account else f"uid {uid}"
+
+
+def _plain(reader: Reader, tag: str) -> str:
+    return tag if reader.everything else image_names.plain(reader.uid, tag)

@@ -50,4 +50,9 @@ class ActorVisibility:
         return self._images.may_read(self._reader, image_id, references)
 
     def sees_reference(self, reference: str) -> bool:
+        shadowed = not self._everything and self._images.shadows(self._uid, reference)
+        return not shadowed and self.shows_reference(reference)
+
+    def shows_reference(self, reference: str) -> bool:
+        """Whether the tag or digest may be read, also where it is not what the user means by the name."""
         return self._images.shows_tag(self._reader, reference)

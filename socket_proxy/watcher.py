@@ -18,6 +18,7 @@ from policy.model import ContainerId, Kind, LeaseId
 from socket_proxy.approvals import Approvals
 from socket_proxy.engine import ITSELF, Engine
 from socket_proxy.facts import FactSource
+from socket_proxy.image_owners import ImageOwners
 from socket_proxy.index import Entry, Index
 from socket_proxy.ports import Held, Leaser
 from socket_proxy.records import Records
@@ -61,6 +62,10 @@ class _Volumes(msgspec.Struct):
     Volumes: list[_Volume] | None = None
 
 
+class _Image(msgspec.Struct):
+    RepoTags: list[str] | None = None
+
+
 class _Actor(msgspec.Struct):
     ID: str = ""
     Attributes: dict[str, str] | None = None
@@ -83,6 +88,7 @@ class Watcher:
         facts: FactSource,
         sealer: Sealer,
         records: Records,
+        images: ImageOwners,
         leaser: Leaser,
         approvals: Approvals | None,
     ) -> None:
@@ -91,6 +97,7 @@ class Watcher:
         self._facts = facts
         self._sealer = sealer
         self._records = records
+        self._images = images
         self._leaser = leaser
         self._approvals = approvals
         self.container_gone: Callable[[str], Awaitable[None]] = (
@@ -183,6 +190,8 @@ class Watcher:
         volumes = msgspec.json.decode(await self._engine.ask(Operation.VOLUME_LIST), type=_Volumes).Volumes
         entries = [self._volume(item.Name, item.Labels) for item in volumes or ()]
         self._index.replace_all(Kind.VOLUME, entries, known=known)
+        images = msgspec.json.decode(await self._engine.ask(Operation.IMAGE_LIST), type=list[_Image])
+        self._images.match_local(tag for image in images for tag in image.RepoTags or ())
 
     async def _containers(self) -> list[Entry]:
         """Every container, oldest first: of two with the same sealed labels the first is the one they were made for."""

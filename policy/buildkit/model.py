@@ -21,12 +21,29 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """The engine's images as one user's builds may name them; tags and digests as the engine lists them.
+
+    local: the user's own local names inside dockerd, by the names the user knows.
+    shared: others' local names that the user may read.
+    hidden: what must not be read.
+    """
+
+    local: Mapping[str, str] = field(default_factory=dict)
+    shared: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+
+
+NO_IMAGES = Images()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Solve:
     """A build as it is asked for: `Control/Solve`, and `LLBBridge/Solve` inside of one.
 
     ref, session: names; empty in a bridge's solve, which belongs to the build its metadata names.
     frontend: empty in a `Control/Solve` whose client asks the bridge for the rest, as buildx does.
-    hidden: images that the build must not read, as the engine lists them; never read from a client's message.
+    images: what the build may read of the engine's; never read from a client's message.
     fetch_hosts: where the engine may fetch from for it (`policy.fetches`); never read from a client's message either.
     beyond: names of fields that hold a build graph, a source policy or anything ds01 does not write, where they hold something.
     """
@@ -40,7 +57,7 @@ class Solve:
     cache_exports: tuple[Entry, ...] = ()
     entitlements: tuple[str, ...] = ()
     internal: bool = False
-    hidden: tuple[str, ...] = ()
+    images: Images = NO_IMAGES
     fetch_hosts: frozenset[str] = frozenset()
     beyond: tuple[str, ...] = ()
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from policy import image_names
 from policy.buildkit import attrs, names
 from policy.buildkit.attrs import DOCKERFILE, refused
 from policy.buildkit.model import Builder, Entry, Solve
 from policy.dockerapi.model import MalformedRequest
-from policy.model import Reason
+from policy.model import Reason, Uid
 
 EXPORTERS = frozenset({"moby", "image", "docker", "oci", "tar", "local", "cacheonly"})
+STORING = frozenset({"moby", "image"})
 # Nothing here makes the engine talk to a registry or take a name that was not looked at.
 EXPORTER_ATTRS = frozenset(
     {
@@ -63,9 +65,24 @@ def shape(solve: Solve, builder: Builder) -> Shaped:
         return tuple(reasons)
     uid = builder.actor.uid
     session = names.own(uid, solve.session) if solve.session else ""
-    return replace(
-        written, ref=names.own(uid, solve.ref), session=session, fetch_hosts=builder.grants.fetch_hosts
+    exporters = (
+        solve.exporters if builder.grants.admin else tuple(_named(one, uid) for one in solve.exporters)
     )
+    return replace(
+        written,
+        ref=names.own(uid, solve.ref),
+        session=session,
+        exporters=exporters,
+        fetch_hosts=builder.grants.fetch_hosts,
+    )
+
+
+def _named(entry: Entry, uid: Uid) -> Entry:
+    """What writes into the engine's store, with local names as they are inside dockerd."""
+    if entry.type not in STORING or "name" not in entry.attrs:
+        return entry
+    listed = ",".join(image_names.real(uid, name) for name in entry.attrs["name"].split(","))
+    return replace(entry, attrs={**entry.attrs, "name": listed})
 
 
 def shape_bridge(solve: Solve, builder: Builder) -> Shaped:
@@ -80,8 +97,10 @@ def shape_bridge(solve: Solve, builder: Builder) -> Shaped:
 
 
 def tags(solve: Solve) -> tuple[str, ...]:
-    """Every image name that the build would write into the engine's store; other exporters write to the client."""
-    writing = (entry for entry in solve.exporters if entry.type in {"moby", "image"})
+    """Every image name that the build would write into the engine's store, as the client wrote it; other exporters write
+    to the client.
+    """
+    writing = (entry for entry in solve.exporters if entry.type in STORING)
     found = (entry.attrs.get("name", "").split(",") for entry in writing)
     return tuple(dict.fromkeys(tag for listed in found for tag in listed if tag))
 

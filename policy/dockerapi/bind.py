@@ -1,11 +1,12 @@
 """A decided request made unambiguous: every reference becomes the full id it was decided on.
 
 A rename between check and use then changes nothing, and nobody's name can capture another's object. New names go into
-the actor's namespace (`policy.names`).
+the actor's namespace (`policy.names`, `policy.image_names`).
 """
 
 from __future__ import annotations
 
+from policy import image_names
 from policy.dockerapi.model import Operation, Request
 from policy.dockerapi.references import NETWORK_WORDS, Place, walk
 from policy.model import Facts, Kind, ObjectFact, Reference, Uid
@@ -20,10 +21,12 @@ class UnboundReference(Exception):  # noqa: N818  reads as what happened, like M
         self.reference = reference
 
 
-def bind(request: Request, facts: Facts, *, uid: Uid) -> Request:
-    """The request with full ids, and real names for volumes and for what is made; images keep the client's text.
+def bind(request: Request, facts: Facts, *, uid: Uid, everything: bool = False) -> Request:
+    """The request with full ids, and names inside dockerd for images, volumes and for what is made.
 
-    Args: uid: the actor, in whose namespace new names are.
+    Args:
+        uid: the actor, in whose namespace new names are.
+        everything: an admin, whose images are for all and go by the names inside dockerd.
 
     Raises:
         UnboundReference: an object that must exist has no fact.
@@ -32,9 +35,11 @@ def bind(request: Request, facts: Facts, *, uid: Uid) -> Request:
 
     def name(place: Place) -> str:
         reference = place.reference
-        if reference.kind is Kind.IMAGE:
-            return reference.text  # clients compare it; the rules decided on the resolved id
         fact = facts.objects.get(reference)
+        if reference.kind is Kind.IMAGE:  # by name: clients compare it; the rules decided on the resolved id
+            if reference.new and not everything:
+                return image_names.real(uid, reference.text)
+            return fact.name if fact is not None and fact.name and not reference.literal else reference.text
         if reference.new and (fact is None or reference.kind is not Kind.VOLUME):
             return _new_name(request, facts, reference.text, uid)
         if fact is None:
@@ -74,6 +79,6 @@ def taken(request: Request, facts: Facts, *, uid: Uid) -> ObjectFact | None:
     if renamed is not None and renamed.owner != uid:
         return None  # an admin's own names do not matter there
     for reference, fact in facts.objects.items():
-        if reference.new and reference.kind is not Kind.VOLUME and fact is not None:
+        if reference.new and reference.kind in {Kind.CONTAINER, Kind.NETWORK} and fact is not None:
             return None if fact.name == real(uid, reference.text) else fact
     return None

@@ -16,6 +16,7 @@ import re2
 from policy.dockerapi import strict_json
 from policy.dockerapi.model import MalformedRequest, Operation, Request
 from policy.dockerapi.query import filters
+from policy.image_names import prefix
 from policy.model import Json, Uid
 from policy.names import real
 from policy.paths import clean_path
@@ -34,6 +35,9 @@ _BY_TEXT = {
     Operation.CONTAINER_LIST: frozenset({"network", "volume"}),
     Operation.SYSTEM_EVENTS: frozenset({"container", "network", "volume"}),
 }
+# Of images; a pattern's `*` does not go beyond a slash. SOURCE: moby reference.FamiliarMatch, path.Match.
+_IMAGES = {Operation.IMAGE_LIST: "reference", Operation.SYSTEM_EVENTS: "image"}
+_FILTER_UNTIL = (1, 40)  # the query key of its own that was `reference` once
 
 
 class NameFilter:
@@ -87,19 +91,25 @@ def name_filter(request: Request) -> NameFilter:
 
 def for_engine(request: Request, uid: Uid, stand_ins: StandIns | None = None) -> Request:
     """The list or event stream as dockerd is asked for it: without `name`, other names in all their forms."""
-    if not request.query.get("filters"):
+    if not request.query.keys() & {"filters", "filter"}:
         return request
-    given = filters(request)
+    given = _filters(request)
     both = _BY_TEXT.get(request.operation, frozenset()) & given.keys()
+    images = _IMAGES.get(request.operation)
     dropped = {"name"} & given.keys() if request.operation in _BY_EXPRESSION else frozenset()
-    if not both and not dropped:
+    if not both and not dropped and images not in given:
         return request
-    written: dict[str, Json] = {
-        key: dict.fromkeys(sorted(_forms(values, uid, stand_ins) if key in both else values), True)
-        for key, values in given.items()
-        if key not in dropped
-    }
-    query = {key: values for key, values in request.query.items() if key != "filters"}
+    written: dict[str, Json] = {}
+    for key, values in given.items():
+        if key in both:
+            written[key] = dict.fromkeys(sorted(_forms(values, uid, stand_ins)), True)
+        elif key == images:
+            written[key] = dict.fromkeys(
+                sorted({*values, *(_own_image(uid, value) for value in values)}), True
+            )
+        elif key not in dropped:
+            written[key] = dict.fromkeys(sorted(values), True)
+    query = {key: values for key, values in request.query.items() if key not in {"filters", "filter"}}
     return replace(request, query={**query, "filters": (strict_json.write(written),)} if written else query)
 
 
@@ -114,3 +124,17 @@ def _forms(values: Iterable[str], uid: Uid, stand_ins: StandIns | None) -> set[s
             if (path := clean_path(value)) is not None
         }
     return found
+
+
+def _filters(request: Request) -> dict[str, tuple[str, ...]]:
+    """All filters, with the old key for images among them where the engine counts it."""
+    given = dict(filters(request))
+    old = request.query.get("filter", ()) if request.version <= _FILTER_UNTIL else ()
+    if old:
+        given["reference"] = tuple({*given.get("reference", ()), *old})
+    return given
+
+
+def _own_image(uid: Uid, pattern: str) -> str:
+    """The same name or pattern for own local images."""
+    return pattern if "/" in pattern else f"{prefix(uid)}{pattern}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from policy.dockerapi import strict_json
 from policy.dockerapi.model import MalformedRequest, Operation, Request
@@ -60,7 +61,7 @@ def _existing(name: Naming, kind: Kind, text: str) -> str:
 
 
 def _target(name: Naming, kind: Kind, text: str) -> str:
-    return name(Place(reference=Reference(kind=kind, text=text, new=kind is not Kind.IMAGE), target=True))
+    return name(Place(reference=Reference(kind=kind, text=text, new=True), target=True))
 
 
 def _container(name: Naming, text: str) -> str:
@@ -100,19 +101,21 @@ def _one(request: Request, key: str) -> str:
 def _walk_query(request: Request, name: Naming) -> Request:
     match request.operation:
         case Operation.IMAGE_CREATE if _one(request, "fromImage"):
-            _target(name, Kind.IMAGE, tagged(_one(request, "fromImage"), _one(request, "tag")))
+            pulled = tagged(_one(request, "fromImage"), _one(request, "tag"))
+            name(Place(reference=Reference(kind=Kind.IMAGE, text=pulled, literal=True), target=True))
         case Operation.IMAGE_CREATE | Operation.IMAGE_TAG | Operation.IMAGE_COMMIT:
-            if _one(request, "repo"):
-                _target(name, Kind.IMAGE, tagged(_one(request, "repo"), _one(request, "tag")))
-        case Operation.IMAGE_GET_ALL:
-            for text in request.query.get("names", ()):
-                _existing(name, Kind.IMAGE, text)
+            request = _walk_repo(request, name)
+        case Operation.IMAGE_GET_ALL if request.query.get("names"):
+            named = tuple(_existing(name, Kind.IMAGE, text) for text in request.query["names"])
+            return request if named == request.query["names"] else _with_query(request, "names", *named)
         case Operation.IMAGE_BUILD:
             return _walk_build(request, name)
         case Operation.CONTAINER_LIST:
-            return _walk_filters(request, lambda text: _container(name, text))
+            container, image = partial(_container, name), partial(_existing, name, Kind.IMAGE)
+            return _walk_filters(request, {"before": container, "since": container, "ancestor": image})
         case Operation.IMAGE_LIST:
-            return _walk_filters(request, lambda text: _existing(name, Kind.IMAGE, text))
+            image = partial(_existing, name, Kind.IMAGE)
+            return _walk_filters(request, {"before": image, "since": image})
         case Operation.CONTAINER_CREATE | Operation.CONTAINER_RENAME if _one(request, "name"):
             given = _one(request, "name").removeprefix("/")
             return _with_query(request, "name", _target(name, Kind.CONTAINER, given))
@@ -123,22 +126,38 @@ def _walk_query(request: Request, name: Naming) -> Request:
     return request
 
 
-def _with_query(request: Request, key: str, value: str) -> Request:
-    return replace(request, query={**request.query, key: (value,)})
+def _with_query(request: Request, key: str, *values: str) -> Request:
+    return replace(request, query={**request.query, key: values})
+
+
+def _walk_repo(request: Request, name: Naming) -> Request:
+    """The name that a tag, commit or import writes, split into the two keys as it came."""
+    repository = _one(request, "repo")
+    if not repository:
+        return request
+    whole = tagged(repository, _one(request, "tag"))
+    written = _target(name, Kind.IMAGE, whole)
+    return (
+        request
+        if written == whole
+        else _with_query(request, "repo", written.removesuffix(whole[len(repository) :]))
+    )
 
 
 def _walk_build(request: Request, name: Naming) -> Request:
     """Tags and network. What `cachefrom` names is not looked at: the build rule drops it."""
-    for tag in request.query.get("t", ()):
-        _target(name, Kind.IMAGE, tag)
+    tags = request.query.get("t", ())
+    named = tuple(_target(name, Kind.IMAGE, tag) for tag in tags)
+    if named != tags:
+        request = _with_query(request, "t", *named)
     mode = _one(request, "networkmode")
     return _with_query(request, "networkmode", _network_mode(name, mode)) if mode else request
 
 
-def _walk_filters(request: Request, naming: Callable[[str], str]) -> Request:
+def _walk_filters(request: Request, namings: Mapping[str, Callable[[str], str]]) -> Request:
     """SECURITY: for `before` and `since` dockerd looks an object up, and an error would tell that others have none."""
     given = filters(request)
-    named = {key: [naming(text) for text in given[key]] for key in ("before", "since") if given.get(key)}
+    named = {key: [naming(text) for text in given[key]] for key, naming in namings.items() if given.get(key)}
     if not named:
         return request
     written: Body = {

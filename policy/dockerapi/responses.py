@@ -9,6 +9,7 @@ from policy.dockerapi.answers.build_cache import CacheRecord, cache_of, own_reco
 from policy.dockerapi.answers.built import (
     build_prune,
     container_prune,
+    image_delete,
     image_prune,
     network_prune,
     volume_prune,
@@ -43,6 +44,7 @@ from policy.dockerapi.answers.lists import (
 )
 from policy.dockerapi.answers.mounts import Sources
 from policy.dockerapi.answers.networks import network_inspect
+from policy.dockerapi.answers.saved import SavedTar
 from policy.dockerapi.answers.system import Counts, cap_api_version, disk_usage, info, ping_headers, version
 from policy.dockerapi.answers.visibility import REAL_NAMES, Names, UnreadableAnswer, Visibility
 
@@ -55,6 +57,7 @@ __all__ = [
     "EventFilter",
     "JsonStream",
     "Names",
+    "SavedTar",
     "Sources",
     "UnreadableAnswer",
     "Visibility",
@@ -70,6 +73,7 @@ __all__ = [
     "error",
     "exec_inspect",
     "image_count",
+    "image_delete",
     "image_history",
     "image_inspect",
     "image_list",

@@ -1,5 +1,5 @@
 """Names of containers, networks and volumes: such as dockerd takes, none like an id, and each in its user's own namespace.
-Of images: none like an id; their namespace is everybody's.
+Of images: none like an id, and those of one part in their user's own namespace (`policy.image_names`).
 
 The proxy is asked about the name as the user wrote it, the plugin about the one inside dockerd (`policy.names`).
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from policy import image_names
 from policy.ask import Ask, Finding
 from policy.dockerapi.model import Operation
 from policy.fields import as_list, as_object, as_strings, as_text, shown
@@ -33,6 +34,8 @@ NEEDS_FACTS = False
 
 _NOT_AN_ID = "names that are not 12 or 64 hex digits"
 _LIKE_AN_ID = re.compile(r"[0-9a-f]{12}|[0-9a-f]{64}", re.ASCII)
+_PLAIN_SPELLING = "names without another registry behind docker.io/"
+_ORDINARY = f"names without {image_names.HOST} or another registry behind docker.io/"
 _HUB = re.compile(r"(?:(?:index\.)?docker\.io/)?(?:library/)?", re.ASCII)
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
 
@@ -45,8 +48,37 @@ def decide(ask: Ask) -> Iterable[Finding]:
     for kind, field, name in _given(ask):
         yield from judge(ask, kind, field, name)
     for field in ("repo", "t"):
-        for name in filter(looks_like_an_id, ask.request.query.get(field, ())):
-            yield _refused(field, name, _NOT_AN_ID, "choose another name")
+        for name in ask.request.query.get(field, ()):
+            yield from image_findings(ask, field, name)
+    for name in filter(image_names.is_disguised, ask.request.query.get("fromImage", ())):
+        yield _refused("fromImage", name, _PLAIN_SPELLING, "write the registry's own name")
+    if ask.request.query.get("tag") and _is_tagged((ask.request.query.get("repo") or ("",))[0]):
+        # SECURITY: dockerd takes the key and leaves the tag in the name out; ds01 would look at another name.
+        yield _refused(
+            "repo", ask.request.query["repo"][0], "a name without a tag beside the key tag", "leave one out"
+        )
+
+
+def image_findings(ask: Ask, field: str, name: str) -> Iterable[Finding]:
+    """What is wrong with a name that the call would write."""
+    if looks_like_an_id(name):
+        yield _refused(field, name, _NOT_AN_ID, "choose another name")
+    if ask.grants.admin:
+        return
+    if ask.facts is None:
+        # SECURITY: the plugin's look at what the proxy wrote: a name of one part, or one in another's namespace, it did not.
+        if image_names.is_local(name) or (
+            image_names.is_reserved(name) and image_names.owner(name) != ask.actor.uid
+        ):
+            yield _refused(
+                field, name, "the form that ds01 writes", "use your ds01 socket and not the engine's own"
+            )
+    elif image_names.is_reserved(name) or image_names.is_disguised(name):
+        yield _refused(field, name, _ORDINARY, "choose another name")
+
+
+def _is_tagged(repository: str) -> bool:
+    return "@" in repository or ":" in repository.rpartition("/")[2]
 
 
 def looks_like_an_id(image: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from policy import image_names
 from policy.ask import Ask, Finding, Missing
 from policy.dockerapi.model import Operation
 from policy.facts import needed
@@ -20,15 +21,6 @@ OPERATIONS = frozenset(Operation) - {
 }
 NEEDS_FACTS = True
 
-# Operations that write an image name: it need not exist, and must not be another's.
-_TAGGING = frozenset(
-    {
-        Operation.IMAGE_CREATE,
-        Operation.IMAGE_TAG,
-        Operation.IMAGE_BUILD,
-        Operation.IMAGE_COMMIT,
-    }
-)
 _REMOVING = frozenset({Operation.IMAGE_DELETE, Operation.NETWORK_DELETE, Operation.VOLUME_DELETE})
 # A name given to something new, or used as a filter: nothing need be there.
 _NAMING = frozenset(
@@ -61,7 +53,7 @@ def decide(ask: Ask) -> Iterable[Finding]:
 
 def _judge(ask: Ask, reference: Reference, fact: ObjectFact | None) -> Iterable[Finding]:
     operation = ask.request.operation
-    if reference.kind is Kind.IMAGE and operation in _TAGGING and not _is_source(ask, reference):
+    if reference.kind is Kind.IMAGE and (reference.new or reference.literal):
         yield from _judge_new_tag(ask, reference, fact)
     elif fact is None:
         if not reference.new and operation not in _NAMING and not _may_be_absent(operation, reference):
@@ -84,26 +76,16 @@ def _is_own(ask: Ask, fact: ObjectFact) -> bool:
     )
 
 
-def _is_source(ask: Ask, reference: Reference) -> bool:
-    """Whether the image is read rather than named anew (docker tag SOURCE TARGET, docker build --cache-from)."""
-    match ask.request.operation:
-        case Operation.IMAGE_TAG:
-            return ask.request.params.get("image") == reference.text
-        case Operation.IMAGE_BUILD:
-            return reference.text not in ask.request.query.get("t", ())
-    return False
-
-
 def _may_be_absent(operation: Operation, reference: Reference) -> bool:
     """What a call goes on without, or the proxy looks at more closely than a rule can.
 
-    A create makes the volumes it names, a build goes on without the caches it does not find, and to save or push a name
+    A create makes the volumes it names, a list has no containers of an image that is not there, and to save or push a name
     without a tag means every tag of it that is there to be seen. An image that is absent else is answered by dockerd's 404.
     """
     match reference.kind, operation:
         case Kind.VOLUME, Operation.CONTAINER_CREATE:
             return True
-        case Kind.IMAGE, Operation.IMAGE_BUILD:
+        case Kind.IMAGE, Operation.CONTAINER_LIST:
             return True
         case Kind.IMAGE, Operation.IMAGE_GET | Operation.IMAGE_GET_ALL | Operation.IMAGE_PUSH:
             return ":" not in reference.text.rpartition("/")[2]
@@ -111,10 +93,15 @@ def _may_be_absent(operation: Operation, reference: Reference) -> bool:
 
 
 def _judge_new_tag(ask: Ask, reference: Reference, fact: ObjectFact | None) -> Iterable[Finding]:
-    """A tag may be made where none is, or moved by its owner; pulling what is nobody's again moves it for all alike."""
+    """A tag may be made where none is, or moved by its owner; pulling what is nobody's again moves it for all alike.
+
+    SECURITY: a name in ds01's own space is refused by `names` and `registry` alike whether it is there or not.
+    """
     if fact is None or ask.grants.admin or fact.owner == ask.actor.uid:
         return
-    if not ("fromImage" in ask.request.query and fact.owner is None):
+    if image_names.owner(image_names.familiar(reference.text)) is not None:
+        return
+    if not (reference.literal and fact.owner is None):
         yield _refused(reference, "free names and tags of your own", "choose another name for the image")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from policy import image_names
 from policy.ask import Ask, Finding
 from policy.dockerapi.model import Operation
 from policy.fields import as_text, shown
@@ -68,6 +69,10 @@ def refusal(grants: Grants, field: str, host: str) -> Reason | None:
     if is_listed(host, grants.registries):
         return None
     name = HUB if host in HUB_NAMES else host.lower()
+    if name.partition(":")[0] == image_names.HOST:
+        return _refused(
+            field, name, "registries", "docker tag the image with the name of a registry, and push that"
+        )
     permitted = ", ".join(sorted(grants.registries)) or "none"
     return _refused(field, name, permitted, "ask the admin to list the registry")
 
@@ -75,6 +80,8 @@ def refusal(grants: Grants, field: str, host: str) -> Reason | None:
 def is_listed(host: str, listed: frozenset[str]) -> bool:
     """Whether policy lists the registry `host`, by name or as any but this machine itself."""
     name = HUB if host in HUB_NAMES else host.lower()
+    if name.partition(":")[0] == image_names.HOST:
+        return False  # no registry: local names of users
     return name in listed or ("*" in listed and _is_elsewhere(name))
 
 

@@ -178,7 +178,7 @@ def opened(lab: Lab) -> Iterator[World]:
             world.baseline = world.state()
             yield world
         finally:
-            for image in ("bobimg",):
+            for image in ("bob/img", "bobapp"):
                 world.ask("DELETE", f"{API}/images/{image}", user="bob")
             lab.clean()
             shutil.rmtree(secret, ignore_errors=True)
@@ -205,7 +205,15 @@ def _lay_out_bobs(world: World, home: Path) -> None:
     executed = world.must("bob", "POST", "/containers/bobc/exec", {"Cmd": ["sleep", "1"]}).json["Id"]
     world.words["exec"] = executed
     world.words["bobn"] = world.must("bob", "POST", "/networks/create", {"Name": "bobn"}).json["Id"]
-    world.must("bob", "POST", "/images/busybox:latest/tag?repo=bobimg")
+    world.must("bob", "POST", "/images/busybox:latest/tag?repo=bob/img")
+    world.words["bobapp"] = _made_by_bob(world)
+
+
+def _made_by_bob(world: World) -> str:
+    """An image of bob's own content with a local name; its id."""
+    world.must("bob", "POST", "/commit?container=bobstop&repo=bobapp", {})
+    found = world.must("bob", "GET", "/images/bobapp/json").json["Id"]
+    return str(found)
 
 
 def _lay_out_alices(world: World) -> None:

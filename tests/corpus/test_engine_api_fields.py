@@ -29,7 +29,7 @@ KNOWN: dict[str, ObjectFact | None] = {
     "net": own(Kind.NETWORK),
     "run": own(Kind.EXEC),
     OWN_NETWORK: ObjectFact(kind=Kind.NETWORK, id=OWN_NETWORK, owner=Uid(1000), name="u1000.bridge"),
-    "bobimg": ObjectFact(kind=Kind.IMAGE, id="sha256:2", owner=Uid(1001), shared=True),
+    "bob/img": ObjectFact(kind=Kind.IMAGE, id="sha256:2", owner=Uid(1001), shared=True),
 }
 QUERIES = {  # query keys that a call needs
     Operation.IMAGE_COMMIT: {"container": "mine"},

@@ -167,6 +167,7 @@ _VERBS: dict[str, Callable[[list[str]], Call]] = {
     "ps": lambda _: ("GET", "/containers/json", None),
     "rmi": lambda words: ("DELETE", f"/images/{words[0]}", None),
     "pull": lambda words: ("POST", f"/images/create?{urlencode({'fromImage': words[0]})}", None),
+    "tag": lambda words: ("POST", f"/images/{words[0]}/tag?{urlencode({'repo': words[1]})}", None),
     "import": lambda words: ("POST", f"/images/create?fromSrc={quote(words[0], safe='')}", None),
     "commit": lambda words: (
         "POST",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from policy import image_names
 from policy.compile import Policy, compile_policy
 from policy.dockerapi.model import Operation, Request
-from policy.dockerapi.references import walk
+from policy.dockerapi.references import Place, walk
 from policy.document import parse
 from policy.evaluate import check, evaluate
 from policy.facts import needed
@@ -125,10 +126,14 @@ def rewrite(
 
 def in_namespace(request: Request, actor: Actor = ALICE) -> Request:
     """The request with new names as binding writes them."""
-    return walk(
-        request,
-        lambda place: real(actor.uid, place.reference.text) if place.reference.new else place.reference.text,
-    )
+
+    def name(place: Place) -> str:
+        if not place.reference.new:
+            return place.reference.text
+        form = image_names.real if place.reference.kind is Kind.IMAGE else real
+        return form(actor.uid, place.reference.text)
+
+    return walk(request, name)
 
 
 def second_look(asked: Request, actor: Actor = ALICE, under: Policy = POLICY) -> tuple[Reason, ...]:

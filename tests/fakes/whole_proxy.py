@@ -128,6 +128,7 @@ class WholeProxy:
             "GET /containers/json": self.containers,
             "GET /networks": self.networks,
             "GET /volumes": {"Volumes": self.volumes},
+            "GET /images/json": [],
             "GET /events": None,
         }
         path = line.partition("?")[0]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import io
+import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -28,6 +30,7 @@ from buildkit.framing import frame
 from policy.buildkit.methods import BRIDGE, CONTROL
 from tests.fakes.raw_socket import connected, exchange
 from tests.integration.conftest import REPOSITORY, Lab, Result, eventually
+from tests.integration.test_images import real_name
 
 pytestmark = pytest.mark.dockerd
 
@@ -106,9 +109,10 @@ def bench(clean_lab: Lab) -> Iterator[Bench]:
         shutil.chown(files / user, user)
     yield Bench(lab=clean_lab, files=files)
     for user in (clean_lab.alice, clean_lab.bob):
-        images = clean_lab.docker(user, "images", "--format", "{{.Repository}}:{{.Tag}}", "bk-*").out.split()
-        for image in images:
-            clean_lab.docker(user, "rmi", "-f", image)
+        for pattern in ("bk-*", "bk/*"):
+            listed = clean_lab.docker(user, "images", "--format", "{{.Repository}}:{{.Tag}}", pattern)
+            for image in listed.out.split():
+                clean_lab.docker(user, "rmi", "-f", image)
     shutil.rmtree(files, ignore_errors=True)
 
 
@@ -371,26 +375,64 @@ def test_raw_llb_is_refused(bench: Bench) -> None:
 
 
 def test_a_tag_of_anothers_is_not_moved(bench: Bench) -> None:
-    """Nor is a shared one; one's own is."""
+    """By its whole name, or in the other's own space; one's own is."""
     alice, bob = bench.lab.alice, bench.lab.bob
-    bench.built(alice, "FROM busybox\nRUN echo a > /who\n", "-t", "bk-mine")
-    for tag in ("bk-mine", "docker.io/library/bk-mine:latest", "busybox"):
+    bench.built(alice, "FROM busybox\nRUN echo a > /who\n", "-t", "bk/mine", "-t", "bk-mine")
+    space = real_name(alice, "bk-mine")
+    for tag, rule in (
+        ("bk/mine", "ownership"),
+        ("docker.io/bk/mine:latest", "ownership"),
+        (space, "names"),
+        (f"docker.io/{space}", "names"),
+    ):
         refused = bench.build(bob, "FROM busybox\nRUN echo b > /who\n", "-t", tag)
         assert refused.status != 0, tag
-        assert "rule ownership" in refused.err
-    assert bench.lab.ok(alice, "run", "--rm", "bk-mine", "cat", "/who") == "a"
-    bench.built(alice, "FROM busybox\nRUN echo again > /who\n", "-t", "bk-mine")
-    assert bench.lab.ok(alice, "run", "--rm", "bk-mine", "cat", "/who") == "again"
+        assert f"rule {rule}" in refused.err
+    for name in ("bk/mine", "bk-mine"):
+        assert bench.lab.ok(alice, "run", "--rm", name, "cat", "/who") == "a"
+    bench.built(alice, "FROM busybox\nRUN echo again > /who\n", "-t", "bk/mine")
+    assert bench.lab.ok(alice, "run", "--rm", "bk/mine", "cat", "/who") == "again"
+
+
+def test_everybody_builds_the_same_name(bench: Bench) -> None:
+    """At the same time; each has the own, builds on it, and hears of it by the plain name alone."""
+    users = (bench.lab.alice, bench.lab.bob)
+
+    def made(user: str) -> str:
+        return bench.built(user, f"FROM busybox\nRUN echo {user} > /who\nCMD cat /who\n", "-t", "bk-app")
+
+    with concurrent.futures.ThreadPoolExecutor(2) as workers:
+        logs = dict(zip(users, workers.map(made, users), strict=True))
+    for user in users:
+        assert "naming to docker.io/library/bk-app" in logs[user]
+        assert bench.lab.ok(user, "run", "--rm", "bk-app") == user
+        for dockerfile in (
+            "FROM bk-app\nRUN cat /who\n",
+            "FROM busybox\nCOPY --from=bk-app /who /\nRUN cat /who\n",
+            "FROM busybox\nRUN --mount=from=bk-app,target=/m cat /m/who\n",
+            "ARG B=bk-app\nFROM $B\nRUN cat /who\n",
+        ):
+            log = bench.built(user, dockerfile, "--no-cache", "-t", "bk-on:1")
+            assert re.search(rf"[0-9.]+ {user}$", log, re.MULTILINE), log
+            assert "ds01.invalid" not in logs[user] + log
+    pulled = bench.build(users[0], "FROM bk-app\nRUN cat /who\n", "--pull")
+    assert pulled.status != 0, "--pull means what a registry has"
+    assert "ds01.invalid" not in pulled.err
+    kept = bench.files / users[0] / "metadata.json"
+    bench.built(users[0], "FROM bk-app\n", "-t", "bk-app:2", "--metadata-file", str(kept))
+    # The provenance in it is stored by its digest, so it stays as the engine wrote it (ADR 0019).
+    assert json.loads(kept.read_text())["image.name"] == "docker.io/library/bk-app:2"
 
 
 def test_a_private_image_of_anothers_is_not_read(bench: Bench) -> None:
     """By no way that a Dockerfile has, whatever it is called there; one's own is."""
     alice, bob = bench.lab.alice, bench.lab.bob
-    bench.built(alice, "FROM busybox\nRUN echo hush > /hush\n", "-t", "bk-private")
-    if bench.lab.docker(bob, "inspect", "bk-private").status == 0:
+    bench.built(alice, "FROM busybox\nRUN echo hush > /hush\n", "-t", "bk/private", "-t", "bk-private")
+    if bench.lab.docker(bob, "inspect", "bk/private").status == 0:
         pytest.skip("images are shared by all users here")
     bench.built(alice, "FROM bk-private\nRUN cat /hush\n")
-    for name in ("bk-private", "docker.io/library/bk-private:latest"):
+    space = real_name(alice, "bk-private")
+    for name in ("bk/private", "docker.io/bk/private:latest", space, f"{space}:latest", f"{space}-not-there"):
         for dockerfile in (
             f"FROM {name}\nRUN cat /hush\n",
             f"FROM busybox\nCOPY --from={name} /hush /\nRUN cat /hush\n",
@@ -399,7 +441,7 @@ def test_a_private_image_of_anothers_is_not_read(bench: Bench) -> None:
             refused = bench.build(bob, dockerfile)
             assert refused.status != 0, dockerfile
             assert "denied by policy" in refused.err
-    named = bench.build(bob, "FROM x\nRUN cat /hush\n", "--build-context", "x=docker-image://bk-private")
+    named = bench.build(bob, "FROM x\nRUN cat /hush\n", "--build-context", "x=docker-image://bk/private")
     assert named.status != 0
 
 
@@ -957,7 +999,9 @@ def test_buildkit_reads_no_private_image_of_others(bench: Bench) -> None:
     bench.built(alice, "FROM busybox\nRUN echo al''ice-only > /secret", "-t", "bk-private:1", "--load")
     bench.built(bob, "FROM busybox\nRUN echo mine > /own", "-t", "bk-own:1", "--load")
     assert "mine" in bench.built(bob, "FROM bk-own:1\nRUN cat /own")
+    shared = f"{real_name(alice, 'bk-private')}:1"
     reading = (
+        (f"FROM {shared}\nRUN cat /secret", ()),
         ("FROM bk-private:1\nRUN cat /secret", ()),
         ("FROM docker.io/library/bk-private:1\nRUN cat /secret", ()),
         ("FROM busybox\nCOPY --from=bk-private:1 /secret /\nRUN cat /secret", ()),
@@ -969,4 +1013,4 @@ def test_buildkit_reads_no_private_image_of_others(bench: Bench) -> None:
         assert "alice-only" not in result.out + result.err, (dockerfile, result.err)
         assert result.status != 0, dockerfile
     bench.lab.run(alice, "ds01", "image", "share", "bk-private:1", "--with", bob)
-    assert "alice-only" in bench.built(bob, "FROM bk-private:1\nRUN cat /secret", "--no-cache")
+    assert "alice-only" in bench.built(bob, f"FROM {shared}\nRUN cat /secret", "--no-cache")

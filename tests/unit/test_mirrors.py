@@ -83,6 +83,7 @@ ELSEWHERE = {
     "policy/dockerapi/answers/mounts.py": "unit/policy/dockerapi/test_responses_inspect.py",
     "policy/dockerapi/answers/networks.py": "unit/policy/dockerapi/test_responses_lists.py",
     "policy/dockerapi/answers/pieces.py": "unit/policy/dockerapi/test_responses_lists.py",
+    "policy/dockerapi/answers/saved.py": "unit/policy/dockerapi/test_responses_saved.py",
     "policy/dockerapi/answers/system.py": "unit/policy/dockerapi/test_responses_system.py",
     "policy/dockerapi/answers/visibility.py": "property/test_responses_filters.py",
     "policy/dockerapi/bind.py": "unit/policy/dockerapi/test_references.py",  # the same walk, writing
@@ -97,7 +98,6 @@ ELSEWHERE = {
     "socket_proxy/build.py": "integration/test_images.py",  # what dockerd builds, on a real one
     "socket_proxy/engine.py": "unit/socket_proxy/test_path.py",
     "socket_proxy/image_transfer.py": "integration/test_images.py",
-    "socket_proxy/images.py": "integration/test_images.py",
     "socket_proxy/parts.py": "unit/socket_proxy/test_path.py",  # as app
     "socket_proxy/pipeline.py": "unit/socket_proxy/test_pipeline_order.py",
 }

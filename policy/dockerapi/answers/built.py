@@ -1,6 +1,6 @@
-"""Answers that ds01 builds itself: prune reports, after it removed the user's objects one by one.
+"""Answers that ds01 builds itself: what was removed, after it removed the user's objects one by one.
 
-Source: Engine API 1.25-1.51, ContainerPrune, ImagePrune, NetworkPrune, VolumePrune, BuildPrune.
+Source: Engine API 1.25-1.51, ContainerPrune, ImagePrune, NetworkPrune, VolumePrune, BuildPrune, ImageDelete.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from policy.dockerapi.answers.pieces import write
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from policy.dockerapi.answers.visibility import Names
 
 
 def container_prune(container_ids: Sequence[str], *, reclaimed_bytes: int = 0) -> bytes:
@@ -18,12 +20,19 @@ def container_prune(container_ids: Sequence[str], *, reclaimed_bytes: int = 0) -
     return write({"ContainersDeleted": list(container_ids) or None, "SpaceReclaimed": reclaimed_bytes})
 
 
-def image_prune(untagged: Sequence[str], deleted: Sequence[str], *, reclaimed_bytes: int = 0) -> bytes:
+def image_delete(report: Sequence[Mapping[str, str]], names: Names) -> bytes:
+    """Dockerd's own report, `Untagged` and `Deleted` items in the order it happened."""
+    return write(_removed(report, names)) + b"\n"
+
+
+def image_prune(report: Sequence[Mapping[str, str]], names: Names, *, reclaimed_bytes: int = 0) -> bytes:
     """References taken away, and ids (sha256:...) of the images that went with them."""
-    items = [{"Untagged": reference} for reference in untagged] + [
-        {"Deleted": image_id} for image_id in deleted
-    ]
+    items = sorted(_removed(report, names), key=lambda item: "Deleted" in item)
     return write({"ImagesDeleted": items or None, "SpaceReclaimed": reclaimed_bytes})
+
+
+def _removed(report: Sequence[Mapping[str, str]], names: Names) -> list[dict[str, str]]:
+    return [{key: names.image(value) for key, value in item.items()} for item in report]
 
 
 def network_prune(names: Sequence[str]) -> bytes:

@@ -10,7 +10,15 @@ import re
 
 import msgspec
 
-from policy.dockerapi.answers.pieces import piece, read, read_fields, read_optional_fields, read_text, write
+from policy.dockerapi.answers.pieces import (
+    Fields,
+    piece,
+    read,
+    read_fields,
+    read_optional_fields,
+    read_text,
+    write,
+)
 from policy.dockerapi.answers.visibility import REAL_NAMES, Names, UnreadableAnswer, Visibility
 
 MAX_DOCUMENT_BYTES = 8 * 1024 * 1024  # labels of 900 KiB, each "<" written as \u003c, still fit
@@ -198,6 +206,8 @@ class EventFilter:
         actor = read_fields(fields["Actor"])
         attributes = read_optional_fields(actor.get("Attributes", b"null")) or {}
         attributes.pop(_SEAL, None)
+        if message.type in {"image", "container"}:
+            self._name_images(fields, actor, attributes)
         if message.type == "volume":
             actor["ID"] = piece(self._names.plain(message.actor.id))
         elif message.type in {"container", "network"}:
@@ -206,6 +216,17 @@ class EventFilter:
         actor["Attributes"] = piece(attributes)
         fields["Actor"] = piece(actor)
         return write(fields)
+
+    def _name_images(self, fields: Fields, actor: Fields, attributes: Fields) -> None:
+        """`from` and `id` are the old places of what `Actor` says as well."""
+        for holder, keys in (
+            (fields, ("from", "id")),
+            (actor, ("ID",)),
+            (attributes, ("image", "imageRef", "name")),
+        ):
+            for key in keys:
+                if key in holder:
+                    holder[key] = piece(self._names.image(read_text(holder[key])))
 
     def _shown_name(self, name: str) -> str:
         slash = "/" if name.startswith("/") else ""

@@ -16,23 +16,32 @@ from policy.dockerapi.answers.pieces import (
     read_texts,
     write,
 )
-from policy.dockerapi.answers.visibility import UnreadableAnswer, Visibility
+from policy.dockerapi.answers.visibility import REAL_NAMES, Names, UnreadableAnswer, Visibility
 
 _NOTHING = frozenset({"<none>:<none>", "<none>@<none>"})  # what API < 1.43 says of dangling images
 _NUMBER = msgspec.json.Decoder(int)
 _PARENTS = ("ParentId", "Parent")  # list, inspect
+_CONFIGS = ("Config", "ContainerConfig")  # of a committed image, with the name of its container's
 _MISSING = "<missing>"  # what the engine says of a step whose image is not here
 
 
-def image_inspect(body: Piece, sees: Visibility) -> bytes:
+def image_inspect(body: Piece, sees: Visibility, *, names: Names = REAL_NAMES) -> bytes:
     """GET /images/{name}/json. Raises: UnreadableAnswer: also when it is not one the user sees."""
-    shown = shown_image(body, sees)
+    shown = shown_image(body, sees, names=names)
     if shown is None:
         raise UnreadableAnswer("the engine answered with another image")
-    return bytes(shown)
+    if not names.may_be_in(shown):
+        return bytes(shown)
+    fields = read_fields(shown)
+    for key in _CONFIGS:
+        config = read_optional_fields(fields[key]) if key in fields else None
+        if config is not None and "Image" in config:
+            config["Image"] = piece(names.image(read_text(config["Image"])))
+            fields[key] = piece(config)
+    return write(fields)
 
 
-def image_history(body: Piece, sees: Visibility) -> bytes:
+def image_history(body: Piece, sees: Visibility, *, names: Names = REAL_NAMES) -> bytes:
     """GET /images/{name}/history of an image the user may read: its own step first, then those of its parents.
 
     SECURITY: a parent is named by its id and by all its tags, which can be anybody's. Raises: UnreadableAnswer.
@@ -42,14 +51,20 @@ def image_history(body: Piece, sees: Visibility) -> bytes:
         tags = _texts(step, "Tags")
         if number and "Id" in step and not sees.sees_image(read_text(step["Id"]), tags):
             step["Id"] = piece(_MISSING)
-        shown = [tag for tag in tags if sees.sees_reference(tag)]
+        shown = [names.image(tag) for tag in tags if sees.sees_reference(tag)]
         if shown != tags:
             step["Tags"] = piece(shown or None)
     return write(steps)
 
 
 def shown_image(
-    raw: Piece, sees: Visibility, *, containers: int = -1, by_name: bool = False, marked: bool = False
+    raw: Piece,
+    sees: Visibility,
+    *,
+    names: Names = REAL_NAMES,
+    containers: int = -1,
+    by_name: bool = False,
+    marked: bool = False,
 ) -> Piece | None:
     """One image, or None if the user may not read it; the same bytes if nothing had to go.
 
@@ -69,7 +84,7 @@ def shown_image(
         return None
     # every one of these must run, so no `or` between them
     changes = (
-        _keep_references(fields, tags, sees),
+        _keep_references(fields, tags, sees, names),
         _hide_parents(fields, sees),
         _count(fields, containers),
         _hide_users(fields, sees),
@@ -82,8 +97,8 @@ def _texts(fields: Fields, key: str) -> list[str]:
     return (read_texts(fields[key]) or []) if key in fields else []
 
 
-def _keep_references(fields: Fields, tags: list[str], sees: Visibility) -> bool:
-    """Drop tags and digests that are another's: private names on shared content."""
+def _keep_references(fields: Fields, tags: list[str], sees: Visibility, names: Names) -> bool:
+    """Drop tags and digests that are another's: private names on shared content. What stays, as the user knows it."""
     shown_tags = [tag for tag in tags if tag in _NOTHING or sees.sees_reference(tag)]
     repositories = frozenset(tag.rpartition(":")[0] for tag in shown_tags)
     digests = _texts(fields, "RepoDigests")
@@ -92,6 +107,8 @@ def _keep_references(fields: Fields, tags: list[str], sees: Visibility) -> bool:
         for digest in digests
         if digest in _NOTHING or digest.partition("@")[0] in repositories or sees.sees_reference(digest)
     ]
+    shown_tags = [names.image(tag) for tag in shown_tags]
+    shown_digests = list(dict.fromkeys(map(names.image, shown_digests)))
     for key, before, after in (("RepoTags", tags, shown_tags), ("RepoDigests", digests, shown_digests)):
         if before != after:
             fields[key] = piece(after)

@@ -72,9 +72,19 @@ def container_inspect(
         fields["HostConfig"] = _shown_host_config(fields["HostConfig"], sees, names, sources)
     if "NetworkSettings" in fields and renames:
         fields["NetworkSettings"] = shown_networks(fields["NetworkSettings"], names)
+    if "Config" in fields and renames:
+        fields["Config"] = _shown_config(fields["Config"], names)
     if "State" in fields and renames:
         fields["State"] = _shown_state(fields["State"], names)
     return write(fields)
+
+
+def _shown_config(raw: msgspec.Raw, names: Names) -> msgspec.Raw:
+    config = read_optional_fields(raw)
+    if config is None or "Image" not in config:
+        return raw
+    config["Image"] = piece(names.image(read_text(config["Image"])))
+    return piece(config)
 
 
 def _shown_state(raw: msgspec.Raw, names: Names) -> msgspec.Raw:

@@ -32,6 +32,7 @@ class _Container(msgspec.Struct, frozen=True, rename="pascal"):
 
     id: str
     names: msgspec.Raw = NULL
+    image: msgspec.Raw = NULL
     mounts: msgspec.Raw = NULL
     network_settings: msgspec.Raw = NULL
 
@@ -79,6 +80,8 @@ def _shown_container(
     entry: Piece = raw
     if shown != listed:
         entry = splice(raw, head.names, write(shown))
+    if names.may_be_in(head.image):
+        entry = splice(entry, head.image, write(names.image(read_text(head.image))))
     if names.may_be_in(head.mounts):
         entry = splice(entry, head.mounts, shown_mounts(head.mounts, names, NO_SOURCES))
     if names.may_be_in(head.network_settings):
@@ -91,24 +94,28 @@ def _shown_name(slashed: str, names: Names) -> str:
     return "/" + names.plain(slashed[1:])
 
 
-def image_list(body: Piece, sees: Visibility, *, by_name: bool = False, marked: bool = False) -> bytes:
+def image_list(
+    body: Piece,
+    sees: Visibility,
+    *,
+    names: Names = REAL_NAMES,
+    by_name: bool = False,
+    marked: bool = False,
+) -> bytes:
     """GET /images/json: the images the user may read, each with the tags the user may see.
 
     Args: by_name, marked: see `shown_image`. Raises: UnreadableAnswer.
     """
-    return join(_shown_images(body, sees, by_name=by_name, marked=marked))
+    return join(
+        shown
+        for raw in read_array(body) or ()
+        if (shown := shown_image(raw, sees, names=names, by_name=by_name, marked=marked)) is not None
+    )
 
 
 def image_count(body: Piece, sees: Visibility) -> int:
     """How many images of a list the user may read. Raises: UnreadableAnswer."""
-    return len(_shown_images(body, sees))
-
-
-def _shown_images(
-    body: Piece, sees: Visibility, *, by_name: bool = False, marked: bool = False
-) -> list[Piece]:
-    shown = (shown_image(raw, sees, by_name=by_name, marked=marked) for raw in read_array(body) or ())
-    return [raw for raw in shown if raw is not None]
+    return sum(shown_image(raw, sees) is not None for raw in read_array(body) or ())
 
 
 def network_list(

@@ -67,6 +67,9 @@ def _shown_mount(mount: Fields, names: Names, sources: Sources) -> Fields:
             if key == "Name" and "Source" in mount:
                 mount["Source"] = shown_directory(mount["Source"], real, names)
             mount[key] = piece(names.plain(real))
+    if kind == "image":
+        for key in {"Name", "Source"} & mount.keys():
+            mount[key] = piece(names.image(read_text(mount[key])))
     return mount
 
 

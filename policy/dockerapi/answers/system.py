@@ -208,7 +208,7 @@ def disk_usage(body: bytes, sees: Visibility, *, names: Names = REAL_NAMES, uid:
         raise UnreadableAnswer("the engine's answer holds no disk usage")
     listed = fields.get("Containers", NULL)
     containers = container_list(listed, sees, names=names)
-    images = _images(fields.get("Images", NULL), containers if _is_there(listed) else None, sees)
+    images = _images(fields.get("Images", NULL), containers if _is_there(listed) else None, sees, names)
     cache = [] if uid is None else [*own_records(fields.get("BuildCache", NULL), uid)]
     shown = {
         "LayersSize": msgspec.Raw(write(sum(image.size for image in read(_SIZES, images)))),
@@ -225,13 +225,14 @@ def _is_there(raw: msgspec.Raw) -> bool:
     return bytes(raw) != b"null"
 
 
-def _images(images: Piece, containers: Piece | None, sees: Visibility) -> bytes:
+def _images(images: Piece, containers: Piece | None, sees: Visibility, names: Names) -> bytes:
     """The images shown, each with the number of the user's containers that use it; -1 if none are listed."""
     users = None if containers is None else Counter(user.image_id for user in read(_USERS, containers))
     return join(
         shown
         for raw in read_array(images) or ()
-        if (shown := shown_image(raw, sees, containers=-1 if users is None else users[_id(raw)])) is not None
+        if (shown := shown_image(raw, sees, names=names, containers=-1 if users is None else users[_id(raw)]))
+        is not None
     )
 
 

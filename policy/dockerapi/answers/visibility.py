@@ -57,6 +57,8 @@ class Names(Protocol):
     def plain_source(self, source: str, /) -> str:
         """The host path that a bind source of dockerd's stands for."""
 
+    def image(self, reference: str, /) -> str: ...
+
     def may_be_in(self, piece: bytes | msgspec.Raw, /) -> bool:
         """Whether JSON may hold a name that shows differently; False spares taking it apart."""
 
@@ -74,6 +76,9 @@ class RealNames:
 
     def plain_source(self, source: str, /) -> str:
         return source
+
+    def image(self, reference: str, /) -> str:
+        return reference
 
     def may_be_in(self, _: bytes | msgspec.Raw, /) -> bool:
         return False

@@ -15,7 +15,7 @@ from buildkit.seen import SeenContent
 from buildkit.status import Code, Headers
 from buildkit.verdicts import Answer, Call, Forward, Refuse, Verdict
 from policy.buildkit.methods import BRIDGE, CONTENT, CONTROL, HANDLING, INSTEAD, Handling
-from policy.buildkit.model import Builder
+from policy.buildkit.model import Builder, Images
 from policy.grants import Builds, Grants, Role
 from policy.model import Reason, RequestId, Uid
 from tests.fakes.policy_world import ALICE
@@ -40,6 +40,7 @@ class World:
     confined: list[str] = field(default_factory=list)
     unconfined: bool = False
     private: tuple[str, ...] = ()
+    local: dict[str, str] = field(default_factory=dict)
     builds: Builds = Builds.MEDIATED
     role: Role = Role.USER
     seen: SeenContent = field(default_factory=SeenContent)
@@ -76,8 +77,8 @@ class World:
         self.asked.append((path, message))
         return (pb.DiskUsageResponse(record=self.usage).SerializeToString(),)
 
-    async def hidden(self) -> tuple[str, ...]:
-        return self.private
+    async def readable(self) -> Images:
+        return Images(local=self.local, hidden=self.private)
 
     async def confine(self, builder: Builder) -> None:
         if self.unconfined:
@@ -218,7 +219,8 @@ def test_a_build_is_told_which_images_not_to_read() -> None:
     for policy in policies:
         rules = pb.SourcePolicy.FromString(policy).rules
         found = [(rule.action, rule.selector.identifier, rule.selector.match_type) for rule in rules]
-        assert found[:2] == [
+        assert found[:3] == [
+            (1, "docker-image://ds01.invalid*", 0),
             (1, "docker-image://docker.io/library/his:latest", 1),
             (1, "docker-image://docker.io/library/his:latest@*", 0),
         ]
@@ -398,3 +400,39 @@ def test_an_admin_prunes_all() -> None:
     verdict = forwarded(World(everything=True).decide(f"{CONTROL}/Prune", asked))
     assert verdict.message == asked
     assert messages.read(pb.PruneRequest, verdict.message).all
+
+
+def test_local_names_go_into_the_engine_as_its_users_own() -> None:
+    """Those that are written, and those of FROM; the record of who writes them is asked by the client's words."""
+    world = World(local={"base:1": "ds01.invalid/u1000/base:1"})
+    sent = forwarded(world.decide(f"{CONTROL}/Solve", solve("docker.io/library/app:1", "alice/app:1")))
+    assert world.held == ["docker.io/library/app:1", "alice/app:1"]
+    request = pb.SolveRequest.FromString(sent.message)
+    assert request.Exporters[0].Attrs["name"] == "ds01.invalid/u1000/app:1,alice/app:1"
+    first = pb.SourcePolicy.FromString(request.SourcePolicy).rules[0]
+    assert (first.action, first.selector.identifier, first.updates.identifier) == (
+        2,
+        "docker-image://docker.io/library/base:1",
+        "docker-image://ds01.invalid/u1000/base:1",
+    )
+    admins = World(everything=True).decide(f"{CONTROL}/Solve", solve("app:1"))
+    assert pb.SolveRequest.FromString(forwarded(admins).message).Exporters[0].Attrs["name"] == "app:1"
+
+
+def test_answers_name_them_as_docker_does() -> None:
+    """The result, the progress and the history; what is not known in them stays."""
+    real, plain = "ds01.invalid/u1000/app:1", "docker.io/library/app:1"
+    world = World()
+    result = pb.SolveResponse(ExporterResponse={"image.name": real, "containerimage.digest": "sha256:1"})
+    done = shaped(world.decide(f"{CONTROL}/Solve", solve("app:1")), result.SerializeToString())
+    assert pb.SolveResponse.FromString(done or b"").ExporterResponse["image.name"] == plain
+    progress = pb.StatusResponse(statuses=[pb.VertexStatus(ID=f"naming to {real}", name="x")])
+    more = progress.SerializeToString() + b"\x22\x02\x08\x01"  # a warning, which api.proto does not have
+    asked = pb.StatusRequest(Ref=REF).SerializeToString()
+    told = shaped(world.decide(f"{CONTROL}/Status", asked), more)
+    assert f"naming to {plain}" == pb.StatusResponse.FromString(told or b"").statuses[0].ID
+    assert b"\x22\x02\x08\x01" in (told or b"")
+    record = pb.BuildHistoryRecord(Ref=OWN, Exporters=[pb.Entry(Type="moby", Attrs={"name": real})])
+    event = pb.BuildHistoryEvent(record=record).SerializeToString()
+    kept = shaped(world.decide(f"{CONTROL}/ListenBuildHistory"), event)
+    assert pb.BuildHistoryEvent.FromString(kept or b"").record.Exporters[0].Attrs["name"] == plain

@@ -110,3 +110,35 @@ def test_stand_ins_show_as_what_they_stand_for() -> None:
     assert viewer.plain_source("/s/1001/2rw/home/a") == "/home/a"
     assert viewer.plain_source("/home/a") == ViewerNames(ALICE).plain_source("/home/a") == "/home/a"
     assert viewer.plain_text("u1001.web has no /s/1001/2ro/home/a") == "web has no /home/a"
+
+
+OWN, THEIRS = "ds01.invalid/u1001/app", "ds01.invalid/u1002/app"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"No such image: {OWN}:1", "No such image: app:1"),
+        (f'unable to remove repository reference "{OWN}" (must force)', 'unable to remove repository reference "app" (must force)'),
+        (f"{OWN}@sha256:1, {OWN}", "app@sha256:1, app"),
+        (f"{THEIRS}:1 is in use", f"{HIDDEN} is in use"),
+        ("x/ds01.invalid/u1001/a", "x/ds01.invalid/u1001/a"),
+    ],
+)  # fmt: skip
+def test_images_in_a_message_go_by_the_names_their_user_knows(text: str, shown: str) -> None:
+    """Others' not at all."""
+    assert ViewerNames(ALICE).plain_text(text) == shown
+    assert ViewerNames(ALICE, everything=True).plain_text(text) == text
+
+
+def test_an_images_name_is_its_users_own() -> None:
+    """Another's is what those it is shared with write; admins go by what is inside dockerd."""
+    assert ViewerNames(ALICE).image(f"{OWN}:1") == "app:1"
+    assert ViewerNames(ALICE).image(f"{THEIRS}:1") == f"{THEIRS}:1"
+    assert (
+        ViewerNames(ALICE).plain_text(f"No such image: {THEIRS}", frozenset({THEIRS}))
+        == f"No such image: {THEIRS}"
+    )
+    assert ViewerNames(ALICE, everything=True).image(f"{OWN}:1") == f"{OWN}:1"
+    assert ViewerNames(ALICE).may_be_in(f'"{OWN}"'.encode())
+    assert not ViewerNames(ALICE).may_be_in(f'"{THEIRS}"'.encode())

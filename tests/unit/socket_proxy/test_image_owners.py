@@ -154,3 +154,69 @@ def test_a_digest_is_as_secret_as_the_tags_of_its_repository(owners: ImageOwners
     digest = "host:5000/a@sha256:" + "0" * 64
     assert (owners.shows_tag(A, digest), owners.shows_tag(B, digest)) == (True, False)
     assert owners.shows_tag(B, "python@sha256:" + "0" * 64)
+
+
+OWN, THEIRS = "ds01.invalid/u1001/app:1", "ds01.invalid/u1002/app:1"
+
+
+def test_a_local_name_says_whose_it_is(owners: ImageOwners) -> None:
+    """Also where no record says it: a lost one makes nobody's image everybody's."""
+    assert owners.tag_owner(OWN) == ALICE
+    assert not owners.is_public("sha256:1", [OWN])
+    assert owners.may_read(A, "sha256:1", [OWN])
+    assert not owners.may_read(B, "sha256:1", [OWN])
+    assert (owners.shows_tag(A, OWN), owners.shows_tag(B, OWN)) == (True, False)
+    assert (
+        owners.shows_tag(A, "ds01.invalid/u1001/app@sha256:1"),
+        owners.shows_tag(B, "ds01.invalid/u1001/app@sha256:1"),
+    ) == (True, False)
+    assert owners.shows_tag(ROOT, "ds01.invalid/u1001/app@sha256:1")
+
+
+def test_a_shared_local_name_is_read_by_whom_it_is_shared_with(owners: ImageOwners) -> None:
+    """Its digest as well; and no longer when the name is gone."""
+    made(owners, OWN)
+    owners.share(OWN, user_grantee(BOB))
+    assert owners.may_read(B, "sha256:1", [OWN])
+    assert owners.shows_tag(B, OWN)
+    assert owners.shows_tag(B, "ds01.invalid/u1001/app@sha256:1")
+    owners.forget([{"Untagged": OWN}])
+    assert not owners.shows_tag(B, OWN)
+    assert owners.tag_owner(OWN) == ALICE
+
+
+def test_an_own_name_shadows_for_its_owner_alone(owners: ImageOwners) -> None:
+    """As long as the record has it."""
+    owners.set_tag(OWN, ALICE)
+    assert owners.shadows(ALICE, "app:1")
+    assert not owners.shadows(BOB, "app:1")
+    assert not owners.shadows(ALICE, "team/app:1")
+    owners.set_tag(OWN, None)
+    assert not owners.shadows(ALICE, "app:1")
+
+
+def test_the_record_of_local_names_is_what_the_engine_has(owners: ImageOwners, records: Records) -> None:
+    """What is gone is dropped, with its shares; what is there is known; other tags are left alone."""
+    owners.set_tag(OWN, ALICE)
+    owners.share(OWN, ALL)
+    owners.set_tag("team/app:1", ALICE)
+    owners.match_local([THEIRS, "busybox:latest"])
+    assert owners.shadows(BOB, "app:1")
+    assert not owners.shadows(ALICE, "app:1")
+    assert records.tags() == {THEIRS: BOB, "team/app:1": ALICE}
+    assert records.shares() == []
+
+
+def test_a_local_name_that_was_written_is_on_record(owners: ImageOwners) -> None:
+    """Also where the engine was matched while it was written, or an admin wrote it."""
+    owners.set_tag(OWN, ALICE)
+    owners.match_local([])
+    assert not owners.knows(OWN)
+    for tag in (OWN, "team/app:1"):
+        owners.note_local(tag)
+    assert (owners.knows(OWN), owners.knows("ds01.invalid/u1001/app@sha256:1")) == (True, True)
+    assert (owners.knows("ds01.invalid/u1001/app"), owners.knows("ds01.invalid/u1001/none@sha256:1")) == (
+        False,
+        False,
+    )
+    assert owners.tag_owner("team/app:1") is None

@@ -157,7 +157,7 @@ def test_a_rewritten_tar_holds_the_same_files() -> None:
         ("b/layer.tar", "../a/layer.tar", tarfile.SYMTYPE),
         ("manifest.json", MANIFEST, FILE),
     )
-    fresh = io.BytesIO(b"".join(written_afresh(io.BytesIO(gzip.compress(tar(*members))))))
+    fresh = io.BytesIO(b"".join(written_afresh(io.BytesIO(gzip.compress(tar(*members))), rename=str)))
     with tarfile.open(fileobj=fresh) as archive:
         seen = []
         for member in archive:
@@ -178,7 +178,7 @@ def test_a_loaded_image_is_nobodys_child() -> None:
     ]
     manifest[0]["parent"] = "sha256:1"
     content = tar(("./manifest.json", json.dumps(manifest), FILE), ("layer.tar", "x" * 600, FILE))
-    fresh = io.BytesIO(b"".join(written_afresh(io.BytesIO(content))))
+    fresh = io.BytesIO(b"".join(written_afresh(io.BytesIO(content), rename=str)))
     with tarfile.open(fileobj=fresh) as archive:
         opened = archive.extractfile("./manifest.json")
         assert opened is not None

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from socket_proxy.image_words import BUILT, BUILT_QUIETLY, IMPORTED, LOADED, STEP, Words
+from socket_proxy.image_words import BUILT, BUILT_QUIETLY, IMPORTED, LOADED, STEP, PlainNames, Words
 
 ID = "sha256:" + "a" * 64
 
@@ -50,3 +50,26 @@ def test_a_build_step_cannot_claim_an_image() -> None:
 def test_a_failure_is_heard() -> None:
     """dockerd answers 200 before it knows."""
     assert heard({"errorDetail": {"message": "x"}, "error": "x"}, pieces=5).failed
+
+
+OWN = "ds01.invalid/u1001/"
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 5, 19, 1 << 20])
+def test_names_are_plain_wherever_the_stream_is_cut(pieces: int) -> None:
+    """And an id that ds01 wrote for a name is that name; nothing is lost of what only begins like one."""
+    text = (
+        f"Step 1/2 : FROM {ID} AS x\nCOPY --from={ID} / /\ntagged {OWN}app:1\nID {ID[:-1]}b\n"
+        f"ds01.invalid/u1002/x ds01.inv ds01.invalid/u100{OWN}{OWN}b\nends in ds01.invalid/u"
+    ).encode()
+    names = PlainNames({OWN: "", f" {ID}": " base", f"={ID}": "=base"})
+    found = b"".join(names.feed(text[at : at + pieces]) for at in range(0, len(text), pieces)) + names.close()
+    assert found.decode() == (
+        f"Step 1/2 : FROM base AS x\nCOPY --from=base / /\ntagged app:1\nID {ID[:-1]}b\n"
+        "ds01.invalid/u1002/x ds01.inv ds01.invalid/u100b\nends in ds01.invalid/u"
+    )
+
+
+def test_a_whole_message_does_not_wait() -> None:
+    """A line end begins no name."""
+    assert PlainNames({OWN: ""}).feed(b'{"stream":"x"}\r\n') == b'{"stream":"x"}\r\n'

@@ -23,13 +23,18 @@ STAND_INS = StandIns("/var/lib/ds01/sources")
 
 
 def watcher(world: ProxyWorld, approvals: Approvals | None = None) -> Watcher:
-    world.answers |= {"GET /networks": (200, []), "GET /volumes": (200, {"Volumes": None})}
+    world.answers |= {
+        "GET /networks": (200, []),
+        "GET /volumes": (200, {"Volumes": None}),
+        "GET /images/json": (200, [{"RepoTags": ["ds01.invalid/u1001/app:1", "busybox:latest"]}]),
+    }
     return Watcher(
         engine=world.engine,
         index=world.index,
         facts=world.facts,
         sealer=world.sealer,
         records=world.records,
+        images=world.owners,
         leaser=world.leaser,
         approvals=approvals,
     )

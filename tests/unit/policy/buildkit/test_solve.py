@@ -20,7 +20,8 @@ WHOLE = replace(PLAIN, frontend="dockerfile.v0", frontend_attrs={"target": "x"})
 def test_a_build_in_two_messages() -> None:
     """The first carries names and exporters, and the user is put in front of the names."""
     shaped = shape(PLAIN, BUILDER)
-    expected = replace(PLAIN, ref="ds01-1000-abc", session="ds01-1000-s1")
+    inside = Entry(type="moby", attrs={"name": "ds01.invalid/u1000/a:1,ds01.invalid/u1000/b"})
+    expected = replace(PLAIN, ref="ds01-1000-abc", session="ds01-1000-s1", exporters=(inside,))
     assert shaped == replace(expected, fetch_hosts=BUILDER.grants.fetch_hosts)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from policy.dockerapi.model import MalformedRequest, Operation, Request
 from policy.dockerapi.name_filters import EVERY_NAME, NameFilter, for_engine, name_filter
+from policy.dockerapi.query import filters as filters_of
 from policy.model import Uid
 from policy.stand_ins import StandIns
 
@@ -102,7 +103,8 @@ def test_names_compared_as_text_are_asked_for_in_both_forms(operation: Operation
     "request_",
     [
         listing(Operation.CONTAINER_LIST, label=["a"]),
-        listing(Operation.IMAGE_LIST, reference=["a"]),
+        listing(Operation.IMAGE_LIST, label=["a"]),
+        Request(operation=Operation.IMAGE_LIST, version=(1, 41), query={"filter": ("a",)}),
         listing(Operation.SYSTEM_EVENTS, event=["start"]),
         Request(operation=Operation.VOLUME_LIST, version=(1, 41)),
     ],
@@ -125,3 +127,15 @@ def test_a_host_path_is_asked_for_by_its_stand_ins() -> None:
     assert set(json.loads(asked.query["filters"][0])["volume"]) == {
         "/home/a/", "v", "u1001./home/a/", "u1001.v", "/s/1001/2ro/home/a", "/s/1001/2rw/home/a",
     }  # fmt: skip
+
+
+def test_images_are_asked_for_by_both_forms() -> None:
+    """Patterns of one part may mean own local images; with a slash they never do."""
+    both = {"app*", "ds01.invalid/u1001/app*", "alice/app"}
+    sent = for_engine(listing(Operation.IMAGE_LIST, reference=["app*", "alice/app"]), ALICE)
+    assert set(filters_of(sent)["reference"]) == both
+    sent = for_engine(listing(Operation.SYSTEM_EVENTS, image=["app*", "alice/app"]), ALICE)
+    assert set(filters_of(sent)["image"]) == both
+    old = Request(operation=Operation.IMAGE_LIST, version=(1, 40), query={"filter": ("app",)})
+    assert set(filters_of(for_engine(old, ALICE))["reference"]) == {"app", "ds01.invalid/u1001/app"}
+    assert "filter" not in for_engine(old, ALICE).query

@@ -41,7 +41,10 @@ def host(**fields: object) -> Request:
 
 
 def named(request: Request) -> set[str]:
-    return {f"{'new ' * reference.new}{reference.kind} {reference.text}" for reference in needed(request)}
+    return {
+        f"{'new ' * reference.new}{'literal ' * reference.literal}{reference.kind} {reference.text}"
+        for reference in needed(request)
+    }
 
 
 def facts(*, absent: tuple[str, ...] = (), request: Request) -> Facts:
@@ -63,19 +66,23 @@ PLACES = [
     pytest.param(ask("POST", "/exec/e/start"), {"exec e"}, id="exec start"),
     pytest.param(ask("GET", "/images/r/a:1/json"), {"image r/a:1"}, id="image with a slash"),
     pytest.param(ask("POST", "/images/r/a/push?tag=1"), {"image r/a:1"}, id="push"),
-    pytest.param(ask("POST", "/images/a/tag?repo=b&tag=2"), {"image a", "image b:2"}, id="tag"),
-    pytest.param(ask("POST", "/images/create?fromImage=a&tag=1"), {"image a:1"}, id="pull"),
+    pytest.param(ask("POST", "/images/a/tag?repo=b&tag=2"), {"image a", "new image b:2"}, id="tag"),
+    pytest.param(ask("POST", "/images/create?fromImage=a&tag=1"), {"literal image a:1"}, id="pull"),
     pytest.param(
-        ask("POST", "/images/create?fromImage=a&tag=sha256:0"), {"image a@sha256:0"}, id="pull by digest"
+        ask("POST", "/images/create?fromImage=a&tag=sha256:0"),
+        {"literal image a@sha256:0"},
+        id="pull by digest",
     ),
-    pytest.param(ask("POST", "/images/create?fromSrc=-&repo=a&tag=1"), {"image a:1"}, id="import"),
+    pytest.param(ask("POST", "/images/create?fromSrc=-&repo=a&tag=1"), {"new image a:1"}, id="import"),
     pytest.param(ask("GET", "/images/get?names=a&names=b"), {"image a", "image b"}, id="save"),
     pytest.param(ask("POST", "/images/load"), set(), id="load"),
     pytest.param(ask("GET", "/distribution/a/json"), set(), id="registry"),
-    pytest.param(ask("POST", "/commit?container=a&repo=b&tag=1"), {"container a", "image b:1"}, id="commit"),
+    pytest.param(
+        ask("POST", "/commit?container=a&repo=b&tag=1"), {"container a", "new image b:1"}, id="commit"
+    ),
     pytest.param(
         ask("POST", '/build?t=a&t=b:1&cachefrom=["c"]&networkmode=container:d'),
-        {"image a", "image b:1", "container d"},
+        {"new image a", "new image b:1", "container d"},
         id="build",
     ),
     pytest.param(ask("POST", "/build?networkmode=n"), {"network n"}, id="build network"),
@@ -133,6 +140,14 @@ PLACES = [
         id="EndpointsConfig",
     ),
     pytest.param(ask("GET", '/containers/json?filters={"volume":["v"]}'), set(), id="filters"),
+    pytest.param(
+        ask("GET", '/containers/json?filters={"ancestor":["i"],"since":["c"]}'),
+        {"image i", "container c"},
+        id="ancestor",
+    ),
+    pytest.param(
+        ask("GET", '/images/json?filters={"before":["i"],"reference":["x"]}'), {"image i"}, id="before"
+    ),
     pytest.param(ask("GET", "/swarm"), set(), id="refused"),
 ]
 
@@ -146,8 +161,10 @@ def test_every_reference_is_needed(request_: Request, references: set[str]) -> N
 def bound_form(reference: str) -> str:
     kind, name = reference.rsplit(" ", 1)
     match kind:
-        case "image":
+        case "image" | "literal image":
             return reference
+        case "new image":
+            return f"{kind} ds01.invalid/u1001/{name}"
         case "new container" | "new network":
             return f"{kind} u1001.{name}"
     return f"{kind} [{name}]"
@@ -166,7 +183,7 @@ def test_an_absent_object_is_never_bound_to_its_name(request_: Request, referenc
     must_exist = {
         text.rsplit(" ", 1)[1]
         for text in references
-        if not text.startswith(("image", "new ")) or "volume" in text
+        if not text.startswith(("image", "literal", "new ")) or "volume" in text
     }
     absent = facts(request=request_, absent=tuple(must_exist))
     if request_.operation == "VolumeCreate":
@@ -352,3 +369,64 @@ def test_containers_that_filters_look_up_are_references() -> None:
     fact = ObjectFact(kind=Kind.CONTAINER, id="ab" * 32, owner=None, name="web")
     bound = bind(asked, uid=ALICE, facts=Facts(engine=ENGINE, objects={web: fact}))
     assert json.loads(bound.query["filters"][0]) == {"since": {"ab" * 32: True}, "label": {"a": True}}
+
+
+INSIDE = "ds01.invalid/u1001/app"
+
+
+@pytest.mark.parametrize(
+    ("request_", "written"),
+    [
+        (ask("GET", "/images/app/json"), {"image": INSIDE}),
+        (ask("DELETE", "/images/app"), {"image": INSIDE}),
+        (ask("POST", "/images/app/tag?repo=reg.example/app&tag=1"), {"image": INSIDE, "repo": "reg.example/app", "tag": "1"}),
+        (ask("POST", "/images/x/tag?repo=app&tag=1"), {"repo": INSIDE, "tag": "1"}),
+        (ask("POST", "/images/x/tag?repo=docker.io/library/app:1"), {"repo": f"{INSIDE}:1"}),
+        (ask("POST", "/images/create?fromSrc=-&repo=app&tag=1"), {"repo": INSIDE, "tag": "1"}),
+        (ask("POST", "/images/create?fromImage=app&tag=1"), {"fromImage": "app", "tag": "1"}),
+        (ask("POST", "/images/app/push?tag=1"), {"image": "app", "tag": "1"}),
+        (ask("GET", "/images/get?names=app"), {"names": INSIDE}),
+        (ask("POST", "/build?t=app:1"), {"t": f"{INSIDE}:1"}),
+    ],
+)  # fmt: skip
+def test_a_local_name_is_written_as_it_is_inside_dockerd(request_: Request, written: dict[str, str]) -> None:
+    """Where it is read, and where it is given; a pull means what a registry has."""
+    objects: dict[Reference, ObjectFact | None] = {
+        reference: ObjectFact(kind=Kind.IMAGE, id="sha256:1", owner=ALICE, name=INSIDE)
+        for reference in needed(request_)
+        if reference.text.startswith("app")
+    }
+    bound = bind(request_, uid=ALICE, facts=Facts(engine=ENGINE, objects=objects))
+    found = {**bound.params, **{key: values[0] for key, values in bound.query.items()}}
+    assert {key: found[key] for key in written} == written
+    assert (
+        read(
+            Incoming(method=write(bound).method, target=write(bound).target, headers=(), body=None),
+            engine_max=(1, 41),
+        )
+        == bound
+    )
+
+
+def test_an_admins_names_are_written_as_they_stand() -> None:
+    """For everybody to use."""
+    request = ask("POST", "/images/x/tag?repo=app")
+    bound = bind(request, uid=ALICE, facts=facts(request=request), everything=True)
+    assert bound.query["repo"] == ("app",)
+
+
+def test_images_in_lists_and_bodies_are_written_so_too() -> None:
+    """`ancestor`, and a create's image and mounts; what is absent keeps its name."""
+    body = {"Image": "app", "HostConfig": {"Mounts": [{"Type": "image", "Source": "app", "Target": "/x"}]}}
+    for request in (
+        ask("GET", '/containers/json?filters={"ancestor":["app","other"]}'),
+        ask("POST", "/containers/create", body),
+    ):
+        objects: dict[Reference, ObjectFact | None] = dict.fromkeys(needed(request))
+        objects[Reference(kind=Kind.IMAGE, text="app")] = ObjectFact(
+            kind=Kind.IMAGE, id="sha256:1", owner=ALICE, name=INSIDE
+        )
+        bound = bind(request, uid=ALICE, facts=Facts(engine=ENGINE, objects=objects))
+        text = json.dumps([dict(bound.query), bound.body])
+        assert text.count(INSIDE) == (1 if bound.query else 2)
+        assert ("other" in text) == bool(bound.query)

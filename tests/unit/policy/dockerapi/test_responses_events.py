@@ -139,3 +139,49 @@ def test_oversize_document_is_left_out_and_the_stream_goes_on(size: int) -> None
     assert documents == [b'{"a":1}', b'{"b":"}"}']
     assert stream.skipped == 1
     assert len(stream._buffer) <= 20
+
+
+@pytest.mark.parametrize(
+    ("kind", "actor", "shown"),
+    [
+        (
+            "container",
+            {
+                "ID": "c",
+                "Attributes": {
+                    "image": "ds01.invalid/u1001/app",
+                    "imageRef": "ds01.invalid/u1001/app",
+                    "name": "u1001.web",
+                },
+            },
+            {"ID": "c", "Attributes": {"image": "app", "imageRef": "app", "name": "web"}},
+        ),
+        (
+            "image",
+            {"ID": "sha256:i", "Attributes": {"name": "ds01.invalid/u1001/app:1"}},
+            {"ID": "sha256:i", "Attributes": {"name": "app:1"}},
+        ),
+        (
+            "image",
+            {"ID": "ds01.invalid/u1001/app:1", "Attributes": {"name": "ds01.invalid/u1001/app"}},
+            {"ID": "app:1", "Attributes": {"name": "app"}},
+        ),
+    ],
+)
+def test_images_go_by_their_plain_names(
+    kind: str, actor: dict[str, object], shown: dict[str, object]
+) -> None:
+    """In all the places that an event has for them."""
+    sees = SetVisibility(
+        containers=frozenset({"c"}),
+        images=frozenset({"sha256:i", "ds01.invalid/u1001/app:1", "ds01.invalid/u1001/app"}),
+    )
+    event = {
+        "from": "ds01.invalid/u1001/app",
+        "id": actor["ID"],
+        "Type": kind,
+        "Action": "tag",
+        "Actor": actor,
+    }
+    found = json.loads(EventFilter(sees, names=ALICES).feed(json.dumps(event).encode()))
+    assert found == {"from": "app", "id": shown["ID"], "Type": kind, "Action": "tag", "Actor": shown}

@@ -229,3 +229,16 @@ def test_a_wait_for_a_failed_start_has_the_plain_name() -> None:
 def test_created_id_is_read() -> None:
     """The id of a new object is taken from the engine's answer."""
     assert created_id(b'{"Id":"abc","Warning":""}') == "abc"
+
+
+def test_a_container_is_of_an_image_by_its_plain_name() -> None:
+    """In its configuration, and where it mounts one."""
+    mount = {"Type": "image", "Source": "ds01.invalid/u1001/data:1", "Target": "/x"}
+    answer = {
+        **inspect_answer(),
+        "Config": {"Image": "ds01.invalid/u1001/app", "Env": ["X=ds01.invalid/u1001/app"]},
+        "HostConfig": {"Mounts": [mount]},
+    }
+    shown = json.loads(container_inspect(json.dumps(answer).encode(), SEES, names=ALICES))
+    assert shown["Config"] == {"Image": "app", "Env": ["X=ds01.invalid/u1001/app"]}
+    assert shown["HostConfig"]["Mounts"] == [{**mount, "Source": "data:1"}]

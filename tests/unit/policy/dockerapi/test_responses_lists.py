@@ -10,6 +10,8 @@ from policy.dockerapi.name_filters import NameFilter
 from policy.dockerapi.responses import (
     UnreadableAnswer,
     container_list,
+    image_history,
+    image_inspect,
     image_list,
     network_inspect,
     network_list,
@@ -265,3 +267,37 @@ def test_labels_of_ds01_do_not_show_on_networks_and_volumes() -> None:
     assert [network["Labels"] for network in shown] == [{"mine": "1"}, None]
     volume = json.dumps({"Name": "data", "Labels": labels}).encode()
     assert json.loads(volume_inspect(volume, SEES, names=ALICES)) == {"Name": "data", "Labels": {"mine": "1"}}
+
+
+OWN_IMAGE = "ds01.invalid/u1001/app"
+
+
+def test_a_container_is_listed_with_its_images_plain_name() -> None:
+    """Another's, which was shared, as its grantee writes it."""
+    sees = SetVisibility(containers=frozenset({"a"}))
+    for image, shown in ((f"{OWN_IMAGE}:1", "app:1"), ("ds01.invalid/u1002/app", "ds01.invalid/u1002/app")):
+        entry = {"Id": "a", "Names": ["/u1001.web"], "Image": image, "Labels": {"x": image}}
+        listed = json.loads(container_list(json.dumps([entry]).encode(), sees, names=ALICES))
+        assert listed == [{"Id": "a", "Names": ["/web"], "Image": shown, "Labels": {"x": image}}]
+
+
+def test_images_are_listed_with_plain_names() -> None:
+    """Tags and digests; a name that is not to be seen is left out before."""
+    sees = SetVisibility(images=frozenset({"i", f"{OWN_IMAGE}:1", f"{OWN_IMAGE}@sha256:1", "app@sha256:1"}))
+    image = {
+        "Id": "i",
+        "RepoTags": [f"{OWN_IMAGE}:1", "ds01.invalid/u1002/app:1"],
+        "RepoDigests": [f"{OWN_IMAGE}@sha256:1", "app@sha256:1"],
+    }
+    body = json.dumps([image]).encode()
+    shown = {"Id": "i", "RepoTags": ["app:1"], "RepoDigests": ["app@sha256:1"]}
+    assert json.loads(image_list(body, sees, names=ALICES)) == [shown]
+    config = {"Config": {"Image": OWN_IMAGE, "Cmd": None}, "ContainerConfig": {"Image": OWN_IMAGE}}
+    inspected = image_inspect(json.dumps({**image, **config}).encode(), sees, names=ALICES)
+    assert json.loads(inspected) == {
+        **shown,
+        "Config": {"Image": "app", "Cmd": None},
+        "ContainerConfig": {"Image": "app"},
+    }
+    history = json.dumps([{"Id": "i", "Tags": [f"{OWN_IMAGE}:1", "x:1"]}]).encode()
+    assert json.loads(image_history(history, sees, names=ALICES)) == [{"Id": "i", "Tags": ["app:1"]}]

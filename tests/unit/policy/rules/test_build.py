@@ -8,7 +8,7 @@ import pytest
 
 from policy.dockerapi.model import Operation, Request
 from policy.model import Effect
-from tests.fakes.policy_world import decide, request, rewrite, second_look
+from tests.fakes.policy_world import decide, in_namespace, request, rewrite, second_look
 
 REFUSED: list[tuple[Request, str]] = [
     (request(Operation.IMAGE_BUILD, query={"remote": ("http://169.254.169.254/",)}), "remote"),
@@ -34,13 +34,13 @@ def test_accepts(asked: Request) -> None:
     """It is let through, and what is written passes the second look."""
     decision = decide(asked)
     assert decision.effect is Effect.ALLOW, decision.reasons
-    assert second_look(rewrite(asked, decision)) == ()
+    assert second_look(in_namespace(rewrite(asked, decision))) == ()
 
 
 def test_the_proxy_may_name_images_to_take_steps_from() -> None:
     """By id; what a client names is dropped before, and is nothing that the plugin lets through."""
     asked = request(Operation.IMAGE_BUILD, query={"t": ("mine",), "cachefrom": ('["busybox"]',)})
-    written = rewrite(asked, decide(asked))
+    written = in_namespace(rewrite(asked, decide(asked)))
     assert "cachefrom" not in written.query
     one = f'"sha256:{"a" * 64}"'
     for text, passes in (

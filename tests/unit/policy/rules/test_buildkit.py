@@ -10,7 +10,17 @@ from policy.dockerapi.model import Operation, Request
 from policy.evaluate import evaluate
 from policy.model import Actor, Decision, Effect, EngineFacts, Facts
 from policy.rules.buildkit import METHODS, SHARED_KEY, UUID, can_be_confined
-from tests.fakes.policy_world import ALICE, BOB, ENGINE, POLICY, policy, request, rewrite, second_look
+from tests.fakes.policy_world import (
+    ALICE,
+    BOB,
+    ENGINE,
+    POLICY,
+    in_namespace,
+    policy,
+    request,
+    rewrite,
+    second_look,
+)
 
 NEW = replace(ENGINE, version="28.5.2+dfsg4")
 GRPC = replace(request(Operation.GRPC), upgrade="h2c")
@@ -58,7 +68,7 @@ def test_a_build_by_query_is_let_through_and_must_not_reach_dockerd() -> None:
     """The proxy asks for it by /grpc: what the plugin is shown of it runs in no cgroup."""
     decision = decide(BUILD)
     assert decision.effect is Effect.ALLOW, decision.reasons
-    refused = second_look(rewrite(BUILD, decision))
+    refused = second_look(in_namespace(rewrite(BUILD, decision)))
     assert [reason.rule for reason in refused] == ["buildkit"]
 
 
@@ -67,7 +77,7 @@ def test_a_build_by_query_passes_opaque() -> None:
     rules = policy("defaults: {role: user, allow: {builds: opaque}}")
     decision = decide(BUILD, allow="builds: opaque")
     assert decision.effect is Effect.ALLOW
-    assert second_look(rewrite(BUILD, decision), under=rules) == ()
+    assert second_look(in_namespace(rewrite(BUILD, decision)), under=rules) == ()
 
 
 def test_a_session_is_its_users() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from policy.dockerapi.model import Operation, Request
 from policy.model import Effect
-from tests.fakes.policy_world import decide, request, rewrite, second_look
+from tests.fakes.policy_world import decide, in_namespace, request, rewrite, second_look
 
 ACCEPTED: list[Request] = [
     request(Operation.IMAGE_COMMIT, {"Labels": {"ds01.owner": "bob"}}, query={"repo": ("web",)}),
@@ -18,4 +18,4 @@ def test_accepts(asked: Request) -> None:
     """It is let through, and what is written passes the second look."""
     decision = decide(asked)
     assert decision.effect is Effect.ALLOW, decision.reasons
-    assert second_look(rewrite(asked, decision)) == ()
+    assert second_look(in_namespace(rewrite(asked, decision))) == ()

@@ -45,6 +45,27 @@ REFUSED: list[tuple[Request, str]] = [
     (request(Operation.CONTAINER_DELETE, query={"link": ("1",)}, container="web"), "link"),
     (request(Operation.IMAGE_COMMIT, {}, query={"container": ("web",), "repo": ("0123456789ab",)}), "repo"),
     (request(Operation.IMAGE_BUILD, query={"t": ("x", "docker.io/library/0123456789ab:v1")}), "t"),
+    *(
+        (request(Operation.IMAGE_TAG, query={"repo": (name,)}, image="busybox"), "repo")
+        for name in (
+            "ds01.invalid/u1000/app",
+            "ds01.invalid/u1001/app:1",
+            "Ds01.Invalid/u1001/app",
+            "ds01.invalid:80/u1001/app",
+            "docker.io/ds01.invalid/u1001/app",
+            "docker.io/ghcr.io/a",
+        )
+    ),
+    (request(Operation.IMAGE_TAG, query={"repo": ("bob/app:1",), "tag": ("2",)}, image="busybox"), "repo"),
+    (
+        request(Operation.IMAGE_TAG, query={"repo": ("h:1/a@sha256:1",), "tag": ("2",)}, image="busybox"),
+        "repo",
+    ),
+    (
+        request(Operation.IMAGE_CREATE, query={"fromImage": ("docker.io/ds01.invalid/u1001/app",)}),
+        "fromImage",
+    ),
+    (request(Operation.IMAGE_BUILD, query={"t": ("x", "ds01.invalid/u1001/app")}), "t"),
 ]
 ACCEPTED: list[Request] = [
     container("0123456789abc"),
@@ -55,6 +76,9 @@ ACCEPTED: list[Request] = [
     network("my net"),
     volume("0123456789ab"),
     create(),
+    request(Operation.IMAGE_BUILD, query={"t": ("app", "docker.io/library/app:1", "alice/app")}),
+    request(Operation.IMAGE_CREATE, query={"fromImage": ("docker.io/library/busybox",), "tag": ("1",)}),
+    request(Operation.IMAGE_CREATE, query={"fromSrc": ("-",), "repo": ("h:5000/app",), "tag": ("1",)}),
 ]
 
 
@@ -122,3 +146,30 @@ def test_the_plugin_wants_the_actors_namespace(make: Any, name: str, *, fits: bo
 def test_the_plugin_lets_nobody_make_a_volume_of_anothers(make: Any, name: str, *, fits: bool) -> None:
     """A volume that is in no namespace may be one from before, or one without a name of its own."""
     assert reasons(make(name)) == (set() if fits else {name})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["app", "app:1", "docker.io/library/app", "ds01.invalid/u1001/app", "ds01.invalid/u1/app", "ds01.invalid/app",
+     "docker.io/ds01.invalid/u1000/app", "DS01.invalid/u1000/app"],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("operation", "key"),
+    [(Operation.IMAGE_TAG, "repo"), (Operation.IMAGE_BUILD, "t"), (Operation.IMAGE_CREATE, "repo"), (Operation.IMAGE_COMMIT, "repo")],
+)  # fmt: skip
+def test_the_second_look_lets_nobody_write_outside_the_own_space(
+    operation: Operation, key: str, name: str
+) -> None:
+    """A name of one part the proxy has not written; an admin may write any."""
+    asked = request(
+        operation, {} if operation is Operation.IMAGE_COMMIT else None, query={key: (name,)}, image="x"
+    )
+    assert ("names", key) in {(reason.rule, reason.field) for reason in second_look(asked)}
+    assert "names" not in {reason.rule for reason in second_look(asked, ADMIN)}
+    own_name = request(
+        operation,
+        {} if operation is Operation.IMAGE_COMMIT else None,
+        query={key: ("ds01.invalid/u1000/app",)},
+        image="x",
+    )
+    assert "names" not in {reason.rule for reason in second_look(own_name)}

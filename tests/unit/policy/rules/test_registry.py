@@ -25,6 +25,10 @@ REFUSED: list[tuple[Request, str]] = [
         )
     ),
     (request(Operation.IMAGE_SEARCH, query={"term": ("127.0.0.1:5000/x",)}), "term"),
+    (request(Operation.IMAGE_CREATE, query={"fromImage": ("ds01.invalid/u1000/x",)}), "fromImage"),
+    (request(Operation.IMAGE_PUSH, image="DS01.INVALID:443/u1000/x"), "image"),
+    (request(Operation.SYSTEM_AUTH, {"serveraddress": "https://ds01.invalid/"}), "serveraddress"),
+    (request(Operation.DISTRIBUTION_INSPECT, image="ds01.invalid/u1000/x"), "image"),
 ]
 ACCEPTED: list[Request] = [
     request(Operation.IMAGE_CREATE, query={"fromImage": ("busybox",), "tag": ("latest",)}),
