@@ -3,7 +3,7 @@
 Order, weakest first: built-in values, `defaults`, groups, the user's own entry.
 - Groups: a number that groups state replaces the default's; of several groups the larger counts. Lists are united with
   the default's. The most powerful role counts; `drop` counts over `deny`, private images over shared ones, a network of one's own
-  over the shared one, and of `builds` the one that permits more.
+  over the shared one, and of `builds` the one that permits more. What a group shares, its members share among themselves alone.
 - The user's entry replaces whatever it names, numbers and lists alike, so that an admin can also take away.
 """
 
@@ -26,7 +26,7 @@ from policy.grants import (
     Ports,
     Role,
 )
-from policy.model import Actor
+from policy.model import Actor, Share
 
 UID_MIN = 1000
 USER_SOCKET = "/run/ds01/users/{name}/docker.sock"
@@ -62,6 +62,11 @@ class Policy:
             found = self._cache[key] = self._merge(actor)
         return found
 
+    @property
+    def shares_containers(self) -> bool:
+        """Whether members of any group have each other's containers."""
+        return any(_share(entry) for entry in self.document.groups.values())
+
     def _merge(self, actor: Actor) -> Grants:
         document = self.document
         names = sorted(name for name, entry in document.groups.items() if _is_member(actor, entry))
@@ -72,6 +77,7 @@ class Policy:
             groups=tuple(names),
             limits=_limits(document.defaults, groups, user),
             images_private=_images_private(document.defaults, groups, user),
+            shares=tuple((name, share) for name in names if (share := _share(document.groups[name]))),
             user_socket=self.user_socket_template.format(name=actor.name),
             **_allowed(document.defaults, groups, user),
         )
@@ -115,6 +121,12 @@ def _canonical(value: Any) -> Any:
 
 def _is_member(actor: Actor, entry: Entry) -> bool:
     return actor.name in entry.members or (bool(entry.unix_group) and entry.unix_group in actor.groups)
+
+
+def _share(entry: Entry) -> Share | None:
+    """What members of a group let each other have; None if that is nothing."""
+    share = entry.share.get("containers", Share.NONE)
+    return None if share is Share.NONE else share
 
 
 def _limits(defaults: Entry, groups: Sequence[Entry], user: Entry) -> Limits:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import yaml
 
 from policy.grants import BindPath, Builds, DefaultNetwork, Handling, Ports, Role
+from policy.model import Share
 from policy.paths import clean_path, is_forbidden_source, is_under
 
 MAX_CHARS = 512 * 1024
@@ -46,7 +47,7 @@ class PolicyInvalid(Exception):  # noqa: N818  the project's word for it
 
 Allowed = tuple[str, ...] | tuple[BindPath, ...] | tuple[Ports, ...] | Handling | DefaultNetwork | Builds
 Read = Callable[[yaml.Node], Any]
-Choice = TypeVar("Choice", Role, Handling, DefaultNetwork, Builds)
+Choice = TypeVar("Choice", Role, Handling, DefaultNetwork, Builds, Share)
 
 UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 MIN_CPUS = 0.01
@@ -67,6 +68,7 @@ class Entry:
     images: Mapping[str, bool] = field(default_factory=dict)
     unix_group: str = ""  # groups only
     members: tuple[str, ...] = ()  # groups only
+    share: Mapping[str, Share] = field(default_factory=dict)  # groups only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +225,9 @@ class _Reader:
         for name, value in self._pairs(node, path):
             where = _join(path, name)
             if self._first(where, value, where):
-                entry = self._entry(value, where, {"unix_group": _read_name, "members": _read_names})
+                entry = self._entry(
+                    value, where, {"unix_group": _read_name, "members": _read_names, "share": _read_name}
+                )
                 self.groups[name] = entry
                 if not entry.unix_group and not entry.members and not self.mistakes:
                     self._at(value, where, "nobody is in it; give unix_group or members")
@@ -243,6 +247,7 @@ class _Reader:
         limits: dict[str, Any] = {}
         allow: dict[str, Any] = {}
         images: dict[str, Any] = {}
+        share: dict[str, Any] = {}
         for key, value in self._keys(node, path, ["role", "limits", "allow", "images", *more]):
             where = _join(path, key)
             match key:
@@ -252,10 +257,12 @@ class _Reader:
                     self._table(value, where, {key: (key, read) for key, read in ALLOW.items()}, allow)
                 case "images":
                     self._table(value, where, {key: (key, read) for key, read in IMAGES.items()}, images)
+                case "share":
+                    self._table(value, where, {key: (key, read) for key, read in SHARE.items()}, share)
                 case _:
                     found = self._parsed(value, where, {"role": _read_role, **more}[key])
                     plain.update({key: found} if found is not None else {})
-        return Entry(limits=limits, allow=allow, images=images, **plain)
+        return Entry(limits=limits, allow=allow, images=images, share=share, **plain)
 
     def _table(
         self, node: yaml.Node, path: str, table: Mapping[str, tuple[str, Read]], into: dict[str, Any]
@@ -356,6 +363,10 @@ def _read_handling(node: yaml.Node) -> Handling:
 
 def _read_builds(node: yaml.Node) -> Builds:
     return _choice(node, Builds)
+
+
+def _read_share(node: yaml.Node) -> Share:
+    return _choice(node, Share)
 
 
 def _choice(node: yaml.Node, kind: type[Choice]) -> Choice:
@@ -552,3 +563,4 @@ ALLOW: Mapping[str, Read] = {
     "builds": _read_builds,
 }
 IMAGES: Mapping[str, Read] = {"private": _read_bool}
+SHARE: Mapping[str, Read] = {"containers": _read_share}

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from policy.model import Share
+
 SUBNETS = frozenset({"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"})
 MIB = 1024**2
 GIB = 1024**3
@@ -114,6 +116,9 @@ class Grants:
     ipc_host: Handling = Handling.DROP
     builds: Builds = Builds.MEDIATED
     images_private: bool = True  # what the actor builds, commits, loads or imports is nobody else's to read
+    shares: tuple[
+        tuple[str, Share], ...
+    ] = ()  # policy groups whose members have each other's containers, sorted
     user_socket: str = ""  # the actor's own ds01 socket, mounted where a container asks for Docker's
 
     @property

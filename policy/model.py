@@ -59,6 +59,17 @@ class Kind(StrEnum):
     VOLUME = "volume"
 
 
+class Share(StrEnum):
+    """How much of a container its owner's group, or its owner, lets others have; each holds the ones before it."""
+
+    NONE = "none"
+    VIEW = "view"  # see that it is there and how it does
+    USE = "use"  # run programs in it, read its logs, stop it
+
+
+SHARE_ORDER: tuple[Share, ...] = (Share.NONE, Share.VIEW, Share.USE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     """A name, id or id prefix in a request that stands for an object.
@@ -87,6 +98,7 @@ class ObjectFact:
     private_ipc: bool = True
     container: ContainerId | None = None  # for an exec, its container
     check_intervals_ns: tuple[int, int] = (0, 0)  # of an image's health check: Interval, StartInterval
+    share: Share = Share.NONE  # of another's container, or of an own exec in it: what the actor may do there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from policy.stand_ins import StandIns
 
 HIDDEN = "(not yours)"
+MASKED = "***"
 ROOT = Uid(0)
 
 _REAL = re.compile(r"u(0|[1-9][0-9]*)\..+", re.DOTALL)
+# Logins that stand before a dot without being taken for part of a name, or for a uid.
+_LOGIN = re.compile(r"(?!u[0-9]+\Z)[A-Za-z_][A-Za-z0-9_-]{0,63}", re.ASCII)
 # In a message: not within a longer word, and with all that may follow in a name.
 _IN_TEXT = re.compile(
     rf"(?<![0-9A-Za-z_./-]){re.escape(image_names.HOST)}/u[0-9]+/[0-9A-Za-z_./@-]*(?::[0-9A-Za-z_][0-9A-Za-z_.@-]*)*"
@@ -44,6 +47,17 @@ def owner(real_name: str) -> Uid | None:
     """Whose namespace a name inside dockerd is in; None if it is nobody's, as before names were per user."""
     found = _REAL.fullmatch(real_name)
     return Uid(int(found[1])) if found else None
+
+
+def of_another(uid: Uid, login: str, real_name: str) -> tuple[str, ...]:
+    """What others may call a container that `uid` shares with them, best first: `alice.web`, `u1001.web`.
+
+    The second is never ambiguous: the first dot ends the uid, and one's plain names are one's own. A login that would make
+    the first so is left out.
+    """
+    name = plain(uid, real_name)
+    numbered = real(uid, name)
+    return (f"{login}.{name}", numbered) if _LOGIN.fullmatch(login) else (numbered,)
 
 
 class ViewerNames:

@@ -26,7 +26,8 @@ What is not in this table is answered with 404 `page not found`, as dockerd answ
 bodies, a body on calls that take none, JSON that two readers could read differently.
 
 - **user** and **admin** say what becomes of a call by the role of who asks. Role `none` is refused everything.
-- *own*: what belongs to somebody else is answered as what does not exist, byte for byte. Admins see and act on all.
+- *own*: what belongs to somebody else is answered as what does not exist, byte for byte; a container that is shared is
+  judged by the rule `share`. Admins see and act on all.
 - *rewritten*: the body or query is bounded and completed by the rules named beside it.
 - **query** are the keys that are read; any other key is dropped if empty and refused if not.
 - **rules** judge a call that a role may make; each has a page in [rules/](rules/).

@@ -45,6 +45,8 @@ from policy.dockerapi.answers.lists import (
 from policy.dockerapi.answers.mounts import Sources
 from policy.dockerapi.answers.networks import network_inspect
 from policy.dockerapi.answers.saved import SavedTar
+from policy.dockerapi.answers.shared import stats as shared_stats
+from policy.dockerapi.answers.shared import wait as shared_wait
 from policy.dockerapi.answers.system import Counts, cap_api_version, disk_usage, info, ping_headers, version
 from policy.dockerapi.answers.visibility import REAL_NAMES, Names, UnreadableAnswer, Visibility
 
@@ -88,6 +90,8 @@ __all__ = [
     "own_records",
     "ping_headers",
     "scrub",
+    "shared_stats",
+    "shared_wait",
     "stats",
     "taken",
     "version",

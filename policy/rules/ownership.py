@@ -1,4 +1,4 @@
-"""Every object a request names must be the actor's own, or shared and only read."""
+"""Every object a request names must be the actor's own, or shared and only read (containers: as far as the share goes)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from policy.dockerapi.model import Operation
 from policy.facts import needed
 from policy.fields import shown
 from policy.model import Kind, ObjectFact, Reason, Reference
+from policy.sharing import permits
 
 RULE_ID = "ownership"
 OPERATIONS = frozenset(Operation) - {
@@ -58,7 +59,7 @@ def _judge(ask: Ask, reference: Reference, fact: ObjectFact | None) -> Iterable[
     elif fact is None:
         if not reference.new and operation not in _NAMING and not _may_be_absent(operation, reference):
             yield Missing(reference=reference)
-    elif ask.grants.admin or _is_own(ask, fact):
+    elif ask.grants.admin or _is_own(ask, fact) or permits(fact.share, operation):
         return
     elif not fact.shared:  # INVARIANT: another's object is answered like none (I4)
         if fact.kind is not Kind.IMAGE or not _may_be_absent(operation, reference):

@@ -37,6 +37,7 @@ SHOWN_ELSEWHERE = {
     "identity": "unit/socket_proxy/test_doors.py",
     "image_shares": "unit/socket_proxy/test_sharing.py",
     "image_tags": "unit/socket_proxy/test_image_tar.py",
+    "share": "unit/policy/rules/test_share.py",
     "stamp": "unit/authz_plugin/test_gate.py",
     "uploads": "unit/socket_proxy/test_spool.py",
     "unavailable": "unit/socket_proxy/test_refusals.py",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,9 +18,15 @@ class SetVisibility:
     networks: frozenset[str] = frozenset()
     own_networks: frozenset[str] = frozenset()
     images: frozenset[str] = frozenset()  # ids and references
+    shared: Mapping[str, str] = field(
+        default_factory=dict
+    )  # others' containers by id, and what they are called
 
     def sees_container(self, container_id: str, /) -> bool:
         return container_id in self.containers or container_id in {full[:12] for full in self.containers}
+
+    def shown_as(self, container_id: str, /) -> str | None:
+        return self.shared.get(container_id)
 
     def sees_volume(self, real_name: str, /) -> bool:
         return real_name in self.volumes

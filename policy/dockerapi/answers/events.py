@@ -10,6 +10,7 @@ import re
 
 import msgspec
 
+from policy.dockerapi.answers import shared
 from policy.dockerapi.answers.pieces import (
     Fields,
     piece,
@@ -164,11 +165,17 @@ class EventFilter:
         """One message as the user may see it, or None. Raises: UnreadableAnswer."""
         message = read(_MESSAGE, document)
         if not self._everything and not self._sees_message(message):
-            return None
+            return self._of_shared(document, message)
         sealed = message.actor.attributes is not None and message.actor.attributes.seal is not None
         if sealed or self._names.may_be_in(document):
             return self._rewritten(document, message)
         return document
+
+    def _of_shared(self, document: bytes, message: _Message) -> bytes | None:
+        if message.type != "container" or message.action == "prune":
+            return None
+        name = self._sees.shown_as(message.actor.id)
+        return shared.event(document, name, self._sees) if name else None
 
     def _sees_message(self, message: _Message) -> bool:
         if message.action == "prune" or not message.actor.id:

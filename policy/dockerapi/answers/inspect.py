@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from policy.dockerapi.answers import shared
 from policy.dockerapi.answers.errors import scrub
 from policy.dockerapi.answers.mounts import (
     NO_SOURCES,
@@ -52,15 +53,19 @@ _EXEC = msgspec.json.Decoder(_Exec)
 def container_inspect(
     body: bytes, sees: Visibility, *, sources: Sources = NO_SOURCES, names: Names = REAL_NAMES
 ) -> bytes:
-    """GET /containers/{id}/json, of an own container.
+    """GET /containers/{id}/json, of an own container; a shared one is shown by `shared`.
 
     Args:
         sources: How the create had named the host paths, before it was rewritten.
     Raises: UnreadableAnswer: also when it is not a container the user sees.
     """
     fields = read_fields(body)
-    if "Id" not in fields or not sees.sees_container(read_text(fields["Id"])):
-        raise UnreadableAnswer("the engine answered with another container")
+    container_id = read_text(fields["Id"]) if "Id" in fields else ""
+    if not sees.sees_container(container_id):
+        name = sees.shown_as(container_id)
+        if name is None:
+            raise UnreadableAnswer("the engine answered with another container")
+        return shared.container_inspect(body, name, sees)
     renames = names.may_be_in(body)
     if sources == NO_SOURCES and not renames:
         return body
@@ -116,7 +121,8 @@ def _shown_host_config(raw: msgspec.Raw, sees: Visibility, names: Names, sources
 
 def exec_inspect(body: bytes, sees: Visibility) -> bytes:
     """GET /exec/{id}/json. Raises: UnreadableAnswer: also when it runs in a container the user does not see."""
-    if not sees.sees_container(read(_EXEC, body).container_id):
+    container_id = read(_EXEC, body).container_id
+    if not sees.sees_container(container_id) and sees.shown_as(container_id) is None:
         raise UnreadableAnswer("the engine answered with another exec")
     return body
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from policy.dockerapi.answers import shared
 from policy.dockerapi.answers.images import shown_image
 from policy.dockerapi.answers.mounts import NO_SOURCES, shown_directory, shown_mounts, shown_networks
 from policy.dockerapi.answers.networks import hide_labels, shown_network
@@ -52,17 +53,35 @@ def container_list(
     limit: int = 0,
     names: Names = REAL_NAMES,
     wanted: NameFilter = EVERY_NAME,
+    own_only: bool = False,
 ) -> bytes:
-    """GET /containers/json: the user's containers, the first `limit` of them (0 or less: all), in the engine's order.
+    """GET /containers/json: the user's containers and those shared with them, the first `limit` (0 or less: all) in order.
 
     Raises: UnreadableAnswer.
     """
     entries = ((raw, read(_CONTAINER, raw)) for raw in read_array(body) or ())
-    own = [(raw, head, read_texts(head.names) or []) for raw, head in entries if sees.sees_container(head.id)]
-    parents = frozenset(name for _, _, listed in own for name in listed if name.count("/") == 1)
+    seen = [
+        (raw, head, listed)
+        for raw, head in entries
+        if (listed := _names(head, sees, own_only=own_only)) is not None
+    ]
+    parents = frozenset(name for _, _, listed in seen for name in listed if name.count("/") == 1)
     if wanted is not EVERY_NAME:
-        own = [entry for entry in own if _is_wanted(entry[2], names, wanted)]
-    return join(_shown_container(*entry, parents, names) for entry in (own[:limit] if limit > 0 else own))
+        seen = [entry for entry in seen if _is_wanted(entry[2], names, wanted)]
+    return join(
+        _shown_container(raw, head, listed, parents, names)
+        if sees.sees_container(head.id)
+        else shared.list_entry(raw, listed[0].removeprefix("/"), sees)
+        for raw, head, listed in (seen[:limit] if limit > 0 else seen)
+    )
+
+
+def _names(head: _Container, sees: Visibility, *, own_only: bool) -> list[str] | None:
+    """All names of an own container, the one of another's that is shared; None: it is not the user's to see."""
+    if sees.sees_container(head.id):
+        return read_texts(head.names) or []
+    shown = None if own_only else sees.shown_as(head.id)
+    return [f"/{shown}"] if shown else None
 
 
 def _is_wanted(listed: list[str], names: Names, wanted: NameFilter) -> bool:

@@ -207,7 +207,7 @@ def disk_usage(body: bytes, sees: Visibility, *, names: Names = REAL_NAMES, uid:
     if "Images" not in fields and "Containers" not in fields and "Volumes" not in fields:
         raise UnreadableAnswer("the engine's answer holds no disk usage")
     listed = fields.get("Containers", NULL)
-    containers = container_list(listed, sees, names=names)
+    containers = container_list(listed, sees, names=names, own_only=True)
     images = _images(fields.get("Images", NULL), containers if _is_there(listed) else None, sees, names)
     cache = [] if uid is None else [*own_records(fields.get("BuildCache", NULL), uid)]
     shown = {

@@ -26,6 +26,9 @@ class Visibility(Protocol):
     def sees_container(self, container_id: str, /) -> bool:
         """Whether a container is the user's; the id is full, or the 12-digit short form that error texts print."""
 
+    def shown_as(self, container_id: str, /) -> str | None:
+        """What the user calls another's container that is shared with them; None if it is not shared. The id is full."""
+
     def sees_volume(self, real_name: str, /) -> bool:
         """Whether a volume, by its name inside dockerd, is the user's or shared."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from policy.grants import DefaultNetwork, Handling, Role
-from policy.model import Uid
+from policy.model import Share, Uid
 from tests.fakes.policy_world import ALICE, policy
 
 TWO = """
@@ -65,3 +65,17 @@ def test_the_digest_follows_the_meaning() -> None:
         "defaults: {}",
     )
     assert policy(one).digest == policy(same).digest != policy(other).digest
+
+
+def test_groups_that_share_are_told_by_name() -> None:
+    """Each group of the user's that shares, and how much; `none` is as if it were not written."""
+    text = (
+        "groups:\n  a: {members: [alice], share: {containers: view}}\n  b: {unix_group: lab, share: {containers: use}}\n"
+        "  c: {members: [alice], share: {containers: none}}\n  d: {members: [bob], share: {containers: use}}"
+    )
+    found = policy(text)
+    assert found.shares_containers
+    assert found.for_actor(ALICE).shares == (("a", Share.VIEW),)
+    both = found.for_actor(replace(ALICE, groups=frozenset({"lab"})))
+    assert both.shares == (("a", Share.VIEW), ("b", Share.USE))
+    assert not policy("groups: {c: {members: [alice], share: {containers: none}}}").shares_containers

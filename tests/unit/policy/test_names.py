@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from policy.dockerapi.references import NETWORK_WORDS
 from policy.model import Uid
-from policy.names import HIDDEN, ViewerNames, owner, plain, real
+from policy.names import HIDDEN, ViewerNames, of_another, owner, plain, real
 from policy.stand_ins import StandIns
 
 UIDS = st.integers(min_value=0, max_value=2**32 - 2).map(Uid)
@@ -19,6 +19,8 @@ NAMES = (
     | st.builds(real, UIDS, st.sampled_from(["web", "u1.web", "."]))
     | st.text(min_size=1)
 )
+LOGINS = st.sampled_from(["alice", "alice.web", "u1", "u0", "web", "A-b_c", "1x", ""])
+NAMES_OF_USERS = st.tuples(UIDS, LOGINS, st.sampled_from(["web", "web.web", "u1.web", "alice.web", "x"]))
 ALICE = Uid(1001)
 
 
@@ -142,3 +144,28 @@ def test_an_images_name_is_its_users_own() -> None:
     assert ViewerNames(ALICE, everything=True).image(f"{OWN}:1") == f"{OWN}:1"
     assert ViewerNames(ALICE).may_be_in(f'"{OWN}"'.encode())
     assert not ViewerNames(ALICE).may_be_in(f'"{THEIRS}"'.encode())
+
+
+@pytest.mark.parametrize(
+    ("login", "real_name", "names"),
+    [
+        ("alice", "u1001.web", ("alice.web", "u1001.web")),
+        ("alice", "eager_curie", ("alice.eager_curie", "u1001.eager_curie")),
+        ("anna.maria", "u1001.web", ("u1001.web",)),
+        ("u1002", "u1001.web", ("u1001.web",)),
+        ("LAB\\alice", "u1001.web", ("u1001.web",)),
+        ("", "u1001.web", ("u1001.web",)),
+    ],
+)
+def test_a_shared_container_has_names_for_others(login: str, real_name: str, names: tuple[str, ...]) -> None:
+    """A login before the first dot, unless it could be taken for a uid or for part of a name."""
+    assert of_another(Uid(1001), login, real_name) == names
+
+
+@given(NAMES_OF_USERS, NAMES_OF_USERS)
+def test_names_of_two_owners_never_meet(one: tuple[Uid, str, str], other: tuple[Uid, str, str]) -> None:
+    """Whatever they are called and whatever they call it."""
+    if one[0] != other[0] and one[1] != other[1]:
+        assert not {*of_another(one[0], one[1], real(one[0], one[2]))} & {
+            *of_another(other[0], other[1], real(other[0], other[2]))
+        }
