@@ -22,7 +22,7 @@ from allocator.model import LedgerUnavailable, Moment
 from allocator.service import Allocator, Timing
 from allocator.worker import NvmlWorker
 from host import listener, notify
-from host.clock import boottime_ms
+from host.clock import boot_id, boottime_ms
 from host.tree import Tree
 from observability import events
 from observability.logging import configure, log
@@ -83,11 +83,11 @@ def _merged(tree: Tree, flags: argparse.Namespace, section: dict[str, Any]) -> S
 
 def clock() -> Callable[[], Moment]:
     """Moments of this boot."""
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    boot = boot_id()
 
     def now() -> Moment:
         utc = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        return Moment(utc=utc, boottime_ms=boottime_ms(), boot_id=boot_id)
+        return Moment(utc=utc, boottime_ms=boottime_ms(), boot_id=boot)
 
     return now
 

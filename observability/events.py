@@ -64,6 +64,7 @@ COPY_FAILED = _error("copy.failed", "container", "problem")
 PIN_LEFT = _warning("pin.left", "path", "problem")
 STAND_INS_UNSWEPT = _warning("stand_ins.unswept", "problem")
 APPROVAL_FAILED = _error("approval.failed", "container", "problem")
+SHARE_UNSETTLED = _warning("share.unsettled", "problem")
 # policy
 POLICY_LOADED = _info("policy.loaded", "digest", "files")
 POLICY_REJECTED = _error("policy.rejected", "problems")

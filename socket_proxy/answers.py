@@ -23,8 +23,9 @@ from policy.stand_ins import StandIns
 from socket_proxy.engine import Engine
 from socket_proxy.image_owners import ImageOwners
 from socket_proxy.index import Index
+from socket_proxy.questions import Questions
 from socket_proxy.refusals import Refusal
-from socket_proxy.sent import sent
+from socket_proxy.shared_containers import SharedContainers
 from socket_proxy.trail import READS
 from socket_proxy.transaction import Handler, Transaction
 from socket_proxy.visibility import ActorVisibility
@@ -36,6 +37,7 @@ DOCKER_SOCKET = "/var/run/docker.sock"
 
 Filter = Callable[[bytes, Transaction, ActorVisibility, ViewerNames], bytes]
 Shape = Callable[[bytes, ViewerNames], bytes | msgspec.Raw]
+ShapeShared = Callable[[bytes, str], bytes]  # with the name that the container is shown by
 Learn = Callable[[bytes], Awaitable[None]]
 HasGpus = Callable[[], Awaitable[bool]]
 Words = Callable[[ContainerId], Mapping[str, str]]
@@ -54,11 +56,13 @@ class Answers:
         has_gpus: HasGpus | None = None,
         stand_ins: StandIns | None = None,
         words: Words = lambda _: {},
+        shared: SharedContainers | None = None,
     ) -> None:
         """`learn` takes an event document, so that the index knows an object before its event is judged.
 
         `has_gpus` says whether there are GPUs to lease; without it there are none. `stand_ins` is what dockerd knows host
-        paths by, if not by themselves; `words` how the create of a container had written them, by target.
+        paths by, if not by themselves; `words` how the create of a container had written them, by target. `shared` says what
+        of others a user may see; without it nothing is.
         """
         self._engine = engine
         self._index = index
@@ -67,6 +71,8 @@ class Answers:
         self._has_gpus = has_gpus
         self._stand_ins = stand_ins
         self._words = words
+        self._shared = shared
+        self._questions = Questions(shared, stand_ins)
         self._attached: dict[str, set[Duplex]] = {}  # by container: clients that wait for its output
         self.by_kind: dict[Answer, Handler] = {
             Answer.RELAY: self.relay,
@@ -74,15 +80,15 @@ class Answers:
             Answer.PING: self.ping,
             Answer.INFO: self.info,
             Answer.EVENTS: self.events,
-            Answer.STATS: self._documents(responses.stats),
-            Answer.WAIT: self._documents(responses.wait),
+            Answer.STATS: self._documents(responses.stats, responses.shared_stats),
+            Answer.WAIT: self._documents(responses.wait, lambda document, _: responses.shared_wait(document)),
             Answer.PLUGIN_LIST: self.plugins,
             Answer.CONTAINER_INSPECT: self._filtered(self._container_inspect),
             **{kind: self._filtered(shape) for kind, shape in _FILTERS.items()},
         }
 
     def sees(self, transaction: Transaction) -> ActorVisibility:
-        return ActorVisibility(self._index, self._images, transaction.reader)
+        return ActorVisibility(self._index, self._images, transaction.reader, self._shared)
 
     def names(self, transaction: Transaction) -> ViewerNames:
         return ViewerNames(
@@ -108,11 +114,15 @@ class Answers:
         exchange = transaction.exchange
         route = ROUTE_OF[transaction.request.operation]
         reading = transaction.reading
-        if reading is not None and route.payload is Payload.NONE and exchange.head.method in READS:
+        if (
+            reading is not None
+            and route.payload is Payload.NONE
+            and exchange.head.method in READS
+            and not self._questions.holds_shared(transaction)  # it depends on more than its head
+        ):
             if reading.written is None:
-                reading.written = self._engine.written(
-                    sent(transaction, self._stand_ins), uid=transaction.actor.uid
-                )
+                question = self._questions.written(transaction)
+                reading.written = self._engine.written(question, uid=transaction.actor.uid)
             return await self._engine.send_again(reading.written, watch=None if outlives_client else exchange)
         streams = route.payload is Payload.STREAM and (exchange.head.chunked or exchange.head.content_length)
         upload = exchange.body() if streams else None
@@ -120,7 +130,7 @@ class Answers:
             upload = through(upload)
         exchange.may_hijack = route.payload is Payload.HIJACK
         return await self._engine.send(
-            sent(transaction, self._stand_ins),
+            self._questions.written(transaction),
             uid=transaction.actor.uid,
             leases=(transaction.fulfilled.lease,) if transaction.fulfilled.lease else (),
             upload=upload,
@@ -226,8 +236,9 @@ class Answers:
         exchange = transaction.exchange
         headers = forwardable(response.head.headers)
         content_type = next((value for name, value in headers if name == "content-type"), "application/json")
+        shared = self._shared if self._questions.holds_shared(transaction) else None
         shown = responses.EventFilter(
-            self.sees(transaction),
+            ActorVisibility(self._index, self._images, transaction.reader, shared),
             content_type=content_type,
             names=self.names(transaction),
             everything=transaction.everything,
@@ -237,6 +248,8 @@ class Answers:
         async for chunk in response.body():
             for document in documents.feed(chunk):
                 await self._learn(document)
+                if shared is not None:
+                    await shared.refresh(transaction.actor.uid)
                 await exchange.write(shown.feed(document))
         await exchange.end()
         return None
@@ -253,24 +266,30 @@ class Answers:
         )
         return responses.container_inspect(body, sees, sources=sources, names=names)
 
-    def _documents(self, shape: Shape) -> Handler:
+    def _documents(self, shape: Shape, shape_shared: ShapeShared) -> Handler:
         async def handle(transaction: Transaction) -> Refusal | None:
             response = await self.send(transaction)
             if response.head.status >= 400:
                 return await self.error(transaction, response)
-            return await self._document_by_document(transaction, response, shape)
+            called = self.sees(transaction).shown_as(transaction.request.params["container"])
+            names = self.names(transaction)
+            return await self._document_by_document(
+                transaction,
+                response,
+                lambda document: shape(document, names) if called is None else shape_shared(document, called),
+            )
 
         return handle
 
     async def _document_by_document(
-        self, transaction: Transaction, response: Response, shape: Shape
+        self, transaction: Transaction, response: Response, shape: Callable[[bytes], bytes | msgspec.Raw]
     ) -> Refusal | None:
         """The head at once, each JSON document as soon as it is whole."""
-        exchange, names, documents = transaction.exchange, self.names(transaction), responses.JsonStream()
+        exchange, documents = transaction.exchange, responses.JsonStream()
         exchange.start_response(response.head.status, forwardable(response.head.headers))
         async for chunk in response.body():
             for document in documents.feed(chunk):
-                await exchange.write(bytes(shape(document, names)) + b"\n")
+                await exchange.write(bytes(shape(document)) + b"\n")
         await exchange.end()
         return None
 

@@ -280,7 +280,7 @@ class Containers:
             return await self._answers.error(transaction, response)
         body = await response.read(ANSWER_BYTES)
         exec_id = msgspec.json.decode(body, type=_Created).Id
-        self._index.remember_exec(exec_id, transaction.request.params["container"])
+        self._index.remember_exec(exec_id, transaction.request.params["container"], transaction.actor.uid)
         await transaction.exchange.respond(response.head.status, forwardable(response.head.headers), body)
         return None
 

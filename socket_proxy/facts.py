@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import msgspec
 
@@ -26,14 +27,16 @@ from policy.model import (
     ObjectFact,
     Reference,
     RequestId,
+    Share,
     Uid,
     Usage,
 )
 from policy.ownership import is_default_network
 from socket_proxy.engine import Engine
 from socket_proxy.image_owners import ImageOwners, Reader, normal_tag
-from socket_proxy.index import Entry, Index
+from socket_proxy.index import Index
 from socket_proxy.refusals import EngineError, Unavailable
+from socket_proxy.shared_containers import SharedContainers
 
 _READY_SECONDS = 5
 _FIRST_READY_SECONDS = 30  # after a start the index is on its way, however slow the machine
@@ -76,12 +79,20 @@ class FactSource:
     """Resolves references; one for the whole proxy."""
 
     def __init__(
-        self, *, engine: Engine, engine_facts: EngineFacts, index: Index, images: ImageOwners
+        self,
+        *,
+        engine: Engine,
+        engine_facts: EngineFacts,
+        index: Index,
+        images: ImageOwners,
+        shared: SharedContainers | None = None,
     ) -> None:
+        """`shared`: what of others users may use; without it nothing is."""
         self._engine = engine
         self._engine_facts = engine_facts
         self._index = index
         self._images = images
+        self._shared = shared
         self._creating: defaultdict[Uid, set[RequestId]] = defaultdict(
             set
         )  # requests that make a container now
@@ -109,6 +120,8 @@ class FactSource:
         if not references:
             return Facts(engine=self._engine_facts, usage=self._usage(actor))
         await self.wait_ready()
+        if self._shared is not None:
+            await self._shared.refresh(actor.uid)
         reader = Reader.of(actor, groups=groups, networks=networks, everything=everything)
         objects = {ref: await self._resolve(reader, ref) for ref in references}
         return Facts(engine=self._engine_facts, objects=objects, usage=self._usage(actor))
@@ -156,7 +169,7 @@ class FactSource:
             case Kind.IMAGE:
                 return await self._image(reference, reader)
             case Kind.EXEC:
-                return await self._exec(reference.text, reader.uid, everything=reader.everything)
+                return await self._exec(reference.text, reader)
             case kind if reference.new:
                 entry = self._index.named(kind, reference.text, reader.uid)
                 return entry.fact() if entry else None
@@ -164,20 +177,35 @@ class FactSource:
                 entry = self._index.find(kind, reference.text, reader.uid, everything=reader.everything)
                 if entry is None and kind is Kind.NETWORK:
                     entry = self._index.find_shared(reference.text, reader.networks)
+                if entry is None and kind is Kind.CONTAINER:
+                    return self._shared_container(reference.text, reader)
                 return entry.fact() if entry else None
 
-    async def _exec(self, exec_id: str, uid: Uid, *, everything: bool) -> ObjectFact | None:
-        entry = self._visible(self._index.container_of_exec(exec_id), uid, everything=everything)
-        if entry is None:
+    def _shared_container(self, text: str, reader: Reader) -> ObjectFact | None:
+        found = self._shared.find(reader, text) if self._shared is not None else None
+        return replace(found[0].fact(), share=found[1]) if found is not None else None
+
+    async def _exec(self, exec_id: str, reader: Reader) -> ObjectFact | None:
+        fact = self._exec_in(self._index.container_of_exec(exec_id), exec_id, reader)
+        if fact is None:
             # SECURITY: asked for another's exec as for one there is none of, so that the clock tells nobody which it is.
-            entry = self._visible(await self._container_of(exec_id), uid, everything=everything)
+            fact = self._exec_in(await self._container_of(exec_id), exec_id, reader)
+        return fact
+
+    def _exec_in(self, container_id: str | None, exec_id: str, reader: Reader) -> ObjectFact | None:
+        """An exec in one's own container, or one's own in a container that is shared."""
+        entry = self._index.get(Kind.CONTAINER, container_id) if container_id is not None else None
         if entry is None:
             return None
-        return ObjectFact(kind=Kind.EXEC, id=exec_id, owner=entry.owner, container=ContainerId(entry.id))
-
-    def _visible(self, container_id: str | None, uid: Uid, *, everything: bool) -> Entry | None:
-        entry = self._index.get(Kind.CONTAINER, container_id) if container_id is not None else None
-        return entry if entry is not None and (everything or entry.owner == uid) else None
+        share = Share.NONE
+        if not reader.everything and entry.owner != reader.uid:
+            made = self._shared is not None and self._index.maker_of_exec(exec_id) == reader.uid
+            share = self._shared.share(reader, entry.id) if self._shared is not None and made else Share.NONE
+            if share is Share.NONE:
+                return None
+        return ObjectFact(
+            kind=Kind.EXEC, id=exec_id, owner=entry.owner, container=ContainerId(entry.id), share=share
+        )
 
     async def _container_of(self, exec_id: str) -> str | None:
         """The container of an exec as the engine says it; None if there is no such exec."""

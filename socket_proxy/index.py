@@ -106,7 +106,7 @@ class Index:
 
     def __init__(self) -> None:
         self._shelves = {kind: _Shelf() for kind in (Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME)}
-        self._execs: OrderedDict[str, str] = OrderedDict()
+        self._execs: OrderedDict[str, tuple[str, Uid | None]] = OrderedDict()
 
     def put(self, entry: Entry) -> None:
         """Add or replace one object."""
@@ -159,6 +159,15 @@ class Index:
     def owned(self, kind: Kind, owner: Uid) -> list[Entry]:
         shelf = self._shelves[kind]
         return [shelf.by_id[object_id] for object_id in shelf.ids_by_owner.get(owner, ())]
+
+    def owners(self, kind: Kind) -> list[Uid]:
+        """Everybody who owns an object of this kind."""
+        return [owner for owner in self._shelves[kind].ids_by_owner if owner is not None]
+
+    def means_own(self, kind: Kind, text: str, uid: Uid) -> bool:
+        """Whether a reference is a name, id or id prefix of anything of the user's own; it may stand for several."""
+        shelf = self._shelves[kind]
+        return bool(shelf.own(text, uid) or shelf.with_prefix(uid, text))
 
     def find(self, kind: Kind, text: str, uid: Uid, *, everything: bool) -> Entry | None:
         """What `text` means to this user, or None: absent, another's, or ambiguous.
@@ -217,11 +226,19 @@ class Index:
         prefixed = shelf.with_prefix(owner, text)
         return shelf.by_id[prefixed[0]] if len(prefixed) == 1 else None
 
-    def remember_exec(self, exec_id: str, container_id: str) -> None:
-        """An exec belongs to its container; the engine forgets it with the container, ds01 after 65,536 others."""
-        self._execs[exec_id] = container_id
+    def remember_exec(self, exec_id: str, container_id: str, maker: Uid | None = None) -> None:
+        """An exec belongs to its container; the engine forgets it with the container, ds01 after 65,536 others.
+
+        maker: who had it made, for whoever may use a container that is another's. Nobody knows after a restart of ds01.
+        """
+        self._execs[exec_id] = container_id, maker or self.maker_of_exec(exec_id)
         if len(self._execs) > _EXECS:
             self._execs.popitem(last=False)
 
     def container_of_exec(self, exec_id: str) -> str | None:
-        return self._execs.get(exec_id)
+        found = self._execs.get(exec_id)
+        return found[0] if found else None
+
+    def maker_of_exec(self, exec_id: str) -> Uid | None:
+        found = self._execs.get(exec_id)
+        return found[1] if found else None

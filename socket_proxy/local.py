@@ -1,5 +1,5 @@
 """What ds01 says of itself on every socket it serves, below `/ds01/v1/`: GET `whoami`, `status`, `explain/<request id or container>`,
-`images`; POST `images/share`, `images/unshare`.
+`images`, `containers/shares`; POST `images/share`, `images/unshare`, `containers/share`, `containers/unshare`.
 
 dockerd has no path of that prefix. The `ds01` command is the client.
 """
@@ -26,11 +26,13 @@ from socket_proxy.image_owners import Reader
 from socket_proxy.index import Index
 from socket_proxy.leases import AllocatorClient
 from socket_proxy.records import RecordsUnavailable
-from socket_proxy.refusals import Refusal, Unavailable, of_error
+from socket_proxy.refusals import EngineError, Refusal, Unavailable, of_error
+from socket_proxy.share_requests import ShareRequests
 from socket_proxy.sharing import ImageShares
 from socket_proxy.trail import Trail
 
 PREFIX = "/ds01/v1/"
+_OF_USERS = ("images", "containers/shares")
 _BODY_BYTES = 64 * 1024
 
 
@@ -48,6 +50,7 @@ class Local:
         canary: Canary | None,
         trail: Trail,
         shares: ImageShares,
+        container_shares: ShareRequests,
     ) -> None:
         self._policy = policy
         self._index = index
@@ -57,13 +60,14 @@ class Local:
         self._canary = canary
         self._trail = trail
         self._shares = shares
+        self._container_shares = container_shares
 
     async def answer(self, exchange: Exchange, actor: Actor) -> None:
         """Serve one request below PREFIX."""
         grants = self._policy().for_actor(actor)
         path = exchange.head.target.removeprefix(PREFIX)
         try:
-            if grants.role is Role.NONE and (exchange.head.method == "POST" or path == "images"):
+            if grants.role is Role.NONE and (exchange.head.method == "POST" or path in _OF_USERS):
                 found: Mapping[str, Any] | Refusal = _NOBODY
             elif exchange.head.method == "POST":
                 found = await self._change(path, actor, grants, await exchange.read_body(_BODY_BYTES))
@@ -75,6 +79,7 @@ class Local:
             AuditUnavailable,
             UpstreamUnavailable,
             UpstreamLost,
+            EngineError,
         ) as error:
             found = of_error(error, RequestId(""))
         if isinstance(found, Refusal):
@@ -96,9 +101,11 @@ class Local:
                 return await self._explain(request_id, actor, grants)
             case ["images"]:
                 return await self._shares.listed(_reader(actor, grants))
+            case ["containers", "shares"]:
+                return await self._container_shares.listed(_reader(actor, grants))
         return Refusal(
             status=404,
-            message="ds01: there are whoami, status, images and explain/<request id or container> here",
+            message="ds01: there are whoami, status, images, containers/shares and explain/<request id or container> here",
         )
 
     async def _change(
@@ -109,8 +116,13 @@ class Local:
                 return await self._shares.share(actor, _reader(actor, grants), body)
             case "images/unshare":
                 return await self._shares.unshare(actor, _reader(actor, grants), body)
+            case "containers/share":
+                return await self._container_shares.share(actor, _reader(actor, grants), body)
+            case "containers/unshare":
+                return await self._container_shares.unshare(actor, _reader(actor, grants), body)
         return Refusal(
-            status=405, message="ds01: only GET is served here, and POST images/share, images/unshare"
+            status=405,
+            message="ds01: only GET is served here, and POST share and unshare below images/ and containers/",
         )
 
     async def _whoami(self, actor: Actor, grants: Grants) -> Mapping[str, Any]:

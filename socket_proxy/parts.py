@@ -57,6 +57,7 @@ from socket_proxy.scrapes import Scrapes
 from socket_proxy.seal import Sealer
 from socket_proxy.settings import Settings
 from socket_proxy.settle import Settlements
+from socket_proxy.shares import ShareParts, Shares
 from socket_proxy.sharing import ImageShares
 from socket_proxy.spool import Spools
 from socket_proxy.stand_ins import StandInStore
@@ -110,8 +111,16 @@ class Parts:
     @cached_property
     def facts(self) -> FactSource:
         return FactSource(
-            engine=self.engine, engine_facts=self.engine_facts, index=self.index, images=self.owners
+            engine=self.engine,
+            engine_facts=self.engine_facts,
+            index=self.index,
+            images=self.owners,
+            shared=self.shares.containers,
         )
+
+    @cached_property
+    def shares(self) -> Shares:
+        return Shares(index=self.index, records=self.records, policy=self.policy, users=self.users)
 
     @cached_property
     def trail(self) -> Trail:
@@ -188,6 +197,7 @@ class Parts:
             has_gpus=self.allocator.has_devices,
             stand_ins=self.stand_ins,
             words=self.approvals.words if self.approvals else lambda _: {},
+            shared=self.shares.containers,
         )
 
     @cached_property
@@ -215,6 +225,18 @@ class Parts:
         )
         self.watcher.container_gone = containers.forget
         return containers
+
+    @cached_property
+    def share_parts(self) -> ShareParts:
+        return self.shares.serve(
+            engine=self.engine,
+            answers=self.answers,
+            owned=self.containers,
+            facts=self.facts,
+            trail=self.trail,
+            tree=self.settings.tree,
+            stand_ins=self.stand_ins,
+        )
 
     @cached_property
     def removal(self) -> ImageRemoval:
@@ -273,8 +295,10 @@ class Parts:
         return Handlers(
             answers=self.answers,
             containers=self.containers,
+            tethers=self.share_parts.tethers,
             others=(
                 self.copies.by_operation,
+                self.share_parts.execs.by_operation,
                 Images(**self.making).by_operation,
                 classic.by_operation,
                 self.builds.by_operation,
@@ -329,6 +353,7 @@ class Parts:
             shares=ImageShares(
                 owners=self.owners, facts=self.facts, users=self.users, trail=self.trail, policy=self.policy
             ),
+            container_shares=self.share_parts.requests,
         )
 
     @cached_property

@@ -1,4 +1,5 @@
-"""What cannot carry a sealed label is owned through this durable record: image tags and ids, anonymous volumes.
+"""What cannot carry a sealed label is owned through this durable record: image tags and ids, anonymous volumes; and what
+is shared.
 
 SQLite, one writer, durable before the answer goes out. What the image rows mean together is `image_owners`'.
 """
@@ -16,6 +17,12 @@ CREATE TABLE IF NOT EXISTS image_tags (tag TEXT PRIMARY KEY, owner INTEGER NOT N
 CREATE TABLE IF NOT EXISTS image_ids (id TEXT NOT NULL, owner INTEGER NOT NULL, PRIMARY KEY (id, owner)) STRICT;
 CREATE TABLE IF NOT EXISTS image_public (id TEXT PRIMARY KEY) STRICT;
 CREATE TABLE IF NOT EXISTS image_shares (tag TEXT NOT NULL, grantee TEXT NOT NULL, PRIMARY KEY (tag, grantee)) STRICT;
+CREATE TABLE IF NOT EXISTS container_shares (
+    container TEXT NOT NULL, grantee TEXT NOT NULL, share TEXT NOT NULL, owner INTEGER NOT NULL, login TEXT NOT NULL,
+    until_ms INTEGER NOT NULL, PRIMARY KEY (container, grantee)) STRICT;
+CREATE TABLE IF NOT EXISTS clock (
+    one INTEGER PRIMARY KEY CHECK (one = 1), passed_ms INTEGER NOT NULL, boot TEXT NOT NULL, boottime_ms INTEGER NOT NULL,
+    utc_ms INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS volumes (name TEXT PRIMARY KEY, owner INTEGER NOT NULL) STRICT;
 PRAGMA user_version = 1;
 """
@@ -87,6 +94,32 @@ class Records:
 
     def unshare_tag(self, tag: str, grantee: str) -> None:
         self._rows("DELETE FROM image_shares WHERE tag = ? AND grantee = ?", tag, grantee)
+
+    def container_shares(self) -> list[tuple[str, str, str, Uid, str, int]]:
+        """Every share of a container: container, grantee, share, owner, the owner's login, end on the lasting clock."""
+        statement = "SELECT container, grantee, share, owner, login, until_ms FROM container_shares"
+        return [(*row[:3], Uid(row[3]), row[4], row[5]) for row in self._rows(statement)]
+
+    def share_container(
+        self, container: str, grantee: str, *, share: str, owner: Uid, login: str, until_ms: int
+    ) -> None:
+        self._rows(
+            "INSERT OR REPLACE INTO container_shares VALUES (?, ?, ?, ?, ?, ?)",
+            *(container, grantee, share, owner, login, until_ms),
+        )
+
+    def unshare_container(self, container: str, grantee: str) -> None:
+        self._rows("DELETE FROM container_shares WHERE container = ? AND grantee = ?", container, grantee)
+
+    def clock(self) -> tuple[int, str, int, int] | None:
+        """The last mark of the lasting clock: what it said, which boot it was, that boot's clock, and UTC; all in ms."""
+        rows = self._rows("SELECT passed_ms, boot, boottime_ms, utc_ms FROM clock")
+        return (rows[0][0], rows[0][1], rows[0][2], rows[0][3]) if rows else None
+
+    def mark_clock(self, passed_ms: int, boot: str, boottime_ms: int, utc_ms: int) -> None:
+        self._rows(
+            "INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?)", passed_ms, boot, boottime_ms, utc_ms
+        )
 
     def volume_owner(self, name: str) -> Uid | None:
         rows = self._rows("SELECT owner FROM volumes WHERE name = ?", name)

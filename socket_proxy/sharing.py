@@ -6,19 +6,19 @@ shares it, whoever else has it; each change is on the audit record before it hol
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
-from host.users import Users, look_up_name
+from host.users import Users
 from policy import image_names
 from policy.compile import Policy
 from policy.dockerapi import responses
-from policy.model import Actor, Kind, Uid
+from policy.model import Actor, Kind
 from socket_proxy.facts import FactSource
-from socket_proxy.image_owners import ALL, ImageOwners, Reader, group_grantee, normal_tag, user_grantee
+from socket_proxy.grantees import Grantees
+from socket_proxy.image_owners import ALL, ImageOwners, Reader, normal_tag
 from socket_proxy.refusals import Refusal
 from socket_proxy.trail import Trail
 
@@ -44,19 +44,18 @@ class ImageShares:
     ) -> None:
         self._owners = owners
         self._facts = facts
-        self._users = users
+        self._grantees = Grantees(users=users, policy=policy)
         self._trail = trail
-        self._policy = policy
 
     async def listed(self, reader: Reader) -> Mapping[str, Any]:
         """The reader's own tags with whom they are shared, and the tags of others that are shared with the reader."""
         own = [
-            {"image": _plain(reader, tag), "with": await self._shown(self._owners.grantees(tag))}
+            {"image": _plain(reader, tag), "with": await self._shown(tag)}
             for tag in self._owners.owned_tags(reader.uid)
             if await self._facts.find_image(tag) is not None
         ]
         shared = [
-            {"image": tag, "owner": await self._name(owner) if owner is not None else None}
+            {"image": tag, "owner": await self._grantees.name(owner) if owner is not None else None}
             for tag in self._owners.shared_tags(reader)
             for owner in [self._owners.tag_owner(tag)]
             if await self._readable(reader, tag)
@@ -86,7 +85,7 @@ class ImageShares:
             return refusal
         grantees = self._owners.grantees(tag) if ending and not wish.with_ else (ALL,)
         if wish.with_:
-            found = [await self._grantee(name) for name in wish.with_]
+            found = [ALL if name == ALL else await self._grantees.find(name) for name in wish.with_]
             wrong = [each for each in found if isinstance(each, Refusal)]
             if wrong:
                 return wrong[0]
@@ -102,7 +101,7 @@ class ImageShares:
         )
         for grantee in grantees:
             (self._owners.unshare if ending else self._owners.share)(tag, grantee)
-        return {"image": _plain(reader, tag), "with": await self._shown(self._owners.grantees(tag))}
+        return {"image": _plain(reader, tag), "with": await self._shown(tag)}
 
     async def _named(self, reader: Reader, text: str) -> str:
         """The tag inside dockerd: an own local one before others."""
@@ -141,39 +140,8 @@ class ImageShares:
             and self._owners.may_read(reader, image.Id, image.tags)
         )
 
-    async def _grantee(self, name: str) -> str | Refusal:
-        """What NAME, user:NAME, group:NAME or all stands for."""
-        if name == ALL:
-            return ALL
-        kind, colon, bare = name.partition(":")
-        bare = bare if colon else name
-        account = await asyncio.to_thread(look_up_name, bare) if kind != "group" or not colon else None
-        group = (kind != "user" or not colon) and bare in self._policy().document.groups
-        if colon and kind not in ("user", "group"):
-            account, group = None, False
-        if account is not None and group:
-            return Refusal(
-                status=400,
-                message=f"ds01: {bare} is a user and a policy group; write user:{bare} or group:{bare}",
-            )
-        if account is not None:
-            return user_grantee(account.uid)
-        if group:
-            return group_grantee(bare)
-        return Refusal(
-            status=404,
-            message=f"ds01: there is no user and no policy group {name[:64]}; ds01 whoami lists your policy groups",
-        )
-
-    async def _shown(self, grantees: tuple[str, ...]) -> list[str]:
-        return [
-            await self._name(Uid(int(each.removeprefix("user:")))) if each.startswith("user:") else each
-            for each in grantees
-        ]
-
-    async def _name(self, uid: Uid) -> str:
-        account = await self._users.find(uid)
-        return account.name if account else f"uid {uid}"
+    async def _shown(self, tag: str) -> list[str]:
+        return [await self._grantees.shown(each) for each in self._owners.grantees(tag)]
 
 
 def _plain(reader: Reader, tag: str) -> str:

@@ -16,7 +16,7 @@ from observability.audit import AuditLog, AuditUnavailable
 from observability.logging import log
 from policy.dockerapi.model import Request
 from policy.dockerapi.write import write
-from policy.model import Actor, Decision, RequestId
+from policy.model import Actor, Decision, Facts, RequestId, Share
 from socket_proxy.refusals import Refusal
 from socket_proxy.transaction import Transaction
 
@@ -54,6 +54,8 @@ class Trail:
         method = transaction.exchange.head.method
         record = self._record(transaction.actor, transaction.request_id, method, transaction.request)
         record["decision"] = "allow"
+        if shared := _shared(transaction.facts):
+            record["shared"] = shared
         if transaction.request.body is not None:
             record["digest"] = sha256(write(transaction.request).body or b"").hexdigest()
         if transaction.fulfilled.lease is not None:
@@ -153,3 +155,12 @@ class Trail:
             if self._failing:
                 log(events.AUDIT_RECOVERED, path="audit.jsonl")
             self._failing = False
+
+
+def _shared(facts: Facts) -> list[dict[str, Any]]:
+    """Others' containers that a request is about, with their owners."""
+    return [
+        {"container": fact.container or fact.id, "owner_uid": fact.owner, "share": fact.share}
+        for fact in facts.objects.values()
+        if fact is not None and fact.share is not Share.NONE
+    ]

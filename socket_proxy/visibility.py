@@ -7,19 +7,24 @@ from collections.abc import Sequence
 from policy.model import Kind
 from socket_proxy.image_owners import ImageOwners, Reader
 from socket_proxy.index import Index
+from socket_proxy.shared_containers import SharedContainers
 
 
 class ActorVisibility:
     """Visibility of one actor; made for each filtered answer, holds no state of its own."""
 
-    __slots__ = ("_everything", "_images", "_index", "_reader", "_uid")
+    __slots__ = ("_everything", "_images", "_index", "_reader", "_shared", "_uid")
 
-    def __init__(self, index: Index, images: ImageOwners, reader: Reader) -> None:
+    def __init__(
+        self, index: Index, images: ImageOwners, reader: Reader, shared: SharedContainers | None = None
+    ) -> None:
+        """`shared` None: an answer that tells of own containers alone."""
         self._index = index
         self._images = images
         self._reader = reader
         self._uid = reader.uid
         self._everything = reader.everything
+        self._shared = shared
 
     def _owns(self, kind: Kind, object_id: str) -> bool:
         entry = self._index.seen(kind, object_id)
@@ -27,6 +32,9 @@ class ActorVisibility:
 
     def sees_container(self, container_id: str) -> bool:
         return self._everything or self._owns(Kind.CONTAINER, container_id)
+
+    def shown_as(self, container_id: str) -> str | None:
+        return self._shared.name(self._reader, container_id) if self._shared is not None else None
 
     def sees_volume(self, real_name: str) -> bool:
         return self._everything or self._owns(Kind.VOLUME, real_name)

@@ -84,6 +84,7 @@ ELSEWHERE = {
     "policy/dockerapi/answers/networks.py": "unit/policy/dockerapi/test_responses_lists.py",
     "policy/dockerapi/answers/pieces.py": "unit/policy/dockerapi/test_responses_lists.py",
     "policy/dockerapi/answers/saved.py": "unit/policy/dockerapi/test_responses_saved.py",
+    "policy/dockerapi/answers/shared.py": "unit/policy/dockerapi/test_responses_shared.py",
     "policy/dockerapi/answers/system.py": "unit/policy/dockerapi/test_responses_system.py",
     "policy/dockerapi/answers/visibility.py": "property/test_responses_filters.py",
     "policy/dockerapi/bind.py": "unit/policy/dockerapi/test_references.py",  # the same walk, writing
@@ -99,6 +100,7 @@ ELSEWHERE = {
     "socket_proxy/engine.py": "unit/socket_proxy/test_path.py",
     "socket_proxy/image_transfer.py": "integration/test_images.py",
     "socket_proxy/parts.py": "unit/socket_proxy/test_path.py",  # as app
+    "socket_proxy/shares.py": "unit/socket_proxy/test_share_path.py",  # all parts of sharing, wired together
     "socket_proxy/pipeline.py": "unit/socket_proxy/test_pipeline_order.py",
 }
 MODULES = sorted(

@@ -11,7 +11,7 @@ from host.users import Users
 from observability.audit import AuditUnavailable
 from policy.build import build_policy
 from policy.model import Uid
-from socket_proxy import sharing
+from socket_proxy import grantees
 from socket_proxy.image_owners import Reader
 from socket_proxy.refusals import Refusal
 from socket_proxy.sharing import ImageShares
@@ -45,7 +45,7 @@ class Trail:
 
 class Case:
     def __init__(self, world: ProxyWorld, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(sharing, "look_up_name", lambda name: account(UIDS.get(name, -1)))
+        patch.setattr(grantees, "look_up_name", lambda name: account(UIDS.get(name, -1)))
         self.trail = Trail()
         self.world = world
         self.shares = ImageShares(
