@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cli import account, break_glass, doctor, evidence, explain, image, policy_check
+from cli import account, break_glass, doctor, evidence, explain, image, policy_check, share
 from cli.outcome import Exit, Failed
 from cli.screen import paint, plain
 from cli.server import ask, tell, tree_of
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     one = verb(verbs, "explain", _explain, "why a request was refused, or how a container was made")
     one.add_argument("subject", metavar="REQUEST-ID|CONTAINER", help="the id stands at the end of a denial")
     _image_verbs(verbs, verb)
+    _share_verbs(verbs, verb)
     policies = verbs.add_parser("policy", help="the policy files").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -95,6 +96,53 @@ def _image_verbs(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> No
             default=[],
             help=f"a user, a policy group, or all; may be given again (default: {default})",
         )
+
+
+def _share_verbs(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """What concerns containers of one's own that others may see or use."""
+    granting = verb(verbs, "share", _share, "let others see or use a container of yours for a time")
+    granting.add_argument("--list", action="store_true", help="what is shared by you and with you")
+    granting.add_argument(
+        "--use", action="store_true", help="exec, logs, top and stop too; else only ps, inspect and stats"
+    )
+    granting.add_argument(
+        "--for", dest="time", default="8h", metavar="TIME", help="like 30m, 8h or 7d (default: 8h)"
+    )
+    ending = verb(verbs, "unshare", _unshare, "end that, for some or for all")
+    granting.add_argument("container", metavar="CONTAINER", nargs="?", help="as docker ps shows it")
+    ending.add_argument("container", metavar="CONTAINER", help="as docker ps shows it")
+    for one in (granting, ending):
+        one.add_argument(
+            "--with", dest="users", metavar="USER", action="append", default=[], help="may be given again"
+        )
+        one.add_argument(
+            "--group",
+            dest="groups",
+            metavar="NAME",
+            action="append",
+            default=[],
+            help="a policy group; may be given again",
+        )
+
+
+def _share(options: argparse.Namespace) -> Shown:
+    grantees = share.grantees(options.users, options.groups)
+    if options.list:
+        if options.container or grantees:
+            raise Failed(Exit.USAGE, "share --list takes nothing else")
+        answer = ask("containers/shares")
+        return Exit.OK, answer, share.listed(answer)
+    if not options.container or not grantees:
+        raise Failed(Exit.USAGE, "share takes a container and --with USER or --group NAME, or --list alone")
+    wish = share.wish(options.container, grantees, use=options.use, time=options.time)
+    answer = tell("containers/share", wish)
+    return Exit.OK, answer, share.shared(answer, use=options.use)
+
+
+def _unshare(options: argparse.Namespace) -> Shown:
+    grantees = share.grantees(options.users, options.groups)
+    answer = tell("containers/unshare", {"container": options.container, "with": grantees})
+    return Exit.OK, answer, share.unshared(answer)
 
 
 def _image_ls(_options: argparse.Namespace) -> Shown:

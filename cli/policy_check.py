@@ -82,6 +82,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "members": list(entry.members),
         "limits": dict(entry.limits),
         "allow": sorted(entry.allow),
+        "share": dict(entry.share),
     }
 
 
@@ -96,4 +97,9 @@ def _words(entry: dict[str, Any]) -> list[str]:
         f"role {entry['role'] or 'not stated'}",
         plain(", ".join(who)) or "-",
         limits or "no limits stated",
+        *(
+            f"members may {value} each other's {what}"
+            for what, value in entry["share"].items()
+            if value != "none"
+        ),
     ]

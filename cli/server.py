@@ -14,7 +14,7 @@ from cli.outcome import Exit, Failed
 from host.tree import Tree
 
 _PREFIX = "/ds01/v1/"
-_OWN_WORDS = ("ds01: ", "No such image: ")
+_OWN_WORDS = ("ds01: ", "No such image: ", "No such container: ")
 _TIMEOUT_SECONDS = 15
 _ANSWER_BYTES = 8 * 1024 * 1024
 
