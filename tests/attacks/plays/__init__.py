@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.attacks.plays import binds, floods, host, images, oracles, races, sources, stamps, streams
+from tests.attacks.plays import binds, floods, host, images, oracles, races, shares, sources, stamps, streams
 from tests.attacks.plays.played import PLAYS, Played
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "images",
     "oracles",
     "races",
+    "shares",
     "sources",
     "stamps",
     "streams",
