@@ -7,7 +7,7 @@ again and again, by the same judgement that let the request in.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from http1.errors import ClientGone
 from observability import events
@@ -85,16 +85,20 @@ class Tethers:
                 await self._shared.refresh(*self._shared.known(), *self._viewers())
                 self.look()
                 self._sweep()
-            except Exception as error:  # noqa: BLE001  the one edge of this task: without it nothing would ever end
+            except Exception as error:  # noqa: BLE001  SECURITY: what cannot be looked at is not shared
                 log(events.SHARE_UNSETTLED, problem=repr(error))
+                self._cut(self._held)
 
     def _viewers(self) -> set[Uid]:
         return {transaction.actor.uid for transaction in self._held.values()}
 
     def look(self) -> None:
         """End what is no longer permitted."""
-        for scope, transaction in tuple(self._held.items()):
-            if not self._holds(transaction):
+        self._cut(scope for scope, transaction in self._held.items() if not self._holds(transaction))
+
+    def _cut(self, scopes: Iterable[asyncio.Timeout]) -> None:
+        for scope in tuple(scopes):
+            if not scope.expired():  # else it is on its way
                 scope.reschedule(asyncio.get_running_loop().time())
 
     def _holds(self, transaction: Transaction) -> bool:

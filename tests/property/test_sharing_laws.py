@@ -69,7 +69,8 @@ class Sharing(RuleBasedStateMachine):
 
     @rule(container=IDS, name=NAMES, owner=USERS)
     def create(self, container: ContainerId, name: str, owner: Uid) -> None:
-        if self.world.index.get(Kind.CONTAINER, container) is None:
+        taken = self.world.index.named(Kind.CONTAINER, name, owner)  # dockerd gives a name once
+        if self.world.index.get(Kind.CONTAINER, container) is None and taken is None:
             self.granted = {key: value for key, value in self.granted.items() if key[0] != container}
             self.world.granted.sweep(lambda other: other != container)
             self.world.put(container, name, owner)

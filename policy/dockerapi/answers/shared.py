@@ -47,6 +47,7 @@ _CONFIG = (
 )
 _HOST_CONFIG = ("Memory", "MemorySwap", "NanoCpus", "PidsLimit", "ShmSize", "RestartPolicy", "AutoRemove")
 _MESSAGE = ("status", "id", "Type", "Action", "scope", "time", "timeNano")
+_WITH_WORDS = frozenset({"health_status: healthy", "health_status: unhealthy"})
 _ATTRIBUTES = ("exitCode", "signal", "execDuration")
 
 
@@ -102,18 +103,23 @@ def container_inspect(body: Piece, name: str, sees: Visibility) -> bytes:
 
 
 def event(document: Piece, name: str, sees: Visibility) -> bytes:
-    """One message about the container. What an exec or a health check runs stands behind a colon. Raises: UnreadableAnswer."""
+    """One message about the container. What an exec runs stands behind a colon. Raises: UnreadableAnswer."""
     fields = read_fields(document)
     actor = _object(fields, "Actor")
     attributes = _object(actor, "Attributes")
     shown = _kept(fields, _MESSAGE)
     for key in {"status", "Action"} & fields.keys():
-        shown[key] = read_text(fields[key]).partition(":")[0]
+        shown[key] = _action(read_text(fields[key]))
     image = _image_name(attributes, "image", sees)
     if "from" in fields:
         shown["from"] = image
     told = {**_kept(attributes, _ATTRIBUTES), "image": image, "name": name}
     return write({**shown, "Actor": {**_kept(actor, ("ID",)), "Attributes": told}})
+
+
+def _action(text: str) -> str:
+    """Without what stands behind a colon, unless that is one of dockerd's words."""
+    return text if text in _WITH_WORDS else text.partition(":")[0]
 
 
 def stats(document: Piece, name: str) -> bytes:

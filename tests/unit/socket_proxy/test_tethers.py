@@ -198,3 +198,47 @@ async def test_an_index_that_is_not_ready_says_nothing_of_what_has_gone(
     assert not clock.done()
     clock.cancel()
     await asyncio.gather(clock, return_exceptions=True)
+
+
+async def test_what_cannot_be_looked_at_is_ended(
+    world: SharingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever keeps the clock from looking, nobody goes on by it; and it looks again."""
+    monkeypatch.setattr(tethers, "LOOK_SECONDS", 0.01)
+    world.grant(share=Share.USE)
+    case = Case(world)
+
+    def broken(*_: object) -> Share:
+        raise RuntimeError("broken")
+
+    clock = _started(case.tethers.run())
+    task = _started(case.tethers.holding(case.waits)(about()[0]))
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    monkeypatch.setattr(world.shared, "share", broken)
+    assert isinstance(await asyncio.wait_for(task, 2), Refusal)
+    assert not clock.done()
+    clock.cancel()
+    await asyncio.gather(clock, return_exceptions=True)
+
+
+async def test_a_handler_that_takes_its_time_to_end_is_cut_once(world: SharingWorld) -> None:
+    """A second look in between is no error, and others are looked at as well."""
+    world.grant(share=Share.USE)
+    case = Case(world)
+    release = asyncio.Event()
+
+    async def slow(_: Transaction) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await release.wait()
+
+    task = _started(case.tethers.holding(slow)(about()[0]))
+    await asyncio.sleep(0.01)
+    world.granted.end(WEB, "user:1002")
+    for _ in range(3):
+        case.tethers.look()
+        await asyncio.sleep(0.01)
+    release.set()
+    assert isinstance(await asyncio.wait_for(task, 2), Refusal)

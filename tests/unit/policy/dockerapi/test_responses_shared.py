@@ -185,13 +185,15 @@ def shown_events(*messages: bytes) -> list[dict[str, Any]]:
 
 def test_events_tell_what_happened_and_not_what_runs() -> None:
     """Name, image and exit code; no label, no exec's id, and no command line behind the colon."""
-    started, executed, died = shown_events(
+    started, sick, executed, died = shown_events(
         message(),
+        message("health_status: unhealthy"),
         message(f"exec_create: sh -c {SECRET}", execID=SECRET),
         message("die", exitCode="3", oldName=f"/{SECRET}"),
     )
-    assert SECRET not in json.dumps([started, executed, died])
+    assert SECRET not in json.dumps([started, sick, executed, died])
     assert started["Actor"] == {"ID": WEB, "Attributes": {"image": "busybox", "name": NAME}}
+    assert sick["Action"] == "health_status: unhealthy"
     assert (executed["Action"], executed["status"]) == ("exec_create", "exec_create")
     assert died["Actor"]["Attributes"]["exitCode"] == "3"
 
