@@ -141,7 +141,7 @@ def test_docker_compose_2_works_unchanged(clean_lab: Lab, *, buildx: bool) -> No
 
 
 def test_what_only_compose_2_has_works_unchanged(clean_lab: Lab) -> None:
-    """include, extends, scale, --wait, inline configs and secrets, `gpus:`, cp, watch and more, by two users at the same time."""
+    """include, extends, scale, --wait, inline configs and secrets, `gpus:`, cp and more, by two users at the same time."""
     compose = client("compose-2", "docker-compose") / "docker-compose"
     lines = (
         step("config --services", "beside", "app"),
