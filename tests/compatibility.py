@@ -77,8 +77,8 @@ def _ending(element: ET.Element) -> tuple[Outcome, str]:
     return Outcome.PASSED, ""
 
 
-def page(cases: Sequence[Case], *, titles: Mapping[str, str]) -> str:
-    """The whole page. `titles` says in a sentence what a module or a test is about."""
+def page(cases: Sequence[Case], *, titles: Mapping[str, str], modules: Iterable[str] = ()) -> str:
+    """The whole page. `titles` says in a sentence what a module or a test is about; `modules` are all there are."""
     engines = sorted({case.engine for case in cases}, key=_version)
     suites = [case for case in cases if not case.module.startswith(CLIENTS)]
     workflows = [case for case in cases if case.module.startswith(CLIENTS)]
@@ -103,7 +103,7 @@ def page(cases: Sequence[Case], *, titles: Mapping[str, str]) -> str:
             "",
             "## What did not run or failed, and why",
             "",
-            *(_notes(cases, titles) or ["Nothing."]),
+            *([*_notes(cases, titles), *_left_out(cases, modules)] or ["Nothing."]),
             "",
             "## What fails on the same dockerd without ds01 in the same words",
             "",
@@ -159,6 +159,17 @@ def _notes(cases: Iterable[Case], titles: Mapping[str, str]) -> list[str]:
     ]
 
 
+def _left_out(cases: Sequence[Case], modules: Iterable[str]) -> list[str]:
+    """For each engine the modules that none of its cases is from."""
+    lines = []
+    for engine in sorted({case.engine for case in cases}, key=_version):
+        run = {case.module for case in cases if case.engine == engine}
+        if missing := sorted(set(modules) - run):
+            names = ", ".join(module.rpartition(".")[2] for module in missing)
+            lines.append(f"- {engine}, not run: {names}")
+    return lines
+
+
 def _count(cases: Iterable[Case], outcome: Outcome) -> int:
     return sum(case.outcome is outcome for case in cases)
 
@@ -191,7 +202,9 @@ def main(arguments: Sequence[str]) -> int:
         for path in sorted(reports.glob("*.xml"))
         for case in read_cases(path.read_text(), engine=path.stem)
     ]
-    text = page(cases, titles=titles_of(case.module for case in cases))
+    integration = (_ROOT / "tests" / "integration").rglob("test_*.py")
+    modules = [".".join(path.relative_to(_ROOT).with_suffix("").parts) for path in integration]
+    text = page(cases, titles=titles_of(case.module for case in cases), modules=modules)
     target.write_text(text)
     print(next(line for line in text.splitlines() if line.startswith("Client workflows that")))
     return 1 if _count(cases, Outcome.FAILED) else 0

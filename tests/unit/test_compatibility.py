@@ -90,6 +90,20 @@ def test_suites_are_summed_up() -> None:
     assert "| Xs | 2 passed, 1 skipped |" in text
 
 
+def test_what_was_left_out_is_told() -> None:
+    """For each engine the modules without a single case; "Nothing." only where there is none."""
+    cases = [
+        case("1.0", "a", module="test_x"),
+        case("1.0", "b", module="test_y"),
+        case("2.0", "a", module="test_x"),
+    ]
+    modules = ["tests.integration.test_x", "tests.integration.test_y"]
+    text = page(cases, titles={}, modules=modules)
+    assert "- 2.0, not run: test_y" in text
+    assert "- 1.0, not run" not in text
+    assert "Nothing." in page(cases[:2], titles={}, modules=modules)
+
+
 def test_titles_are_first_lines_of_docstrings(tmp_path: Path) -> None:
     """Modules and tests are told by their own words."""
     (tmp_path / "m.py").write_text(
