@@ -12,6 +12,7 @@ import os
 import pwd
 import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -86,6 +87,7 @@ class Field:
             (path / "d").mkdir(parents=True)
             (path / "d" / "marker").write_text(f"{word}\n")
         self.link.symlink_to(self.secret)
+        self._looking = threading.Lock()
         subprocess.run(["chown", "-hR", f"{lab.alice}:", self.way, self.link], check=True)
 
     def remove(self) -> None:
@@ -106,9 +108,10 @@ class Field:
 
     def planted(self) -> list[str]:
         """What has come to root's secret that was not there; it is taken away again."""
-        found = [path for path in self.secret.rglob("*") if path.name not in {"d", "marker"}]
-        for path in found:
-            subprocess.run(["rm", "-rf", path], check=True)
+        with self._looking:  # one looks while another takes away otherwise
+            found = [path for path in self.secret.rglob("*") if path.name not in {"d", "marker"}]
+            for path in found:
+                subprocess.run(["rm", "-rf", path], check=True)
         return [path.name for path in found]
 
 
