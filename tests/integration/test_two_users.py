@@ -44,6 +44,7 @@ def test_nothing_can_be_done_to_another_users_container(
     lab: Lab, victim: dict[str, str], spelling: str
 ) -> None:
     """Every call that names it says what it says of a container that does not exist, whatever the spelling."""
+    lab.ok(lab.bob, "run", "--rm", "busybox", "true")  # so that there is the network that is bob's "bridge"
     for template in ON_A_CONTAINER:
         foreign = lab.docker(lab.bob, *template.format(victim[spelling]).split())
         absent = lab.docker(
