@@ -10,6 +10,7 @@ import pytest
 from policy.dockerapi.model import Operation
 from policy.model import ContainerId, Facts, Kind, ObjectFact, Reference, Share
 from policy.names import real
+from policy.stand_ins import StandIn, StandIns
 from socket_proxy.index import Entry
 from socket_proxy.refusals import Refusal
 from socket_proxy.shared_execs import SharedExecs
@@ -138,3 +139,17 @@ async def test_ones_own_exec_is_not_looked_at(tmp_path: Path) -> None:
         case.mounts[ONE] = [{"Type": "bind", "Source": RUN}]
         assert await case.asked(share=Share.NONE) == [None, None]
         assert world.asked == []
+
+
+async def test_a_socket_is_known_by_its_stand_in_too(tmp_path: Path) -> None:
+    """dockerd names host paths by stand-ins (ADR 0016): one of a directory with the socket is that directory."""
+    async with proxy_world(tmp_path) as world:
+        case = Case(world)
+        stand_ins = StandIns("/var/lib/ds01/stand-ins")
+        case.execs._stand_ins = stand_ins
+        source = stand_ins.path(StandIn(source=f"{RUN}/users/alice", uid=ALICE.uid, read_only=False))
+        case.mounts[ONE] = [{"Type": "bind", "Source": source}]
+        assert [isinstance(each, Refusal) for each in await case.asked()] == [True, True]
+        other = stand_ins.path(StandIn(source="/home/alice", uid=ALICE.uid, read_only=False))
+        case.mounts[ONE] = [{"Type": "bind", "Source": other}]
+        assert await case.asked() == [None, None]
