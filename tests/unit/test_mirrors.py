@@ -92,6 +92,7 @@ ELSEWHERE = {
     "policy/dockerapi/responses.py": "property/test_responses_filters.py",  # the filters behind one name
     "policy/dockerapi/schema.py": "unit/policy/dockerapi/test_read.py",
     "policy/dockerapi/write.py": "property/test_dockerapi_laws.py",  # read(write(r)) == r
+    "policy/document_values.py": "unit/policy/test_document.py",
     "policy/facts.py": "unit/policy/dockerapi/test_references.py",
     "policy/grants.py": "unit/policy/test_compile.py",  # what compiling a policy gives
     "socket_proxy/answers.py": "unit/socket_proxy/test_path.py",  # who sees what, between real sockets
