@@ -125,18 +125,19 @@ class Oracle:
         return asked if decision.effect is Effect.ALLOW else None
 
     def rewritten(self, asked: Request, found: Mapping[str, Any]) -> bytes:
-        """What the proxy sends for a request that is allowed. Seal and devices are its own choice: taken from `found`."""
+        """What the proxy sends for a request that is allowed. Seal, devices and the way to them are its own choice: taken from `found`."""
         facts = self._facts(asked)
         obligations = evaluate(self.policy, self.actor, asked, facts).obligations
         labels = {key: value for key, value in found["Config"]["Labels"].items() if key in LABELS}
         leased = any(isinstance(item, LeaseGpus) for item in obligations)
         devices = gpus.granted_devices(_granted_part(found), runtime=self.engine.runtime) if leased else ()
+        by_cdi = any(one["Driver"] == "cdi" for one in found["HostConfig"].get("DeviceRequests") or ())
         shaped = apply(
             asked,
             obligations,
             labels=labels,
             devices=tuple(map(DeviceUuid, devices or ())),
-            engine=self.engine,
+            engine=replace(self.engine, gpu_path="cdi" if by_cdi else "hook"),
         )
         volumes = {
             reference: self._volume(reference.text)

@@ -866,7 +866,7 @@ def test_the_old_clis_run_is_in_the_users_cgroup_and_ends_with_it(old: OldBench)
         ("FROM busybox\n", ("--build-arg", "BUILDKIT_SYNTAX=nowhere.invalid/f"), "rule buildkit"),
         ("FROM busybox\n", ("-o", "type=registry,name=x"), "rule buildkit"),
         ("FROM busybox\n", ("--add-host", "a:host-gateway"), "rule buildkit"),
-        ("FROM busybox\n", ("-t", "busybox"), "rule ownership"),
+        ("FROM busybox\n", ("-t", "ds01.invalid/u1/app"), "rule names"),
         ("FROM busybox\nRUN --network=host true\n", (), "not allowed"),
         ("FROM busybox\nRUN --security=insecure true\n", (), "unknown flag"),
     ],

@@ -59,6 +59,12 @@ def made(lab: Lab, user: str, name: str, text: str, *words: str) -> str:
     return result.out
 
 
+def tags_of(lab: Lab, user: str, *words: str) -> list[str]:
+    """What `docker images` lists, sorted; without the distribution that other tests load for everybody."""
+    listed = lab.ok(user, "images", "--format", "{{.Repository}}:{{.Tag}}", *words).split()
+    return sorted(tag for tag in listed if not tag.startswith("debian:"))
+
+
 def assert_nothing_shows(tap: Tap, lab: Lab, what: str) -> bytes:
     """No own name as it is inside dockerd in what came back; gives all of it."""
     talks, beginning = tap.take(), inside(lab.alice).encode()
@@ -137,7 +143,7 @@ def test_names_are_found_as_they_were_written(images: Lab) -> None:
     assert lab.ok(alice, "ps", "-aq", "--filter", "ancestor=app:1") != ""
     assert lab.ok(alice, "image", "inspect", "-f", "{{.RepoTags}}", "app:1") == "[app:1]"
     for words in (("app",), ("--filter", "reference=a*"), ("--filter", "since=busybox")):
-        assert lab.ok(alice, "images", "--format", "{{.Repository}}:{{.Tag}}", *words) == "app:1"
+        assert tags_of(lab, alice, *words) == ["app:1"]
     assert "untag" not in lab.ok(
         alice, "events", "--since", "0", "--until", "0s", "--filter", "image=other:1"
     )
@@ -350,7 +356,7 @@ def test_the_record_of_names_follows_the_engine(images: Lab) -> None:
     lab.kill("proxy")
     assert eventually(lambda: lab.pid("proxy") != before, seconds=20)
     assert eventually(lambda: lab.docker(alice, "images").status == 0, seconds=20)
-    assert sorted(lab.ok(alice, "images", "--format", "{{.Repository}}").split()) == ["busybox", "kept"]
+    assert tags_of(lab, alice) == ["busybox:latest", "kept:latest"]
 
 
 PROJECT = """
@@ -403,11 +409,13 @@ def test_two_users_build_and_run_the_same_project_at_once(images: Lab, tap: Tap)
             assert eventually(partial(says_so, user), seconds=10)
             assert "course_web" in compose(user, "images").out
             assert lab.ok(user, "inspect", "-f", "{{.Config.Image}}", "course_web_1") == "course_web"
-            tags = lab.ok(user, "images", "--format", "{{.Repository}}").split()
-            assert sorted(tag for tag in tags if tag != "<none>") == ["busybox", "course_web", "worker-image"]
+            named = [tag for tag in tags_of(lab, user) if not tag.startswith("<none>")]
+            assert named == ["busybox:latest", "course_web:latest", "worker-image:latest"]
         for user, again in both("up", "-d").items():
             assert "ecreating" not in again.err, user
-        both("up", "-d", "--build")  # which may take a step of the other's from the cache, and recreate
+        version = lab.ok(lab.alice, "version", "--format", "{{.Server.Version}}")
+        if int(version.partition(".")[0]) < 25:  # docker-compose 1.29 recreates on none later: test_compose
+            both("up", "-d", "--build")  # which may take a step of the other's from the cache, and recreate
         both("down", "-v", "--rmi", "all", "-t", "0")
         for user in doors:
             assert "course_web" not in lab.ok(user, "images")

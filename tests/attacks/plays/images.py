@@ -96,8 +96,8 @@ def inspected(world: World, *, container: str, becomes: Mapping[str, Any]) -> Pl
 @play
 def sealed_image(world: World) -> Played:
     """What a container of alice's is committed to must not hand its seal to whoever builds on it."""
-    world.must("alice", "POST", "/commit?container=mine&repo=forged", {})
-    image = world.root("GET", "/images/forged/json")
+    world.must("alice", "POST", "/commit?container=mine&repo=team/forged", {})
+    image = world.root("GET", "/images/team/forged/json")
     labels = image["Config"]["Labels"] or {}
     played = Played(answers=[Answer(status=201)])
     played.unless(not labels.get("ds01.seal"), f"the image carries a seal: {labels}")

@@ -172,12 +172,12 @@ def tag_at_once(world: World) -> Played:
     """Both make one tag: whoever was told it is theirs must have it, and the other must not move it."""
     played = Played(answers=[Answer(status=200)])
     for number in range(_ROUNDS):
-        tag = "/images/busybox/tag?repo=raced"
+        tag = "/images/busybox/tag?repo=team/raced"  # names of one part are each user's own
         answers = together(world, [("alice", _post(tag)), ("bob", _post(tag)), ("alice", _post(tag))])
         winners = {user for user, answer in zip("aba", answers, strict=True) if answer.status == 201}
         played.unless(len(winners) == 1, f"round {number}: {winners or 'nobody'} got the tag")
         for user in ("alice", "bob"):
-            world.ask("DELETE", f"{API}/images/raced", user=user)
+            world.ask("DELETE", f"{API}/images/team/raced", user=user)
     return played
 
 
