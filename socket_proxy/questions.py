@@ -35,9 +35,10 @@ class Questions:
         For an event stream: or will be.
         """
         request = transaction.request
-        if self._shared is None or transaction.everything:
+        shown = _OF_SHARED.get(request.operation)
+        if shown is None or self._shared is None or transaction.everything:
             return False
-        if not filters(request).keys() <= _OF_SHARED.get(request.operation, frozenset()):
+        if not filters(request).keys() <= shown:
             return False
         return (
             request.operation is Operation.SYSTEM_EVENTS

@@ -75,6 +75,16 @@ def test_a_list_is_wide_for_whom_something_is_shared_with(world: SharingWorld) -
     assert "ds01.uid=1002" in asked(world, LIST, {})["filters"][0]
 
 
+def test_only_lists_and_events_can_tell_of_shared_containers(world: SharingWorld) -> None:
+    """Whatever is shared, the question of every other call depends on its head alone, and nobody is looked through for it."""
+    world.grant()
+    questions = Questions(world.shared)
+    wide = {
+        operation for operation in Operation if questions.holds_shared(transaction(operation, actor=BOB)[0])
+    }
+    assert wide == {LIST, EVENTS}
+
+
 @pytest.mark.parametrize(
     ("filters", "wide"),
     [
