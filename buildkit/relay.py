@@ -28,11 +28,10 @@ from buildkit.calls import Live, Own, request_headers, text_headers
 from buildkit.framing import BadMessage, frame
 from buildkit.peer import Broken
 from buildkit.ports import Judge
-from buildkit.side import Over, Side
+from buildkit.side import Over, Side, Sides
 from buildkit.status import OK, Code, Headers, Status, trailers
 from buildkit.verdicts import Answer, Call, Forward, Refuse
 from http1.duplex import Duplex
-from http1.errors import ClientGone
 
 _HELD_BYTES: Final = 32 * 1024 * 1024  # of one connection: requests and read answers that are not whole yet
 _LOW_WATER: Final = 64 * 1024
@@ -48,23 +47,17 @@ class Relay:
         """`failed` says how a call ends whose decision raised."""
         self._client = Side(client, client_side=False)
         self._engine = Side(engine, client_side=True)
+        self._sides = Sides(client=self._client, engine=self._engine)
         self._judge = judge
         self._failed = failed
         self._live: dict[int, Live] = {}  # by the client's stream
         self._sent: dict[int, Live | Own] = {}  # by dockerd's stream
         self._held = 0
-        self._tasks: asyncio.TaskGroup
 
     async def run(self) -> None:
         """Relay until one side ends; then both are closed, and with them every call and build."""
         try:
-            async with asyncio.TaskGroup() as self._tasks:
-                self._tasks.create_task(self._client.read(self._on_client, self._wake))
-                self._tasks.create_task(self._engine.read(self._on_engine, self._wake))
-                self._tasks.create_task(self._client.write(self._give_room))
-                self._tasks.create_task(self._engine.write(self._give_room))
-        except* (Over, ClientGone, Broken):
-            pass
+            await self._sides.run(on_client=self._on_client, on_engine=self._on_engine, moved=self._give_room)
         finally:
             for live in tuple(self._live.values()):
                 with suppress(Broken):  # whose connection it was cannot be told
@@ -78,10 +71,6 @@ class Relay:
             self._engine.duplex.abort()
 
     # --- bytes ---
-
-    def _wake(self) -> None:
-        self._client.wake()
-        self._engine.wake()
 
     def _give_room(self) -> None:
         """Let dockerd send more for the calls whose client has taken what came."""
@@ -143,7 +132,7 @@ class Relay:
             words = "ds01: this method takes exactly one message"
             self._refuse(live, Status(code=Code.INVALID_ARGUMENT, message=words))
             return
-        live.task = self._tasks.create_task(self._serve(live, live.messages.pop()))
+        live.task = self._sides.tasks.create_task(self._serve(live, live.messages.pop()))
 
     def _hold(self, live: Live, size: int) -> None:
         """Count what is kept of a call's request or answer. Raises: BadMessage: all calls together keep too much."""
@@ -168,7 +157,7 @@ class Relay:
                     self._answer(live, messages)
                 case Forward():
                     self._forward(live, verdict)
-        self._wake()
+        self._sides.wake()
 
     def _answer(self, live: Live, messages: tuple[bytes, ...]) -> None:
         self._client.peer.send_headers(live.stream, _HEAD)

@@ -7,7 +7,6 @@ Messages pass as they are, as fast as the slower side takes them.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from h2.errors import ErrorCodes
@@ -24,11 +23,9 @@ from h2.events import (
 
 from buildkit.calls import text_headers
 from buildkit.giving import LOW_WATER, PULL, Giver
-from buildkit.peer import Broken
-from buildkit.side import Over, Side
+from buildkit.side import Over, Side, Sides
 from buildkit.uploads import Upload
 from http1.duplex import Duplex
-from http1.errors import ClientGone
 
 
 class _Call:
@@ -63,32 +60,22 @@ class Session:
         """
         self._client = Side(client, client_side=True)
         self._engine = Side(engine, client_side=False)
+        self._sides = Sides(client=self._client, engine=self._engine)
         self._services = services
         self._upload = upload
         self._by_engine: dict[int, _Call] = {}
         self._by_client: dict[int, _Call] = {}
         self._giver = Giver(self._engine)
-        self._tasks: asyncio.TaskGroup
 
     async def run(self) -> None:
         """Relay until one side ends; then both are closed."""
         try:
-            async with asyncio.TaskGroup() as self._tasks:
-                self._tasks.create_task(self._client.read(self._on_client, self._wake))
-                self._tasks.create_task(self._engine.read(self._on_engine, self._wake))
-                self._tasks.create_task(self._client.write(self._give_room))
-                self._tasks.create_task(self._engine.write(self._give_room))
-        except* (Over, ClientGone, Broken):
-            pass
+            await self._sides.run(on_client=self._on_client, on_engine=self._on_engine, moved=self._give_room)
         finally:
             self._client.flush()
             self._engine.flush()
             self._client.duplex.close()
             self._engine.duplex.close()
-
-    def _wake(self) -> None:
-        self._client.wake()
-        self._engine.wake()
 
     def _give_room(self) -> None:
         """Let each side send more for the calls whose other side has taken what came."""
@@ -136,7 +123,7 @@ class Session:
             return
         upload = self._upload(dict(headers).get("urlpath", "")) if path == PULL else None
         if upload is not None:
-            self._tasks.create_task(self._giver.give(stream, upload))
+            self._sides.tasks.create_task(self._giver.give(stream, upload))
             return
         call = _Call(stream, self._client.peer.open(headers))
         self._by_engine[call.engine] = self._by_client[call.client] = call

@@ -1,4 +1,4 @@
-"""One end of a mediated connection: its protocol on its bytes, each way at the speed of the slower."""
+"""The two ends of a mediated connection: the protocol of each on its bytes, each way at the speed of the slower."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from h2.events import Event
 
-from buildkit.peer import Peer
+from buildkit.peer import Broken, Peer
 from http1.duplex import Duplex
 from http1.errors import ClientGone
 
@@ -58,3 +58,34 @@ class Side:
                 await self.duplex.write(data)
                 moved()
             self._clear.set()
+
+
+class Sides:
+    """A client's side and dockerd's, read and written until one of them ends."""
+
+    def __init__(self, *, client: Side, engine: Side) -> None:
+        self.client = client
+        self.engine = engine
+        self.tasks: asyncio.TaskGroup  # for work that ends with them, while `run` runs
+
+    def wake(self) -> None:
+        """There may be something to send on either."""
+        self.client.wake()
+        self.engine.wake()
+
+    async def run(
+        self,
+        *,
+        on_client: Callable[[Event], None],
+        on_engine: Callable[[Event], None],
+        moved: Callable[[], None],
+    ) -> None:
+        """Give each side's events to its taker; `moved` is called whenever something has left. Closes nothing."""
+        try:
+            async with asyncio.TaskGroup() as self.tasks:
+                self.tasks.create_task(self.client.read(on_client, self.wake))
+                self.tasks.create_task(self.engine.read(on_engine, self.wake))
+                self.tasks.create_task(self.client.write(moved))
+                self.tasks.create_task(self.engine.write(moved))
+        except* (Over, ClientGone, Broken):
+            pass
