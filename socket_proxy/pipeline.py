@@ -22,8 +22,7 @@ from observability.logging import log
 from observability.metrics import UNKNOWN, Decided, Metrics
 from policy import facts as policy_facts
 from policy.compile import Policy
-from policy.dockerapi.aliases import with_aliases
-from policy.dockerapi.bind import bind, taken
+from policy.dockerapi.bind import taken
 from policy.dockerapi.model import Answer, Incoming, Operation, Request
 from policy.dockerapi.read import read
 from policy.dockerapi.routes import ROUTE_OF
@@ -37,18 +36,14 @@ from policy.model import (
     EngineFacts,
     EnsureVolume,
     Facts,
-    JoinOwnNetwork,
     RequestId,
-    SetField,
-    SetQuery,
 )
-from policy.obligations import apply, join
-from policy.ownership import changed_label
 from socket_proxy.facts import FactSource
 from socket_proxy.fulfil import Fulfilled, Fulfiller
 from socket_proxy.handlers import Handlers
 from socket_proxy.refusals import Refusal, of_decision, of_error, of_taken
 from socket_proxy.repeat import Reading
+from socket_proxy.shaping import notes, rewritten
 from socket_proxy.trail import READS, Trail
 from socket_proxy.transaction import Transaction
 from socket_proxy.turns import Turn, Turns
@@ -96,7 +91,6 @@ class Pipeline:
     ) -> None:
         self._policy = policy
         self._engine_max = engine_facts.api_version
-        self._engine_facts = engine_facts
         self._facts = facts
         self._fulfiller = fulfiller
         self._handlers = handlers
@@ -202,7 +196,9 @@ class Pipeline:
             if any(isinstance(item, EnsureVolume) for item in decision.obligations):
                 # The volumes exist now, and binding names them by what they are.
                 facts = await self._known(way, policy, reading)
-            transaction = self._shape(exchange, way, decision, facts, fulfilled, reading=reading)
+            transaction = self._shape(
+                exchange, way, decision, facts, fulfilled, policy=policy, reading=reading
+            )
         except BaseException:
             # INVARIANT: a lease that no create will carry is given back, whatever went wrong.
             await self._handlers.give_back(fulfilled)
@@ -272,27 +268,15 @@ class Pipeline:
         facts: Facts,
         fulfilled: Fulfilled,
         *,
+        policy: Policy,
         reading: Reading,
     ) -> Transaction:
-        """The rewritten request: obligations applied, references bound to full ids."""
-        asked = way.asked()
-        grants = self._policy().for_actor(way.actor)
-        shaped = asked
-        notes = _notes(decision) if decision.obligations else ()
-        if decision.obligations:
-            shaped = apply(
-                asked,
-                decision.obligations,
-                labels=fulfilled.labels | changed_label(notes),
-                devices=fulfilled.devices,
-                engine=self._engine_facts,
-            )
-        if facts.objects:
-            shaped = bind(shaped, facts, uid=way.actor.uid, everything=grants.admin)
-        if fulfilled.network is not None:
-            shaped = join(shaped, fulfilled.network)
-        if facts.objects:
-            shaped = with_aliases(shaped, asked, facts)
+        """The rewritten request, with all that its handler needs."""
+        grants = policy.for_actor(way.actor)
+        noted = notes(decision)
+        shaped = rewritten(
+            way.asked(), decision, facts, fulfilled, uid=way.actor.uid, everything=grants.admin, notes=noted
+        )
         return Transaction(
             exchange=exchange,
             actor=way.actor,
@@ -302,7 +286,7 @@ class Pipeline:
             request=shaped,
             facts=facts,
             fulfilled=fulfilled,
-            notes=tuple(f"ds01: {note}" for note in notes),
+            notes=tuple(f"ds01: {note}" for note in noted),
             user_socket=grants.user_socket,
             groups=grants.groups,
             networks=grants.networks,
@@ -383,14 +367,6 @@ def _moving() -> Refusal:
         message="ds01: a bind source leads elsewhere each time it is looked at (rule bind_mounts); "
         "mount the directory itself",
         rules=("bind_mounts",),
-    )
-
-
-def _notes(decision: Decision) -> tuple[str, ...]:
-    return tuple(
-        item.note
-        for item in decision.obligations
-        if isinstance(item, SetField | SetQuery | JoinOwnNetwork) and item.note
     )
 
 
