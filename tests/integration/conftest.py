@@ -17,6 +17,12 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVER = REPOSITORY / "script" / "server"
+# docker-py leaves the sockets of its streams to the garbage collector.
+DOCKER_PY = (
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+)
+needs_compose = pytest.mark.skipif(shutil.which("docker-compose") is None, reason="needs docker-compose")
 PREFIX = os.environ.get("DS01_TEST_PREFIX", "ds01t")  # several checkouts can test at once
 _ENGINE = os.environ.get("DS01_TEST_ENGINE")  # another dockerd than the installed one
 ENGINE_FLAGS = ("--engine", _ENGINE) if _ENGINE else ()
@@ -160,6 +166,17 @@ def eventually(check: Callable[[], bool], *, seconds: float, pause_seconds: floa
             return False
         time.sleep(pause_seconds)
     return True
+
+
+@contextlib.contextmanager
+def engine_opened(lab: Lab, reason: str) -> Iterator[Path]:
+    """dockerd's own socket, to which root has access by break-glass while the body runs."""
+    opened = lab.run("root", "ds01", "break-glass", "--minutes", "30", "--reason", reason)
+    assert opened.status == 0, opened.err
+    try:
+        yield lab.root / "run" / "engine.sock"
+    finally:
+        lab.run("root", "ds01", "break-glass", "--close")
 
 
 @contextlib.contextmanager

@@ -20,11 +20,11 @@ pytestmark = pytest.mark.dockerd
 
 @pytest.fixture
 def bound(clean_lab: Lab) -> Iterator[Path]:
-    """Alice's folder, mounted at /work in her running container `box`."""
+    """Alice's folder, mounted at /files in her running container `box`."""
     folder = Path(f"/home/{clean_lab.alice}/cp")
     clean_lab.run(clean_lab.alice, "mkdir", str(folder))
     clean_lab.ok(
-        clean_lab.alice, "run", "-d", "--name", "box", "-v", f"{folder}:/work", "busybox", "sleep", "600"
+        clean_lab.alice, "run", "-d", "--name", "box", "-v", f"{folder}:/files", "busybox", "sleep", "600"
     )
     yield folder
     clean_lab.docker(clean_lab.alice, "rm", "-f", "box")
@@ -50,11 +50,11 @@ def put(lab: Lab, data: bytes, path: str = "/", query: str = "") -> Answer:
 
 
 HOSTILE = tar(
-    ("work/suid", tarfile.REGTYPE, {"mode": 0o6755, "size": 5, "uid": 0}),
-    ("work/disk", tarfile.BLKTYPE, {"devmajor": 8, "devminor": 0, "mode": 0o666}),
-    ("work/mem", tarfile.CHRTYPE, {"devmajor": 1, "devminor": 1, "mode": 0o666}),
-    ("work/pipe", tarfile.FIFOTYPE, {"mode": 0o666}),
-    ("work/deep/er", tarfile.REGTYPE, {"mode": 0o644, "size": 3, "uid": 12345, "gid": 6}),
+    ("files/suid", tarfile.REGTYPE, {"mode": 0o6755, "size": 5, "uid": 0}),
+    ("files/disk", tarfile.BLKTYPE, {"devmajor": 8, "devminor": 0, "mode": 0o666}),
+    ("files/mem", tarfile.CHRTYPE, {"devmajor": 1, "devminor": 1, "mode": 0o666}),
+    ("files/pipe", tarfile.FIFOTYPE, {"mode": 0o666}),
+    ("files/deep/er", tarfile.REGTYPE, {"mode": 0o644, "size": 3, "uid": 12345, "gid": 6}),
     ("etc/kept", tarfile.REGTYPE, {"mode": 0o4640, "size": 1, "uid": 7, "gid": 8}),
 )
 
@@ -81,7 +81,7 @@ def test_docker_cp_with_archive_into_a_bind_mount(clean_lab: Lab, bound: Path) -
     source = Path(f"/home/{clean_lab.alice}/for-cp")
     source.write_text("x")
     try:
-        clean_lab.ok(clean_lab.alice, "cp", "-a", str(source), "box:/work/copied")
+        clean_lab.ok(clean_lab.alice, "cp", "-a", str(source), "box:/files/copied")
     finally:
         source.unlink()
     assert (bound / "copied").stat().st_uid == pwd.getpwnam(clean_lab.alice).pw_uid
@@ -90,7 +90,7 @@ def test_docker_cp_with_archive_into_a_bind_mount(clean_lab: Lab, bound: Path) -
 @pytest.mark.parametrize(
     "data",
     [
-        tar(("l", tarfile.SYMTYPE, {"linkname": "/work"}), ("l/x", tarfile.REGTYPE, {"size": 1})),
+        tar(("l", tarfile.SYMTYPE, {"linkname": "/files"}), ("l/x", tarfile.REGTYPE, {"size": 1})),
         tar(("../../x", tarfile.REGTYPE, {"size": 1})),
         HOSTILE[:700],
         gzip.compress(HOSTILE)[:-9],
@@ -134,7 +134,7 @@ def test_docker_cp_copies_as_ever(clean_lab: Lab, bound: Path) -> None:
     try:
         clean_lab.run(clean_lab.alice, "sh", "-c", script, cwd=home)
         clean_lab.ok(clean_lab.alice, "cp", f"{home}/tree", "box:/tmp")
-        clean_lab.ok(clean_lab.alice, "cp", f"{home}/tree/sub/file", "box:/work/renamed")
+        clean_lab.ok(clean_lab.alice, "cp", f"{home}/tree/sub/file", "box:/files/renamed")
         clean_lab.ok(clean_lab.alice, "cp", "box:/tmp/tree", f"{home}/back")
         same = clean_lab.run(clean_lab.alice, "diff", "-r", "--no-dereference", "tree", "back", cwd=home)
         assert (same.status, same.out) == (0, "")

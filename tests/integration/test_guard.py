@@ -22,7 +22,7 @@ import pytest
 
 from host.tree import Tree
 from lab import unix_http
-from tests.integration.conftest import PREFIX, Lab, eventually, running_lab
+from tests.integration.conftest import PREFIX, Lab, engine_opened, eventually, running_lab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,10 +65,8 @@ def clean(own: Lab) -> Iterator[None]:
 @pytest.fixture
 def engine(own: Lab) -> Iterator[Path]:
     """dockerd's own socket, which root has opened for a while."""
-    opened = own.run("root", "ds01", "break-glass", "--minutes", "30", "--reason", "tests of the guard")
-    assert opened.status == 0, opened.err
-    yield Tree.under(own.root).engine_socket
-    own.run("root", "ds01", "break-glass", "--close")
+    with engine_opened(own, "tests of the guard") as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -16,16 +16,13 @@ import pytest
 from docker.errors import APIError
 
 from tests.fakes.tap import Tap, tapped
-from tests.integration.conftest import Lab, Result, eventually
+from tests.integration.conftest import DOCKER_PY, Lab, Result, eventually, needs_compose
 
 pytestmark = [
     pytest.mark.dockerd,
     pytest.mark.timeout(600),
-    # docker-py leaves the sockets of its streams to the garbage collector.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    *DOCKER_PY,
 ]
-needs_compose = pytest.mark.skipif(shutil.which("docker-compose") is None, reason="needs docker-compose")
 
 
 @pytest.fixture(scope="module")

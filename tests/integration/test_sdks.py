@@ -12,13 +12,11 @@ from docker.errors import APIError, NotFound
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-from tests.integration.conftest import Lab
+from tests.integration.conftest import DOCKER_PY, Lab
 
 pytestmark = [
     pytest.mark.dockerd,
-    # docker-py leaves the sockets of its streams to the garbage collector.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    *DOCKER_PY,
 ]
 
 

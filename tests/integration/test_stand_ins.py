@@ -23,7 +23,7 @@ import pytest
 
 from host.tree import Tree
 from lab import unix_http
-from tests.integration.conftest import PREFIX, Lab, eventually, running_lab
+from tests.integration.conftest import PREFIX, Lab, engine_opened, eventually, running_lab
 
 ROUNDS = int(os.environ.get("DS01_SWAP_ROUNDS", "100"))
 pytestmark = [pytest.mark.dockerd, pytest.mark.timeout(600 + 2 * ROUNDS)]
@@ -64,10 +64,8 @@ def clean(own: Lab) -> Iterator[None]:
 @pytest.fixture
 def engine(own: Lab) -> Iterator[Path]:
     """dockerd's own socket, which root has opened for a while."""
-    opened = own.run("root", "ds01", "break-glass", "--minutes", "30", "--reason", "tests of stand-ins")
-    assert opened.status == 0, opened.err
-    yield Tree.under(own.root).engine_socket
-    own.run("root", "ds01", "break-glass", "--close")
+    with engine_opened(own, "tests of stand-ins") as opened:
+        yield opened
 
 
 def call(engine: Path, method: str, target: str, body: Any = None) -> unix_http.Reply:

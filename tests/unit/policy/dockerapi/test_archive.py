@@ -82,28 +82,29 @@ def test_a_link_that_is_replaced_is_no_link_any_more() -> None:
 @pytest.mark.parametrize(
     ("path", "name", "uid"),
     [
-        ("/home/work", "a", 1000),
-        ("/home", "work/a/b", 1000),
-        ("/", "home/work", 1000),
-        ("/", "/home/work/a", 1000),
-        ("/", "home/workshop/a", 5),
+        ("/home/alice", "a", 1000),
+        ("/home", "alice/a/b", 1000),
+        ("/", "home/alice", 1000),
+        ("/", "/home/alice/a", 1000),
+        ("/", "home/alice2/a", 5),
         ("/etc", "a", 5),
         ("/home/../etc", "a", 5),
     ],
 )
 def test_in_a_bind_mount_everything_is_the_owners(path: str, name: str, uid: int) -> None:
     """Where the path leads decides; elsewhere numbers are the container's own accounts (compose sets them)."""
-    destination = Destination(path=path, binds=("/home/work",), uid=1000, gid=1001)
+    destination = Destination(path=path, binds=("/home/alice",), uid=1000, gid=1001)
     found = through(tar(member(name, uid=5, gid=6)), destination)
     assert (found[0].uid, found[0].gid) == (uid, 1001 if uid == 1000 else 6)
 
 
 @pytest.mark.parametrize(
-    ("path", "bound"), [("/home/work", True), ("home/work/a", True), ("/home/work/..", False), ("/", False)]
+    ("path", "bound"),
+    [("/home/alice", True), ("home/alice/a", True), ("/home/alice/..", False), ("/", False)],
 )
 def test_a_destination_that_is_a_bind_mount(path: str, *, bound: bool) -> None:
     """By the path alone, relative ones from the root, as dockerd takes them."""
-    assert Destination(path=path, binds=("/home/work",)).bound == bound
+    assert Destination(path=path, binds=("/home/alice",)).bound == bound
 
 
 @pytest.mark.parametrize("magic", [b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"])
