@@ -17,6 +17,7 @@ from buildkit.client import Client
 from buildkit.ports import Failed
 from buildkit.verdicts import Call, Forward
 from policy.buildkit import methods
+from policy.dockerapi import responses
 
 Say = Callable[[bytes], Awaitable[None]]
 """Give the client a line. Raises: ClientGone."""
@@ -43,7 +44,7 @@ async def carry_out(client: Client, *, solve: Forward, status: Forward, say: Say
         try:
             made = await _result(client, solve)
         except Failed as error:
-            last = error_line(str(error))
+            last = responses.error_line(str(error))
         else:
             last = _made_line(made, quiet=quiet)
         await asyncio.wait([telling], timeout=_LAST_WORDS_SECONDS)
@@ -77,11 +78,6 @@ def _made_line(made: tuple[str, ...], *, quiet: bool) -> bytes:
     if quiet:
         return _line({"stream": f"{made[0]}\n"})
     return _line({"id": "moby.image.id", "aux": {"ID": made[0]}})
-
-
-def error_line(words: str) -> bytes:
-    """What dockerd says in a stream that it has begun."""
-    return _line({"errorDetail": {"message": words}, "error": words})
 
 
 def _line(value: dict[str, object]) -> bytes:

@@ -12,7 +12,7 @@ import msgspec
 from http1.client import Response
 from http1.duplex import Duplex
 from http1.relay import relay, relay_hijack
-from http1.writer import forwardable
+from http1.writer import JSON, forwardable
 from policy.dockerapi import responses
 from policy.dockerapi.model import Answer, Operation, Payload
 from policy.dockerapi.name_filters import name_filter
@@ -199,7 +199,7 @@ class Answers:
         """An empty list for users, who have none."""
         if transaction.everything:
             return await self.relay(transaction)
-        await transaction.exchange.respond(200, (("content-type", "application/json"),), b"[]\n")
+        await transaction.exchange.respond(200, JSON, b"[]\n")
         return None
 
     async def info(self, transaction: Transaction) -> Refusal | None:

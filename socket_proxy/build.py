@@ -212,8 +212,7 @@ class ClassicBuilds:
         if not exchange.responded:
             return refusal
         if refusal is not None and refusal is not _ALREADY_SAID:
-            error = {"errorDetail": {"message": refusal.message}, "error": refusal.message}
-            await exchange.write(msgspec.json.encode(error) + b"\r\n")
+            await exchange.write(responses.error_line(refusal.message))
         await exchange.end()
         return None
 

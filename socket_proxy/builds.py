@@ -17,7 +17,7 @@ from buildkit.uploads import Uploads
 from host.cgroups import Bounds, bound
 from http1.duplex import Duplex
 from http1.errors import ClientGone
-from http1.writer import forwardable
+from http1.writer import JSON, forwardable
 from observability import events
 from observability.logging import log
 from policy.buildkit.model import Builder
@@ -36,7 +36,7 @@ from socket_proxy.engine import Engine
 from socket_proxy.facts import FactSource
 from socket_proxy.image_owners import ImageOwners
 from socket_proxy.image_tags import Tags
-from socket_proxy.query_builds import JSON, QueryBuilds
+from socket_proxy.query_builds import QueryBuilds
 from socket_proxy.refusals import Refusal, Unavailable, of_error
 from socket_proxy.trail import Trail
 from socket_proxy.transaction import Handler, Transaction

@@ -232,6 +232,16 @@ class FactSource:
             raise Unavailable("the Docker engine cannot resolve this image; try again") from error
         return msgspec.json.decode(answer, type=ImageFields)
 
+    async def find_readable(self, reader: Reader, tag: str) -> ImageFields | None:
+        """The image of a tag, if the reader may read it, and by this tag of it. Raises: as `find_image`."""
+        image = await self.find_image(tag)
+        readable = (
+            image is not None
+            and self._images.shows_tag(reader, tag)
+            and self._images.may_read(reader, image.Id, image.tags)
+        )
+        return image if readable else None
+
     async def find_meant(self, reader: Reader, text: str) -> tuple[str, ImageFields] | None:
         """What `text` means to this reader: the name inside dockerd, and its image. Raises: as `find_image`."""
         return await self._find_first(self.image_names(Reference(kind=Kind.IMAGE, text=text), reader))

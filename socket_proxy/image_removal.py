@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from http1.writer import forwardable
+from http1.writer import JSON, forwardable
 from policy.dockerapi import responses
 from policy.dockerapi.model import Operation
 from policy.model import Uid
@@ -103,7 +103,7 @@ class ImageRemoval:
             self._owners.disclaim(image.Id, uid)
             report.append({"Deleted": image.Id})
         body = responses.image_delete(report, self._answers.names(transaction))
-        await transaction.exchange.respond(200, (("content-type", "application/json"),), body)
+        await transaction.exchange.respond(200, JSON, body)
         return None
 
     def _is_others_too(self, image: ImageFields, uid: Uid) -> bool:

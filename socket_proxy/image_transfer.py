@@ -106,8 +106,7 @@ class ImageTransfer:
         )["message"]
         if not transaction.exchange.responded:
             return Refusal(status=status, message=message, rules=("engine",))
-        error = {"errorDetail": {"message": message}, "error": message}
-        await transaction.exchange.write(msgspec.json.encode(error) + b"\r\n")
+        await transaction.exchange.write(responses.error_line(message))
         await transaction.exchange.end()
         return None
 
@@ -131,19 +130,11 @@ class ImageTransfer:
             for tag in image.tags
             if repository(tag) in wanted
             and not self._owners.shadows(uid, tag)
-            and await self._sees(transaction, tag)
+            and await self._facts.find_readable(transaction.reader, tag) is not None
         ]
         fact = transaction.facts.objects.get(Reference(kind=Kind.IMAGE, text=name))
         by_id = (fact.id,) if fact is not None and fact.shared else ()
         return tuple(dict.fromkeys(tags)) or by_id
-
-    async def _sees(self, transaction: Transaction, tag: str) -> bool:
-        image = await self._facts.find_image(tag)
-        return (
-            image is not None
-            and self._owners.shows_tag(transaction.reader, tag)
-            and self._owners.may_read(transaction.reader, image.Id, image.tags)
-        )
 
 
 def _local(name: str) -> Refusal:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from http1.writer import JSON
 from policy.dockerapi import responses
 from policy.dockerapi.model import Operation
 from policy.dockerapi.selection import Candidate, moment, select
@@ -213,5 +214,5 @@ def _encode(filters: Mapping[str, Mapping[str, bool]]) -> tuple[str, ...]:
 
 
 async def _report(transaction: Transaction, body: bytes) -> Refusal | None:
-    await transaction.exchange.respond(200, (("content-type", "application/json"),), body)
+    await transaction.exchange.respond(200, JSON, body)
     return None

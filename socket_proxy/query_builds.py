@@ -21,6 +21,7 @@ from buildkit.uploads import Upload, Uploads
 from buildkit.verdicts import Forward, Refuse
 from http1.duplex import Duplex
 from http1.errors import ClientGone
+from http1.writer import JSON
 from policy.buildkit import methods, names
 from policy.buildkit import query as by_query
 from policy.dockerapi.model import Operation, Request
@@ -30,8 +31,6 @@ from socket_proxy.answers import Answers
 from socket_proxy.engine import Engine
 from socket_proxy.refusals import Refusal, Unavailable
 from socket_proxy.transaction import Transaction
-
-JSON = (("content-type", "application/json"),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

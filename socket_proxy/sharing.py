@@ -58,7 +58,7 @@ class ImageShares:
             {"image": tag, "owner": await self._grantees.name(owner) if owner is not None else None}
             for tag in self._owners.shared_tags(reader)
             for owner in [self._owners.tag_owner(tag)]
-            if await self._readable(reader, tag)
+            if await self._facts.find_readable(reader, tag) is not None
         ]
         return {"own": own, "shared": shared}
 
@@ -110,8 +110,8 @@ class ImageShares:
 
     async def _refusal(self, reader: Reader, tag: str, text: str) -> Refusal | None:
         """Why this tag is not the reader's to share; None if it is."""
-        image = await self._facts.find_image(tag)
-        if image is None or not await self._readable(reader, tag):
+        image = await self._facts.find_readable(reader, tag)
+        if image is None:
             status, message = responses.not_found(Kind.IMAGE, text)
             return Refusal(status=status, message=message, rules=("ownership",))
         if reader.everything:
@@ -131,14 +131,6 @@ class ImageShares:
                 rules=("image_shares",),
             )
         return None
-
-    async def _readable(self, reader: Reader, tag: str) -> bool:
-        image = await self._facts.find_image(tag)
-        return (
-            image is not None
-            and self._owners.shows_tag(reader, tag)
-            and self._owners.may_read(reader, image.Id, image.tags)
-        )
 
     async def _shown(self, tag: str) -> list[str]:
         return [await self._grantees.shown(each) for each in self._owners.grantees(tag)]

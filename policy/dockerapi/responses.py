@@ -9,6 +9,7 @@ from policy.dockerapi.answers.build_cache import CacheRecord, cache_of, own_reco
 from policy.dockerapi.answers.built import (
     build_prune,
     container_prune,
+    error_line,
     image_delete,
     image_prune,
     network_prune,
@@ -73,6 +74,7 @@ __all__ = [
     "created_id",
     "disk_usage",
     "error",
+    "error_line",
     "exec_inspect",
     "image_count",
     "image_delete",

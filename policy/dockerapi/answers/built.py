@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from policy.dockerapi.answers.visibility import Names
 
 
+def error_line(message: str) -> bytes:
+    """What dockerd says in a stream of JSON messages that it has begun: of a pull, a push or a build."""
+    return write({"errorDetail": {"message": message}, "error": message}) + b"\r\n"
+
+
 def container_prune(container_ids: Sequence[str], *, reclaimed_bytes: int = 0) -> bytes:
     """Full ids of the containers removed."""
     return write({"ContainersDeleted": list(container_ids) or None, "SpaceReclaimed": reclaimed_bytes})

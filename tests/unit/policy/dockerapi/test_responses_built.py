@@ -1,11 +1,14 @@
-"""Prune reports that ds01 builds have dockerd's form."""
+"""Prune reports and errors that ds01 builds have dockerd's form."""
 
 from __future__ import annotations
+
+import json
 
 from policy.dockerapi.responses import (
     REAL_NAMES,
     build_prune,
     container_prune,
+    error_line,
     image_delete,
     image_prune,
     network_prune,
@@ -42,3 +45,11 @@ def test_removed_images_go_by_their_plain_names() -> None:
     assert b"app:1" in image_prune(report, names)
     assert b"ds01.invalid" not in image_prune(report, names)
     assert b"u1001" in image_delete(report, ViewerNames(Uid(1002)))
+
+
+def test_an_error_in_a_stream_is_said_twice_as_dockerd_does() -> None:
+    """Old clients read `error`, new ones `errorDetail`; one line."""
+    line = error_line('no "x"\n')
+    assert json.loads(line) == {"errorDetail": {"message": 'no "x"\n'}, "error": 'no "x"\n'}
+    assert line.endswith(b"\r\n")
+    assert line.count(b"\n") == 1
