@@ -2,7 +2,8 @@
 
 The event loop's own server takes all that wait in one go: hundreds of connections before anybody's next byte. Here a turn of the
 loop takes a few. Who is over a limit waits until there is room, costs nothing in that while, and is turned away if there is none for
-too long: a client that comes again as soon as it is turned away would otherwise be answered as fast as it can ask.
+too long: a client that comes again as soon as it is turned away would otherwise be answered as fast as it can ask. When too many wait,
+a shared socket refuses the next at once, for nobody else may wait behind them; one user's own socket takes no more until one has left.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Acceptor:
         forget: Callable[[int], None],
         most: Callable[[int], int],
         turn_away_seconds: float,
+        shared: bool,
     ) -> None:
         """Listen on nothing yet.
 
@@ -45,8 +47,9 @@ class Acceptor:
             admit: counts a connection of this uid (-1 where the peer has none); or the reason why there is no room for it.
             make: the protocol that serves an admitted connection of this uid.
             forget: an admitted connection came to nothing.
-            most: how many of this uid's may wait for room; those beyond are refused at once.
+            most: how many of this uid's may wait for room.
             turn_away_seconds: how long one of them waits.
+            shared: users share this socket, so those beyond `most` are refused at once; else they stay with the kernel.
         """
         self._listening = listening
         self._admit = admit
@@ -54,12 +57,14 @@ class Acceptor:
         self._forget = forget
         self._turn_away_seconds = turn_away_seconds
         self._most = most
+        self._shared = shared
         self._held: dict[
             int, deque[socket.socket]
         ] = {}  # who waits for room, by uid; first come, first served
         self._beginning: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._rest: asyncio.TimerHandle | None = None
+        self._full = False  # too many wait here to take another
 
     def start(self) -> None:
         self._listening.listen(_BACKLOG)
@@ -88,6 +93,8 @@ class Acceptor:
                 self._rest = self._loop.call_later(_REST_SECONDS, self._resume)
                 return
             self._receive(peer)
+            if self._full:
+                return
 
     def _resume(self) -> None:
         self._loop.add_reader(self._listening, self._take)
@@ -98,11 +105,18 @@ class Acceptor:
         reason = self._admit(uid)
         if reason is None:
             self._serve(peer, uid)
-        elif len(self._held.get(uid, ())) < self._most(uid):
-            self._held.setdefault(uid, deque()).append(peer)
-            self._loop.call_later(self._turn_away_seconds, self._turn_away, peer, uid)
-        else:
+        elif self._shared and len(self._held.get(uid, ())) >= self._most(uid):
             _refuse(peer, reason)
+        else:
+            self._hold(peer, uid)
+
+    def _hold(self, peer: socket.socket, uid: int) -> None:
+        held = self._held.setdefault(uid, deque())
+        held.append(peer)
+        self._loop.call_later(self._turn_away_seconds, self._turn_away, peer, uid)
+        if not self._shared and len(held) >= self._most(uid):
+            self._full = True
+            self._loop.remove_reader(self._listening)
 
     def room_for(self, uid: int) -> None:
         """A connection of this uid has ended: the first of those that wait is served, if it is admitted now."""
@@ -125,6 +139,9 @@ class Acceptor:
         held.remove(peer)
         if not held:
             del self._held[uid]
+        if self._full:
+            self._full = False
+            self._resume()
         return peer
 
     def _serve(self, peer: socket.socket, uid: int) -> None:

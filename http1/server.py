@@ -29,8 +29,11 @@ def _internal_error(_exchange: Exchange, _error: Exception) -> tuple[int, str]:
 class Listener:
     """One listening socket and its connections."""
 
-    def __init__(self, server: Server, handler: Handler, most_per_uid: MostPerUid | None = None) -> None:
+    def __init__(
+        self, server: Server, handler: Handler, *, most_per_uid: MostPerUid | None, shared: bool
+    ) -> None:
         self.server = server
+        self._shared = shared
         self._most_per_uid = most_per_uid
         self.handler = handler
         self.connections: set[Connection] = set()
@@ -46,6 +49,7 @@ class Listener:
             forget=self._forget_one,
             most=self.most,
             turn_away_seconds=self.server.limits.turn_away_seconds,
+            shared=self._shared,
         )
         self._acceptor.start()
 
@@ -106,13 +110,20 @@ class Server:
         self._listeners: set[Listener] = set()
 
     async def listen(
-        self, listening: socket.socket, handler: Handler, *, most_per_uid: MostPerUid | None = None
+        self,
+        listening: socket.socket,
+        handler: Handler,
+        *,
+        most_per_uid: MostPerUid | None = None,
+        shared: bool = True,
     ) -> Listener:
         """Serve a bound socket with `handler`.
 
-        Args: most_per_uid: how many connections a peer's uid may have, below what `Limits` permits to each.
+        Args:
+            most_per_uid: how many connections a peer's uid may have, below what `Limits` permits to each.
+            shared: users share this socket; on one user's own, who comes when too many wait for room waits as well.
         """
-        listener = Listener(self, handler, most_per_uid)
+        listener = Listener(self, handler, most_per_uid=most_per_uid, shared=shared)
         listener.open(listening)
         self._listeners.add(listener)
         if self._timer is None:

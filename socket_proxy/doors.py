@@ -112,7 +112,9 @@ class Doors:
             await self._handle(exchange, entrance)
 
         listening = self._handed.get(handed) or listener.listen(path, mode=mode, owner=owner)
-        self._open[path] = await self._server.listen(listening, handle, most_per_uid=most)
+        self._open[path] = await self._server.listen(
+            listening, handle, most_per_uid=most, shared=entrance.owner is None
+        )
 
     async def _handle(self, exchange: Exchange, entrance: DoorTo) -> None:
         actor = exchange.context

@@ -29,7 +29,9 @@ class Greeter(asyncio.Protocol):
 class Place:
     """One listening socket with room for `room` connections."""
 
-    def __init__(self, path: Path, *, room: int, hold_seconds: float = 0.1, most_held: int = 100) -> None:
+    def __init__(
+        self, path: Path, *, room: int, hold_seconds: float = 0.1, most_held: int = 100, shared: bool = True
+    ) -> None:
         self.path = path
         self.room = room
         self.begun: list[int] = []
@@ -43,6 +45,7 @@ class Place:
             forget=self._forget,
             most=lambda _uid: most_held,
             turn_away_seconds=hold_seconds,
+            shared=shared,
         )
 
     def _admit(self, _uid: int) -> str | None:
@@ -167,13 +170,43 @@ async def test_room_that_another_left_is_found_in_the_end(directory: Path) -> No
 
 
 async def test_those_who_wait_are_bounded(directory: Path) -> None:
-    """Beyond that number a connection is refused at once."""
+    """Beyond that number a connection to a shared socket is refused at once."""
     place = Place(directory / "s", room=0, hold_seconds=30, most_held=1)
     with started(place), place.client() as waiting, place.client() as beyond:
         assert b"no room" in await heard(beyond)
         assert await heard(beyond) == b""
         with pytest.raises(BlockingIOError):
             waiting.recv(1)
+
+
+async def test_ones_own_socket_takes_no_more_than_may_wait(directory: Path) -> None:
+    """Who comes then stays with the kernel, hears nothing, and takes the place of one that is served or turned away."""
+    place = Place(directory / "s", room=0, hold_seconds=0.3, most_held=1, shared=False)
+    with started(place), place.client() as first, place.client() as second, place.client() as third:
+        await asyncio.sleep(0.1)
+        for silent in (second, third):
+            with pytest.raises(BlockingIOError):
+                silent.recv(1)
+        place.room = 1
+        place.acceptor.room_for(os.geteuid())
+        assert await heard(first) == b"hello"
+        began = asyncio.get_running_loop().time()
+        assert b"no room" in await heard(second)
+        assert asyncio.get_running_loop().time() - began >= 0.25
+        place.room = 1
+        assert await heard(third) == b"hello"
+
+
+async def test_close_lets_go_who_stays_with_the_kernel(directory: Path) -> None:
+    """A socket that takes no more for the moment is not taken from again once it is closed."""
+    place = Place(directory / "s", room=0, hold_seconds=0.1, most_held=1, shared=False)
+    with place.client() as first, place.client() as second:
+        with started(place):
+            await asyncio.sleep(0.02)
+        assert await heard(first) == b""
+        with pytest.raises(ConnectionResetError):
+            await heard(second)
+        await asyncio.sleep(0.15)
 
 
 async def test_close_lets_go_who_waits(directory: Path) -> None:
