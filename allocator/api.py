@@ -63,13 +63,13 @@ class Api:
         return application
 
     async def _health(self, _request: web.Request) -> web.Response:
-        service = self._service
+        watch = self._service.watch
         return web.json_response(
             {
-                "state": "unavailable" if service.problem else "ok",
-                "problem": service.problem,
-                "inventory_age_seconds": service.age_seconds(),
-                "reconciled": service.reconciled,
+                "state": "unavailable" if watch.problem else "ok",
+                "problem": watch.problem,
+                "inventory_age_seconds": watch.age_seconds(),
+                "reconciled": self._service.reconciled,
             }
         )
 
@@ -77,13 +77,13 @@ class Api:
         uid = _peer_uid(request)
         leases = await self._service.leases(None)
         holders = {device: lease for lease in leases for device in lease.devices}
-        snapshot = self._service.snapshot
-        devices = () if snapshot is None else snapshot.devices.values()
+        watch = self._service.watch
+        devices = () if watch.snapshot is None else watch.snapshot.devices.values()
         sees_all = uid in self._trusted
         return web.json_response(
             {
-                "state": "unavailable" if self._service.problem else "ok",
-                "age_seconds": self._service.age_seconds(),
+                "state": "unavailable" if watch.problem else "ok",
+                "age_seconds": watch.age_seconds(),
                 "devices": [_device(device, holders.get(device.uuid), uid, sees_all) for device in devices],
             }
         )

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from allocator import reconcile
+from allocator.finishing import Finishing
 from allocator.ledger import Conflict
 from allocator.model import (
     InventoryUnavailable,
@@ -26,11 +26,12 @@ from allocator.model import (
     Snapshot,
 )
 from allocator.place import place
+from allocator.watch import Watch
 from observability import events
 from observability.logging import log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Iterable
 
     from allocator.ledger import Ledger
     from allocator.model import GpuRequest, Moment
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from allocator.reconcile import Change, Contradiction, Evidence
     from policy.model import ContainerId, LeaseId, Uid
 
-_T = TypeVar("_T")
 _LEAST_SECONDS = 0.2  # between two sweeps
 
 
@@ -72,21 +72,23 @@ class Allocator:
         timing: Timing,
     ) -> None:
         self._ledger = ledger
-        self._inventory = inventory
         self._now = now
         self._new_id = new_id
         self._timing = timing
         self._lock = asyncio.Lock()  # over every decision and every change of the ledger
-        self._eye = asyncio.Lock()  # over looking at NVML; taken before `_lock`, never after
-        self._looks = 0
-        self._unfinished: set[asyncio.Task[Any]] = set()  # the loop itself would not keep them alive
+        self._finishing = Finishing()
+        self._durably = self._finishing.durably
+        self.watch = Watch(
+            inventory=inventory,
+            take_in=self._take_in,
+            finishing=self._finishing,
+            now=now,
+            patience_seconds=timing.patience_seconds,
+            fresh_seconds=timing.fresh_seconds,
+        )
         self._nudge = asyncio.Event()
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         self._queue: deque[_Waiter] = deque()
         self._known: frozenset[Contradiction] = frozenset()
-        self.snapshot: Snapshot | None = None  # None: nothing was ever read
-        self.seen: Moment | None = None  # when `snapshot` was taken
-        self.problem: str | None = "NVML was not read yet"  # why `snapshot` cannot be relied on; None: it can
         self.reconciled = False
 
     async def lease(self, want: GpuRequest) -> Lease | Refusal:
@@ -131,7 +133,7 @@ class Allocator:
 
         Shielded: once begun it finishes, whatever becomes of the caller.
         """
-        return await self._finish(self._release(lease, why=why))
+        return await self._finishing.finish(self._release(lease, why=why))
 
     async def _release(self, lease: LeaseId, *, why: str) -> Lease | None:
         async with self._lock:
@@ -171,13 +173,9 @@ class Allocator:
     async def sweep(self) -> None:
         """Look at the devices, mark leases whose device has gone, and serve who waits."""
         with suppress(InventoryUnavailable):
-            await self._look()
+            await self.watch.look()
         async with self._lock:
             await self._serve_waiters()
-
-    def age_seconds(self) -> float | None:
-        """How old the snapshot is; None when nothing was ever read."""
-        return None if self.seen is None else self._now().seconds_since(self.seen)
 
     async def run(self) -> None:
         """Sweep for ever: at every interval, and at once when something was released while somebody waits."""
@@ -192,84 +190,41 @@ class Allocator:
 
     async def close(self) -> None:
         """Finish what is being written and let go of the ledger."""
-        if self._unfinished:
-            await asyncio.wait(self._unfinished)
+        await self._finishing.wait()
         async with self._lock:
-            self._writer.shutdown(wait=True)
+            self._finishing.close()
             self._ledger.close()
 
     async def _try(self, want: GpuRequest) -> Lease | Refusal:
         """Place on a recent look; look again before saying that devices are in use."""
-        looks = self._looks
-        if not self._is_fresh():
-            await self._look()
+        looks = self.watch.looks
+        if not self.watch.is_fresh():
+            await self.watch.look()
         async with self._lock:
             outcome = await self._place(want)
-        if isinstance(outcome, Lease) or not outcome.waiting_helps or self._looks != looks:
+        if isinstance(outcome, Lease) or not outcome.waiting_helps or self.watch.looks != looks:
             return outcome
-        await self._look()
+        await self.watch.look()
         async with self._lock:
             return await self._place(want)
 
-    def _is_fresh(self) -> bool:
-        """Whether a grant may rest on the snapshot."""
-        if self.seen is None or self.problem is not None:
-            return False
-        return self._now().seconds_since(self.seen) < self._timing.fresh_seconds
-
-    async def _look(self) -> Snapshot:
-        """Read all devices now, sharing a look that begins later than this call. Raises: InventoryUnavailable.
-
-        Shielded: a client that hangs up does not cost others the NVML session.
-        """
-        try:
-            async with asyncio.timeout(self._timing.patience_seconds):
-                return await self._finish(self._look_once(self._looks))
-        except TimeoutError as error:
-            raise InventoryUnavailable("the NVIDIA driver has not answered yet") from error
-
-    async def _look_once(self, looks: int) -> Snapshot:
-        # INVARIANT: the ledger's lock is not held while NVML is asked: a hung driver holds up no release.
-        async with self._eye:
-            if self._looks > looks + 1:
-                if self.snapshot is None or self.problem is not None:
-                    raise InventoryUnavailable(self.problem or "NVML was not read yet")
-                return self.snapshot
-            try:
-                read = await self._inventory.read()
-            except InventoryUnavailable as error:
-                self._fail(str(error))
-                raise
-            finally:
-                self._looks += 1
-            async with self._lock:
-                return await self._take_in(read)
-
-    def _fail(self, problem: str) -> None:
-        if self.problem != problem:
-            log(events.NVML_LOST, problem=problem)
-        self.problem = problem
+    async def _take_in(self, read: Snapshot) -> Snapshot:
+        """What NVML said, with generations; leases whose device has gone are marked."""
+        async with self._lock:
+            generations = await self._durably(partial(self._ledger.observe, frozenset(read.devices)))
+            snapshot = Snapshot(
+                devices={
+                    uuid: replace(device, generation=generations[uuid])
+                    for uuid, device in read.devices.items()
+                }
+            )
+            await self._apply(reconcile.lost(await self._durably(self._ledger.live), snapshot))
+            return snapshot
 
     # Everything below runs under the lock.
 
-    async def _take_in(self, read: Snapshot) -> Snapshot:
-        generations = await self._durably(partial(self._ledger.observe, frozenset(read.devices)))
-        self.snapshot = Snapshot(
-            devices={
-                uuid: replace(device, generation=generations[uuid]) for uuid, device in read.devices.items()
-            }
-        )
-        self.seen = self._now()
-        if self.problem is not None:
-            self.problem = None
-            log(events.NVML_RECOVERED)
-        await self._apply(reconcile.lost(await self._durably(self._ledger.live), self.snapshot))
-        return self.snapshot
-
     async def _place(self, want: GpuRequest) -> Lease | Refusal:
-        if self.snapshot is None or self.problem is not None:
-            raise InventoryUnavailable(self.problem or "NVML was not read yet")
-        placed = place(self.snapshot, await self._durably(self._ledger.live), want)
+        placed = place(self.watch.current(), await self._durably(self._ledger.live), want)
         if isinstance(placed, Refusal):
             return placed
         now = self._now()
@@ -307,7 +262,7 @@ class Allocator:
         for waiter in tuple(self._queue):
             if waiter.outcome.done() or waiter not in self._queue:
                 continue
-            if not self._is_fresh():
+            if not self.watch.is_fresh():
                 return
             outcome = await self._place(waiter.want)
             if isinstance(outcome, Refusal):
@@ -350,30 +305,6 @@ class Allocator:
         if before is not None and after is not None and before.state is not after.state:
             _log_change(after, change.why)
         return after
-
-    async def _durably(self, act: Callable[[], _T]) -> _T:
-        """Run one transaction in the writer thread. Cancelled: it is awaited all the same, then CancelledError."""
-        running = asyncio.get_running_loop().run_in_executor(self._writer, act)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            while not running.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait({running})
-            running.exception()  # seen; the cancellation is what the caller gets
-            raise
-
-    async def _finish(self, work: Coroutine[None, None, _T]) -> _T:
-        """Run `work` to its end even if the caller is cancelled; then nobody is left to hear of its error."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._unfinished.add(task)
-        task.add_done_callback(self._forget)
-        return await asyncio.shield(task)
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._unfinished.discard(task)
-        if not task.cancelled():
-            task.exception()
 
     def _told(self, outcome: Lease | Refusal, want: GpuRequest) -> Lease | Refusal:
         if isinstance(outcome, Refusal):

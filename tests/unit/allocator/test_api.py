@@ -137,7 +137,7 @@ async def test_the_inventory_shows_holders_to_the_trusted(server: Server) -> Non
 
 async def test_without_nvml_leases_are_503_and_the_rest_answers(server: Server) -> None:
     """An outage of the driver is told as such."""
-    server.service._inventory.problem = "NVML: Driver Not Loaded"  # type: ignore[attr-defined]  # the fake
+    server.service.watch._inventory.problem = "NVML: Driver Not Loaded"  # type: ignore[attr-defined]  # the fake
     status, answer = await server.call("POST", "/v1/leases", WANT)
     assert (status, "Driver Not Loaded" in answer["message"]) == (503, True)
     status, health = await server.call("GET", "/v1/health")

@@ -182,13 +182,13 @@ async def test_without_nvml_nothing_is_granted_and_all_is_kept(one: Allocator, n
     with pytest.raises(InventoryUnavailable):
         await one.lease(want())
     await one.sweep()
-    assert one.problem == "no driver"
+    assert one.watch.problem == "no driver"
     (kept,) = await one.leases(None)
     assert kept.state is LeaseState.PENDING
     await one.release(lease.id, why="removed")
     nvml.problem = None
     await held(one)
-    assert one.problem is None
+    assert one.watch.problem is None
 
 
 async def test_a_lost_device_is_held_until_its_container_is_gone(
@@ -252,7 +252,7 @@ async def test_a_hung_driver_holds_up_no_release(one: Allocator, monkeypatch: py
         await hung.wait()
         raise InventoryUnavailable("hung")
 
-    monkeypatch.setattr(one._inventory, "read", hang)
+    monkeypatch.setattr(one.watch._inventory, "read", hang)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(one.sweep())
         await asyncio.sleep(0)

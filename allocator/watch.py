@@ -1,0 +1,101 @@
+"""Looking at the devices: one look at a time, shared by all who wait for it, and how far its result can be relied on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from allocator.model import InventoryUnavailable
+from observability import events
+from observability.logging import log
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from allocator.finishing import Finishing
+    from allocator.model import Moment, Snapshot
+    from allocator.ports import Inventory
+
+
+class Watch:
+    """The latest snapshot, and why it cannot be relied on if it cannot."""
+
+    def __init__(
+        self,
+        *,
+        inventory: Inventory,
+        take_in: Callable[[Snapshot], Awaitable[Snapshot]],
+        finishing: Finishing,
+        now: Callable[[], Moment],
+        patience_seconds: float,
+        fresh_seconds: float,
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            take_in: what the ledger learns of each look and adds to it, before anybody else sees it.
+            patience_seconds: how long a caller of `look` waits; the look itself goes on.
+            fresh_seconds: a grant rests on a look no older than this.
+        """
+        self._inventory = inventory
+        self._take_in = take_in
+        self._finishing = finishing
+        self._now = now
+        self._patience_seconds = patience_seconds
+        self._fresh_seconds = fresh_seconds
+        self._eye = asyncio.Lock()  # over looking at NVML; taken before the ledger's lock, never after
+        self.looks = 0
+        self.snapshot: Snapshot | None = None  # None: nothing was ever read
+        self.seen: Moment | None = None  # when `snapshot` was taken
+        self.problem: str | None = "NVML was not read yet"  # why `snapshot` cannot be relied on; None: it can
+
+    def current(self) -> Snapshot:
+        """The latest snapshot. Raises: InventoryUnavailable: it cannot be relied on."""
+        if self.snapshot is None or self.problem is not None:
+            raise InventoryUnavailable(self.problem or "NVML was not read yet")
+        return self.snapshot
+
+    def is_fresh(self) -> bool:
+        """Whether a grant may rest on the snapshot."""
+        if self.seen is None or self.problem is not None:
+            return False
+        return self._now().seconds_since(self.seen) < self._fresh_seconds
+
+    def age_seconds(self) -> float | None:
+        """How old the snapshot is; None when nothing was ever read."""
+        return None if self.seen is None else self._now().seconds_since(self.seen)
+
+    async def look(self) -> Snapshot:
+        """Read all devices now, sharing a look that begins later than this call. Raises: InventoryUnavailable.
+
+        Shielded: a client that hangs up does not cost others the NVML session.
+        """
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                return await self._finishing.finish(self._look_once(self.looks))
+        except TimeoutError as error:
+            raise InventoryUnavailable("the NVIDIA driver has not answered yet") from error
+
+    async def _look_once(self, looks: int) -> Snapshot:
+        # INVARIANT: the ledger's lock is not held while NVML is asked: a hung driver holds up no release.
+        async with self._eye:
+            if self.looks > looks + 1:
+                return self.current()
+            try:
+                read = await self._inventory.read()
+            except InventoryUnavailable as error:
+                self._fail(str(error))
+                raise
+            finally:
+                self.looks += 1
+            self.snapshot = await self._take_in(read)
+            self.seen = self._now()
+            if self.problem is not None:
+                self.problem = None
+                log(events.NVML_RECOVERED)
+            return self.snapshot
+
+    def _fail(self, problem: str) -> None:
+        if self.problem != problem:
+            log(events.NVML_LOST, problem=problem)
+        self.problem = problem

@@ -1,0 +1,118 @@
+"""Looking: shared, bounded in time, and never relied on for longer than it may be."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from allocator.finishing import Finishing
+from allocator.model import InventoryUnavailable, Moment, Snapshot
+from allocator.watch import Watch
+
+
+class Clock:
+    """A moment that moves when told."""
+
+    def __init__(self) -> None:
+        self.ms = 0
+
+    def __call__(self) -> Moment:
+        return Moment(utc="", boottime_ms=self.ms, boot_id="b")
+
+
+class Devices:
+    """Counts its readings; answers when `go` is set."""
+
+    def __init__(self) -> None:
+        self.readings = 0
+        self.problem: str | None = None
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def read(self) -> Snapshot:
+        self.readings += 1
+        await self.go.wait()
+        if self.problem is not None:
+            raise InventoryUnavailable(self.problem)
+        return Snapshot()
+
+
+async def _as_it_is(snapshot: Snapshot) -> Snapshot:
+    return snapshot
+
+
+def _watch(devices: Devices, clock: Clock, patience_seconds: float = 1.0) -> Watch:
+    return Watch(
+        inventory=devices,
+        take_in=_as_it_is,
+        finishing=Finishing(),
+        now=clock,
+        patience_seconds=patience_seconds,
+        fresh_seconds=8,
+    )
+
+
+async def test_nothing_is_known_before_the_first_look() -> None:
+    """And unknown is not empty."""
+    watch = _watch(Devices(), Clock())
+    assert not watch.is_fresh()
+    assert watch.age_seconds() is None
+    with pytest.raises(InventoryUnavailable, match="not read yet"):
+        watch.current()
+
+
+async def test_a_look_ages() -> None:
+    """After the time for which it may be relied on it is not fresh."""
+    clock = Clock()
+    watch = _watch(Devices(), clock)
+    assert await watch.look() is watch.current()
+    clock.ms = 7_900
+    assert watch.is_fresh()
+    clock.ms = 8_000
+    assert not watch.is_fresh()
+    assert watch.age_seconds() == 8
+
+
+async def test_who_waits_together_shares_looks() -> None:
+    """Ten that ask during a look are served by the next one."""
+    devices = Devices()
+    watch = _watch(devices, Clock())
+    devices.go.clear()
+    first = asyncio.get_running_loop().create_task(watch.look())
+    await asyncio.sleep(0)
+    rest = [asyncio.get_running_loop().create_task(watch.look()) for _ in range(10)]
+    await asyncio.sleep(0.01)
+    devices.go.set()
+    await asyncio.gather(first, *rest)
+    assert devices.readings == 2
+
+
+async def test_a_failed_look_is_told_until_one_succeeds() -> None:
+    """The old snapshot stays to be seen, and is not relied on."""
+    devices = Devices()
+    watch = _watch(devices, Clock())
+    await watch.look()
+    devices.problem = "no driver"
+    with pytest.raises(InventoryUnavailable, match="no driver"):
+        await watch.look()
+    assert watch.snapshot is not None
+    assert not watch.is_fresh()
+    with pytest.raises(InventoryUnavailable, match="no driver"):
+        watch.current()
+    devices.problem = None
+    await watch.look()
+    assert watch.problem is None
+
+
+async def test_a_hung_driver_costs_a_caller_its_patience_only() -> None:
+    """The look goes on, and its result is taken in when it comes."""
+    devices = Devices()
+    watch = _watch(devices, Clock(), patience_seconds=0.05)
+    devices.go.clear()
+    with pytest.raises(InventoryUnavailable, match="not answered yet"):
+        await watch.look()
+    devices.go.set()
+    await asyncio.sleep(0.02)
+    assert watch.is_fresh()
+    assert devices.readings == 1
