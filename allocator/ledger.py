@@ -12,42 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from allocator.model import Lease, LeaseState, LedgerUnavailable, Moment
+from allocator.schema import bring_forward
 from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE leases (
-    id TEXT PRIMARY KEY,
-    owner_uid INTEGER NOT NULL,
-    owner_name TEXT NOT NULL,
-    session TEXT NOT NULL,
-    request_id TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('pending', 'active', 'lost', 'released')),
-    container TEXT,
-    created_utc TEXT NOT NULL, created_ms INTEGER NOT NULL, created_boot TEXT NOT NULL,
-    changed_utc TEXT NOT NULL, changed_ms INTEGER NOT NULL, changed_boot TEXT NOT NULL
-) STRICT;
-CREATE TABLE lease_devices (
-    lease TEXT NOT NULL REFERENCES leases (id),
-    device TEXT NOT NULL,
-    live INTEGER NOT NULL DEFAULT 1 CHECK (live IN (0, 1)),
-    PRIMARY KEY (lease, device)
-) STRICT;
-CREATE UNIQUE INDEX one_live_lease_per_device ON lease_devices (device) WHERE live = 1;
-CREATE TRIGGER device_lives_with_lease AFTER UPDATE OF state ON leases BEGIN
-    UPDATE lease_devices SET live = (NEW.state <> 'released') WHERE lease = NEW.id;
-END;
-CREATE TABLE devices (uuid TEXT PRIMARY KEY, generation INTEGER NOT NULL, present INTEGER NOT NULL) STRICT;
-CREATE TABLE events (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    utc TEXT NOT NULL, boottime_ms INTEGER NOT NULL, boot_id TEXT NOT NULL,
-    lease TEXT NOT NULL, what TEXT NOT NULL, why TEXT NOT NULL
-) STRICT;
-"""
 _COLUMNS = (
     "id, owner_uid, owner_name, session, request_id, state, container,"
     " created_utc, created_ms, created_boot, changed_utc, changed_ms, changed_boot"
@@ -81,14 +52,7 @@ class Ledger:
             "busy_timeout = 2000",
         ):
             self._base.execute(f"PRAGMA {pragma}")
-        (version,) = self._base.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            # One script, one transaction: a ledger is whole or not there.
-            self._base.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            )
-        elif version != SCHEMA_VERSION:
-            raise LedgerUnavailable(f"the ledger has version {version}, this ds01 reads {SCHEMA_VERSION}")
+        bring_forward(self._base)
 
     def close(self) -> None:
         """Let go of the file."""

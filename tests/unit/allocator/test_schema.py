@@ -1,0 +1,56 @@
+"""Bringing a ledger forward: step by step, whole or not at all."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from allocator import schema
+from allocator.model import LedgerUnavailable
+
+
+def _version(base: sqlite3.Connection) -> int:
+    return int(base.execute("PRAGMA user_version").fetchone()[0])
+
+
+def test_an_empty_file_gets_every_table() -> None:
+    """And the version that this ds01 writes; a second time changes nothing."""
+    base = sqlite3.connect(":memory:", isolation_level=None)
+    for _ in range(2):
+        schema.bring_forward(base)
+        assert _version(base) == len(schema.STEPS)
+    assert base.execute("SELECT count(*) FROM leases").fetchone() == (0,)
+
+
+def test_only_missing_steps_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an older ds01 wrote is kept."""
+    base = sqlite3.connect(":memory:", isolation_level=None)
+    schema.bring_forward(base)
+    base.execute("INSERT INTO devices VALUES ('GPU-1', 3, 1)")
+    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, "CREATE TABLE more (number INTEGER) STRICT;"))
+    schema.bring_forward(base)
+    assert base.execute("SELECT generation FROM devices").fetchone() == (3,)
+    assert base.execute("SELECT count(*) FROM more").fetchone() == (0,)
+
+
+def test_a_step_that_fails_leaves_the_version_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a step is never kept."""
+    base = sqlite3.connect(":memory:", isolation_level=None)
+    schema.bring_forward(base)
+    before = _version(base)
+    broken = "CREATE TABLE half (number INTEGER) STRICT; CREATE TABLE leases (id TEXT) STRICT;"
+    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, broken))
+    with pytest.raises(sqlite3.Error):
+        schema.bring_forward(base)
+    base.rollback()
+    assert _version(base) == before
+    assert not base.execute("SELECT name FROM sqlite_master WHERE name = 'half'").fetchall()
+
+
+def test_a_newer_ledger_is_refused() -> None:
+    """Rather than read wrongly."""
+    base = sqlite3.connect(":memory:", isolation_level=None)
+    base.execute(f"PRAGMA user_version = {len(schema.STEPS) + 1}")
+    with pytest.raises(LedgerUnavailable, match="has version"):
+        schema.bring_forward(base)
