@@ -78,6 +78,8 @@ services:
 """
 
 
+# What is up need not listen yet.
+SERVED = "timeout 20 sh -c 'until busybox wget -qO- http://%address%:%port%/; do sleep 0.2; done'"
 # docker-compose 1.29 cannot recreate a container on newer engines, with ds01 or without: it reads a field of images that
 # they no longer have (ContainerConfig).
 COMPOSE_1_RECREATES_BEFORE = 25
@@ -113,7 +115,7 @@ def project(compose: str, name: str, *, recreate: bool = True) -> Workflow:
         files={"compose.yaml": PROJECT, "Dockerfile": DOCKERFILE, "site/index.html": "page of %tag%\n"},
         steps=(
             *(replace(one, line=f"{compose} -p {name} {one.line}") for one in lines[:3]),
-            step("busybox wget -qO- http://%address%:%port%/", "page of %tag%"),
+            step(SERVED, "page of %tag%"),
             *(replace(one, line=f"{compose} -p {name} {one.line}") for one in lines[3:]),
             step("docker ps -aq", hides=("0", "1", "2", "3")),
             step("docker volume ls -q", hides=("data",)),
