@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ def prepare(tree: LabTree, spec: str | None) -> Gpus:
     if spec == REAL_GPUS or (spec is None and _real_ones()):
         return Gpus(text="the machine's own GPUs")
     chosen = spec or simulate.DEFAULT_SPEC
-    machine = simulate.machine(chosen)
+    machine = simulate.machine(chosen, now_ns=time.time_ns())
     simulate.write_state(tree.nvml, machine)
     library = simulate.build(tree.nvml / "lib")
     hook = simulate.install_hook(tree.hook, state_dir=tree.nvml, library=library)

@@ -17,10 +17,13 @@ import subprocess
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+from lab.gpu_models import MODELS, SHAPES, Profile
+from lab.pid_namespaces import pids_by_namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 State = dict[str, Any]  # the document `lab/nvml` reads
 
@@ -31,6 +34,7 @@ DEFAULT_SPEC: Final = "2xa100-40,a100-40:3g.20gb+3g.20gb,a100-40:7x1g.5gb"
 FLAGS: Final = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-fPIC", "-shared", "-fvisibility=hidden")
 SANITIZERS: Final = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
 XID_EVENT: Final = 8
+_GPUS_PER_NODE, _LINKS_TO_EACH = 4, 4
 GPU_IS_LOST: Final = 15
 
 
@@ -38,49 +42,25 @@ class SpecInvalid(ValueError):  # noqa: N818  told as a statement about the spec
     """The machine description cannot be read, or its MIG devices do not fit on the GPU."""
 
 
-class Profile(NamedTuple):
-    """One MIG profile: real id, compute slices of 7, memory slices of 8, permitted starts, CI profile."""
+def build(out_dir: Path, *, sanitize: bool = False, without: Collection[str] = ()) -> Path:
+    """Compile the library into `out_dir`, unless the one there is newer than every source and this module.
 
-    id: int
-    compute: int
-    size: int
-    starts: tuple[int, ...]
-    ci_profile: int
-
-
-_NARROW, _WIDE, _HALF = tuple(range(7)), (0, 2, 4, 6), (0, 4)
-_SHAPES: Final = (  # SOURCE: nvidia-smi mig -lgip; the same rows as lab/nvml/mig.c
-    Profile(19, 1, 1, _NARROW, 0),
-    Profile(20, 1, 1, _NARROW, 0),
-    Profile(15, 1, 2, _WIDE, 0),
-    Profile(14, 2, 2, (0, 2, 4), 1),
-    Profile(9, 3, 4, _HALF, 2),
-    Profile(5, 4, 4, (0,), 3),
-    Profile(0, 7, 8, (0,), 4),
-)
-_FORTY = ("1g.5gb", "1g.5gb+me", "1g.10gb", "2g.10gb", "3g.20gb", "4g.20gb", "7g.40gb")
-_EIGHTY = ("1g.10gb", "1g.10gb+me", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb")
-MODELS: Final = {  # profile set -> (marketing name, MiB, profile names)
-    "a100-40": ("NVIDIA A100-SXM4-40GB", 40960, _FORTY),
-    "a100-80": ("NVIDIA A100-SXM4-80GB", 81920, _EIGHTY),
-    "h100-80": ("NVIDIA H100 80GB HBM3", 81559, _EIGHTY),
-}
-
-
-def build(out_dir: Path, *, sanitize: bool = False) -> Path:
-    """Compile the library into `out_dir`, unless the one there is newer than every source.
-
+    `without`: symbols that it does not export, as a driver older than they are; always the same for one directory.
     Returns: The path of `libnvidia-ml.so.1`. Raises: subprocess.CalledProcessError: gcc refused.
     """
     library = out_dir / LIBRARY_NAME
     sources = sorted(SOURCE_DIR.glob("*.[ch]"))
-    newest_ns = max(source.stat().st_mtime_ns for source in sources)
+    newest_ns = max(source.stat().st_mtime_ns for source in (*sources, Path(__file__)))
     if library.exists() and library.stat().st_mtime_ns > newest_ns:
         return library
     out_dir.mkdir(parents=True, exist_ok=True)
     fresh = library.with_name(f".{LIBRARY_NAME}.{os.getpid()}")
     compiled = [str(source) for source in sources if source.suffix == ".c"]
-    extra = SANITIZERS if sanitize else ()
+    extra = list(SANITIZERS if sanitize else ())
+    if without:
+        exports = out_dir / "exports"
+        exports.write_text(f"{{ local: {'; '.join(without)}; }};\n")
+        extra.append(f"-Wl,--version-script={exports}")
     subprocess.run(
         ["gcc", *FLAGS, *extra, f"-Wl,-soname,{LIBRARY_NAME}", "-o", fresh, *compiled, "-lpthread"],
         check=True,
@@ -89,15 +69,18 @@ def build(out_dir: Path, *, sanitize: bool = False) -> Path:
     return library
 
 
-def machine(spec: str = DEFAULT_SPEC) -> State:
+def machine(spec: str = DEFAULT_SPEC, *, now_ns: int = 0) -> State:
     """Describe a machine: `[<n>x]<model>[:<mig>]` joined by commas; `none` has no GPU.
 
     `<mig>` is profiles joined by `+`, each with an optional count (`3g.20gb+4x1g.5gb`), or `empty`:
-    MIG mode on without instances. The same spec always gives the same UUIDs.
+    MIG mode on without instances. The same spec always gives the same UUIDs. `now_ns`: the wall clock, from which
+    power adds up to energy; with 0 the energy stands still.
     Raises: SpecInvalid: unknown model or profile, or the profiles do not fit.
     """
     entries = [] if spec == "none" else [one for part in spec.split(",") for one in _repeated(part.strip())]
-    gpus = [_gpu(entry, index) for index, entry in enumerate(entries)]
+    gpus = [_gpu(entry, index, now_ns) for index, entry in enumerate(entries)]
+    for gpu in gpus:
+        gpu["links"] = _links(gpu, gpus)
     driver: State = {"v": 1, "seq": 1, "driver": "550.54.15", "cuda": 12040}
     return driver | {"gpus": gpus, "procs": [], "events": [], "faults": []}
 
@@ -155,17 +138,53 @@ def add_process(
     gi: int | None = None,
     ci: int | None = None,
 ) -> None:
-    """Let `pid` run on GPU UUID `device`, in a MIG instance if `gi` and `ci` are given; None MiB = unknown."""
+    """Let `pid` run on GPU UUID `device`, in a MIG instance if `gi` and `ci` are given; None MiB = unknown.
+
+    Who asks NVML sees a process that exists by its pid in the own PID namespace, or not at all. A pid that nobody has
+    is shown to everybody outside containers.
+    """
     with changed(state_dir) as state:
-        state["procs"].append(
-            {"pid": pid, "gpu": device, "gi": gi, "ci": ci, "mib": memory_mib, "type": "C", "sm": 50}
-        )
+        state["procs"].append(process(pid, device, memory_mib=memory_mib, gi=gi, ci=ci))
+
+
+def process(
+    pid: int, device: str, *, memory_mib: int | None = 1024, gi: int | None = None, ci: int | None = None
+) -> State:
+    """The row that `add_process` adds."""
+    row = {"pid": pid, "gpu": device, "gi": gi, "ci": ci, "mib": memory_mib, "type": "C", "sm": 50}
+    pids = pids_by_namespace(pid)
+    return row | {"pids": {str(inode): inside for inode, inside in pids.items()}} if pids else row
 
 
 def remove_process(state_dir: Path, pid: int) -> None:
-    """End `pid` on every GPU."""
+    """End `pid` on every GPU. Where accounting is on, what it had used stays on record."""
     with changed(state_dir) as state:
-        state["procs"] = [process for process in state["procs"] if process["pid"] != pid]
+        ended = [row for row in state["procs"] if row["pid"] == pid]
+        state["procs"] = [row for row in state["procs"] if row["pid"] != pid]
+        tables = {gpu["uuid"]: gpu["accounting"] for gpu in state["gpus"] if "accounting" in gpu}
+        for row in ended:
+            if (table := tables.get(row["gpu"], {})).get("mode"):
+                record = {"pid": pid, "gpu": row["sm"], "mem": 0, "max_mib": row["mib"], "time_ms": 0}
+                table["records"].append(record)
+
+
+def set_load(
+    state_dir: Path, device: str, *, gpu_percent: int | None, memory_percent: int, power_mw: int, now_ns: int
+) -> None:
+    """Change what a GPU measures from `now_ns` (wall clock) on; what it drew until then stays in its energy counter.
+
+    `gpu_percent` None: the utilisation is not known.
+    """
+    with changed(state_dir) as state:
+        gpu = next(gpu for gpu in state["gpus"] if gpu["uuid"] == device)
+        drawn, since_ns = gpu["energy"]["mj"], gpu["energy"]["at_ns"]
+        if since_ns:
+            drawn += gpu["power_mw"] * max(0, now_ns - since_ns) // 10**9
+        gpu |= {
+            "util": {"gpu": gpu_percent, "mem": memory_percent},
+            "power_mw": power_mw,
+            "energy": {"mj": drawn, "at_ns": now_ns},
+        }
 
 
 def raise_xid(
@@ -184,10 +203,21 @@ def lose_gpu(state_dir: Path, device: str) -> None:
 
 
 def hang(
-    state_dir: Path, symbol: str, *, milliseconds: int, after_calls: int = 0, times: int | None = None
+    state_dir: Path,
+    symbol: str,
+    *,
+    milliseconds: int,
+    after_calls: int = 0,
+    times: int | None = None,
+    sigterm_proof: bool = False,
 ) -> None:
-    """Make calls of `symbol` sleep first; `times` None = every one after the first `after_calls`."""
+    """Make calls of `symbol` sleep first; `times` None = every one after the first `after_calls`.
+
+    `symbol` may end with `*`. `sigterm_proof`: SIGTERM does not end the process meanwhile.
+    """
     fault: State = {"symbol": symbol, "hang_ms": milliseconds, "after_calls": after_calls}
+    if sigterm_proof:
+        fault["sigterm_proof"] = True
     _add_fault(state_dir, fault if times is None else fault | {"times": times})
 
 
@@ -214,7 +244,13 @@ def _counted(text: str) -> tuple[int, str]:
     return int(match[1] or 1), match[2]
 
 
-def _gpu(entry: str, index: int) -> State:
+def _links(gpu: State, gpus: list[State]) -> list[str]:
+    """Four NVLinks to each other GPU of the node, as on a board of four; the PCI address of each far end."""
+    others = [other for other in gpus if other["numa"] == gpu["numa"] and other is not gpu]
+    return [other["pci"] for other in others for _ in range(_LINKS_TO_EACH)]
+
+
+def _gpu(entry: str, index: int, now_ns: int) -> State:
     model, _, mig = entry.partition(":")
     if model not in MODELS:
         raise SpecInvalid(f"unknown GPU model {model!r}; known are {', '.join(MODELS)}")
@@ -231,11 +267,14 @@ def _gpu(entry: str, index: int) -> State:
         "gis": _gpu_instances(model, mig),
         "util": {"gpu": 0, "mem": 0},
         "power_mw": 60000,
-        "energy": {"mj": 0, "at_ns": 0},
+        "energy": {"mj": 0, "at_ns": now_ns},
         "temp": 35,
         "ecc": {"dbe_vol": 0},
         "remap": [0, 0, 0, 0],
+        "recovery": 0,
         "reasons": 1,
+        "numa": index // _GPUS_PER_NODE,
+        "accounting": {"mode": 0, "records": []},
     }
 
 
@@ -265,7 +304,7 @@ def _gpu_instances(model: str, mig: str) -> list[State]:
 
 
 def _profiles(model: str, mig: str) -> list[Profile]:
-    shapes = dict(zip(MODELS[model][2], _SHAPES, strict=True))
+    shapes = dict(zip(MODELS[model][2], SHAPES, strict=True))
     wanted: list[Profile] = []
     for text in re.split(r"\+(?!me)", mig) if mig not in ("", "empty") else ():
         count, name = _counted(text)

@@ -6,7 +6,8 @@
 #include <string.h>
 
 #define MAX_DEPTH 32
-#define MAX_INTEGER 9007199254740992.0 /* 2^53: what every JSON reader agrees on */
+#define MAX_INTEGER (1LL << 61) /* two of them can be added; nanoseconds of the wall clock fit */
+#define EXACT_DOUBLE (1LL << 53)
 
 struct reader {
     const char *at, *end;
@@ -99,10 +100,11 @@ static struct json *read_number(struct reader *r) {
     char *stop;
     double value = strtod(digits, &stop);
     if (!n || *stop || value != value) return NULL;
-    if (value > MAX_INTEGER) value = MAX_INTEGER;
-    if (value < -MAX_INTEGER) value = -MAX_INTEGER;
     struct json *node = json_new(JSON_NUMBER);
-    if (node) node->number = (int64_t)value;
+    if (!node) return NULL;
+    if (value > -EXACT_DOUBLE && value < EXACT_DOUBLE) node->number = (int64_t)value;
+    else if (value >= MAX_INTEGER || value <= -MAX_INTEGER) node->number = value > 0 ? MAX_INTEGER : -MAX_INTEGER;
+    else node->number = strpbrk(digits, ".eE") ? (int64_t)value : strtoll(digits, NULL, 10);
     return node;
 }
 

@@ -14,7 +14,7 @@ enum json_kind { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSO
 
 struct json {
     enum json_kind kind;
-    int64_t number;      /* JSON_BOOL, JSON_NUMBER: the integer part, clamped to +-2^53 */
+    int64_t number;      /* JSON_BOOL, JSON_NUMBER: the integer part, clamped to +-2^61 */
     char *text;          /* JSON_STRING */
     char *key;           /* set when the parent is an object */
     struct json *child;  /* first element or member */

@@ -30,6 +30,7 @@ VALUES = frozenset(
         "buildkit/api_pb2.py",
         "buildkit/ports.py",
         "buildkit/verdicts.py",
+        "lab/gpu_models.py",
         "policy/buildkit/model.py",
         "policy/dockerapi/bodies.py",
         "policy/dockerapi/model.py",
