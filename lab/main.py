@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from lab import sweep
+from lab import play, sweep
 from lab.session import Session, leave_nothing
 from lab.settings import Settings, parse
 from lab.tree import LabTree
@@ -25,7 +25,10 @@ _STOP_SECONDS = 40
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one call of `script/server`."""
-    settings = parse(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["gpu"]:
+        return play.main(given[1:])
+    settings = parse(given)
     if os.geteuid() != 0:
         print("ds01-lab: starting dockerd needs root; try: sudo script/server", file=sys.stderr)
         return 2

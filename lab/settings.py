@@ -47,7 +47,9 @@ class Settings:
 def parse(arguments: Sequence[str] | None) -> Settings:
     """Read the command line. Raises: SystemExit, from argparse."""
     parser = argparse.ArgumentParser(
-        prog="ds01-lab", description="The whole of ds01 on this machine, in namespaces of its own."
+        prog="ds01-lab",
+        description="The whole of ds01 on this machine, in namespaces of its own.",
+        epilog="ds01-lab gpu --help: what can be done to the simulated GPUs of a lab that runs.",
     )
     parser.add_argument("parts", nargs="?", type=Parts, choices=list(Parts), default=Parts.ALL)
     parser.add_argument("--detach", action="store_true", help="return when everything is ready")
