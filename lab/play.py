@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab import cdi, simulate
+from lab import cdi, claims, simulate
 from lab.scenarios import NOBODY, SCENARIOS, NotPlayable, Part
 from lab.tree import LabTree
 
@@ -68,21 +68,26 @@ def devices(machine: State) -> Iterator[Device]:
                 yield Device(index=f"{index}:{ci['index']}", uuid=uuid, gpu=gpu, gi=gi["id"], ci=ci["id"])
 
 
-def table(machine: State) -> Iterator[str]:
+def table(machine: State, held: Sequence[claims.Claim]) -> Iterator[str]:
     """The machine in lines: devices with their processes, then what is out of order."""
     for device in devices(machine):
         where = (device.gpu["uuid"], device.gi, device.ci)
-        rows = [row for row in machine["procs"] if (row["gpu"], row["gi"], row["ci"]) == where]
-        running = ", ".join(f"{row['pid']} ({_mib(row['mib'])})" for row in rows)
+        rows = [(row["pid"], row["mib"]) for row in machine["procs"] if _place(row) == where]
+        rows += [(one.pid, one.mib) for one in held if one.uuid == device.uuid]
+        running = ", ".join(f"{pid} ({_mib(mib)})" for pid, mib in rows)
         yield f"{device.index:<5} {device.uuid:<42} {running or '-'}"
     yield from (f"XID {event['data']} on {event['gpu']}" for event in machine["events"])
     yield from (f"fault {fault}" for fault in machine["faults"])
 
 
+def _place(row: State) -> tuple[str, int | None, int | None]:
+    return row["gpu"], row["gi"], row["ci"]
+
+
 def _play(asked: argparse.Namespace, state_dir: Path, machine: State) -> None:
     match asked.verb:
         case "list":
-            print(*table(machine), sep="\n")
+            print(*table(machine, list(claims.held(state_dir))), sep="\n")
         case "add-process":
             on = _device(machine, asked.device)
             simulate.add_process(

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from lab import claims
 from lab.gpu_models import MODELS, SHAPES, Profile
 from lab.pid_namespaces import pids_by_namespace
 
@@ -315,7 +316,7 @@ def _profiles(model: str, mig: str) -> list[Profile]:
 
 
 def install_hook(hook_dir: Path, *, state_dir: Path, library: Path) -> Path:
-    """Put the stand-in hook and its settings into `hook_dir`, which must come first on dockerd's PATH.
+    """Put the stand-in hook, its settings and the job into `hook_dir`, which must come first on dockerd's PATH.
 
     dockerd looks the hook up by name at its start: a daemon that runs already does not learn of it.
     """
@@ -323,6 +324,11 @@ def install_hook(hook_dir: Path, *, state_dir: Path, library: Path) -> Path:
     hook = hook_dir / HOOK_NAME
     shutil.copy2(Path(__file__).parent / "hook" / HOOK_NAME, hook)
     hook.chmod(0o755)
-    settings = {"state_dir": str(state_dir.resolve()), "library": str(library.resolve())}
+    job = claims.build_job(hook_dir)
+    settings = {
+        "state_dir": str(state_dir.resolve()),
+        "library": str(library.resolve()),
+        "job": str(job.resolve()),
+    }
     (hook_dir / "hook.json").write_text(json.dumps(settings))
     return hook

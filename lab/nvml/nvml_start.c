@@ -52,13 +52,18 @@ static void sleep_ms(int64_t ms) {
     while (nanosleep(&left, &left) != 0) {}
 }
 
-/* As a driver call hangs: for one thread and not for the process. A deaf one stands for a process in D state, which
- * no signal ends; SIGKILL still ends this one. */
+static volatile sig_atomic_t deferred;
+static void defer(int number) { deferred = number; }
+
+/* As a driver call hangs: for one thread and not for the process. A deaf one stands for a process in D state, to which
+ * SIGTERM comes when the call is over; SIGKILL still ends this one at once. */
 static void hang(const struct fault *fault) {
-    struct sigaction before, ignore = {.sa_handler = SIG_IGN};
-    if (fault->deaf) sigaction(SIGTERM, &ignore, &before);
+    struct sigaction before, later = {.sa_handler = defer};
+    if (!fault->deaf) { sleep_ms(fault->hang_ms); return; }
+    sigaction(SIGTERM, &later, &before);
     sleep_ms(fault->hang_ms);
-    if (fault->deaf) sigaction(SIGTERM, &before, NULL);
+    sigaction(SIGTERM, &before, NULL);
+    if (deferred) { deferred = 0; raise(SIGTERM); }
 }
 
 int api_leave(int ret) { state_leave(); return ret; }

@@ -25,7 +25,7 @@ struct process {
 struct fault {
     int ret;         /* the code to answer, 0 for none */
     int64_t hang_ms; /* to sleep first */
-    int deaf;        /* SIGTERM does not end the process meanwhile */
+    int deaf;        /* SIGTERM ends the process only afterwards */
 };
 
 void state_enter(void); /* also re-reads state.json when it changed */

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab import simulate
+from lab.claims import held
+from tests.fakes.simulated_gpus import SimulatedMachine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +38,7 @@ class Engine:
         self.socket = root / "d.sock"
         library = simulate.build(root / "lib")
         self.state_dir = root / "state"
-        simulate.write_state(self.state_dir, simulate.machine())
+        self.machine = SimulatedMachine(self.state_dir, library=library)
         simulate.install_hook(root / "hook", state_dir=self.state_dir, library=library)
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -160,3 +162,33 @@ def test_count_and_all_mean_lowest_indices_and_everything(engine: Engine) -> Non
     everything = engine.run("all", "cat", "/run/ds01-sim/visible").stdout.split()
     assert two == [simulate.gpu_uuid(0), simulate.gpu_uuid(1)]
     assert len(everything) == 4 + 2 + 7
+
+
+def test_a_job_in_a_container_is_a_process_of_the_host(engine: Engine) -> None:
+    """The job on all granted devices has one pid of the host, whose cgroup is the container's, and goes with the container."""
+    container = engine.docker(
+        "run", "-d", "--rm", "--network", "none", "--user", "1000", "--gpus", f'"device={GPU},{MIG}"', "busybox",
+        "/run/ds01-sim/job", "-m", "700",
+    ).stdout.strip()  # fmt: skip
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while len(claims := list(held(engine.state_dir))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert {(one.uuid, one.mib) for one in claims} == {(GPU, 700), (MIG, 700)}
+        pid = claims[0].pid
+        assert {one.pid for one in claims} == {pid}
+        assert container in Path(f"/proc/{pid}/cgroup").read_text()
+        asked = engine.machine.ask(
+            "print([[r.pid for r in p.nvmlDeviceGetComputeRunningProcesses_v3(h)] for h in (gpu[0], gpu[1], gpu[2])])"
+        )
+        assert asked == f"[[{pid}], [], [{pid}]]"
+    finally:
+        engine.docker("rm", "-f", container)
+    assert list(held(engine.state_dir)) == []
+
+
+def test_a_job_has_only_what_was_granted(engine: Engine) -> None:
+    """Another device than the container's cannot be claimed."""
+    done = engine.run(f'"device={GPU}"', "/run/ds01-sim/job", simulate.gpu_uuid(1))
+    assert done.returncode == 1
+    assert f"cannot claim {simulate.gpu_uuid(1)}" in done.stderr

@@ -172,8 +172,12 @@ def test_a_driver_that_does_not_start_is_told(
     assert words in done.stderr.lower()
 
 
-@pytest.mark.parametrize("program", [("nvitop", "-1"), ("gpustat", "--json")], ids=["nvitop", "gpustat"])
-def test_no_call_of_theirs_is_missing(busy: SimulatedMachine, program: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    "program",
+    [("nvitop", "-1"), ("nvitop.select", "-n", "1"), ("gpustat", "--json")],
+    ids=["nvitop", "select", "gpustat"],
+)
+def test_no_call_of_theirs_is_missing(busy: SimulatedMachine, program: tuple[str, ...]) -> None:
     """Each symbol they look for in the library is there."""
     script = f"""
 import runpy, sys, pynvml

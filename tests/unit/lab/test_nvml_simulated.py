@@ -74,6 +74,23 @@ print(ids, [(out[i].start, out[i].size) for i in range(count.value)])
     assert sim.ask(script) == "[19, 20, 15, 14, 9, 5, 0] [(0, 2), (2, 2), (4, 2), (6, 2)]"
 
 
+def test_changes_of_several_processes_do_not_undo_each_other(driver: Path, tmp_path: Path) -> None:
+    """Of nine that each make an instance of one slice at the same time seven succeed, and all seven are there."""
+    sim = SimulatedMachine(tmp_path, library=driver, spec="a100-40:empty")
+    script = """
+def make(): p.nvmlInit(); return code(p.nvmlDeviceCreateGpuInstance, p.nvmlDeviceGetHandleByIndex(0), 19)
+children = []
+for _ in range(9):
+    child = os.fork()
+    if not child: os._exit(make())
+    children.append(child)
+print(sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+    assert sim.ask(script, start="") == "[0, 0, 0, 0, 0, 0, 0, 23, 23]"
+    places = [(gi["id"], gi["start"]) for gi in simulate.read_state(sim.dir)["gpus"][0]["gis"]]
+    assert sorted(places) == [(7 + start, start) for start in range(7)]
+
+
 def test_mode_stays_pending_while_instances_exist(sim: SimulatedMachine) -> None:
     """Switching MIG off with instances answers IN_USE as status and leaves the mode pending."""
     script = "print(p.nvmlDeviceSetMigMode(gpu[2], 0), p.nvmlDeviceGetMigMode(gpu[2]), p.nvmlDeviceSetMigMode(gpu[0], 1))"

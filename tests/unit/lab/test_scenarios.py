@@ -207,6 +207,18 @@ def test_a_hang_ends_by_sigterm_unless_it_is_proof(
     assert ended == (None if survives else -signal.SIGTERM)
 
 
+def test_a_sigterm_that_came_in_a_proof_hang_ends_the_process_after_it(sigterm_proof_hang: Played) -> None:
+    """As a process in D state: nothing of it runs on once the call is over."""
+    script = """
+import subprocess
+subprocess.Popen(["sh", "-c", f"sleep 0.1; kill -TERM {os.getpid()}"])
+p.nvmlDeviceGetComputeRunningProcesses_v3(gpu[0])
+print("went on")
+"""
+    done = sigterm_proof_hang.run(sys.executable, "-c", PREAMBLE + START + script)
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "")
+
+
 @pytest.mark.parametrize(("name", "answer"), [("driver_mismatch", 18), ("no_library", 12)])
 def test_a_driver_that_cannot_start_says_why(request: pytest.FixtureRequest, name: str, answer: int) -> None:
     """A mismatch and a missing library are told apart, by either way to start."""
