@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from lab import simulate
-from lab.scenarios import NOBODY, SCENARIOS, NotPlayable, Part
+from lab.scenarios import NOBODY, SCENARIOS, NotPlayable, Part, reboot
 from tests.fakes.simulated_gpus import LAB, PREAMBLE, START, Played, SimulatedMachine
 
 PROCESSES = "def pids(h): return [r.pid for r in p.nvmlDeviceGetComputeRunningProcesses_v3(h)]\n"
 NO_START = ""
+
+
+def caught(pid: int) -> bool:
+    """Whether a handler of the process has SIGTERM, as while it hangs in a proof hang."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return any(int(line.split()[1], 16) & 1 << 14 for line in lines if line.startswith("SigCgt:"))
 
 
 def test_a_mode_that_waits_for_a_reset_is_pending(mig_mode_pending: Played) -> None:
@@ -157,6 +165,17 @@ def test_a_gpu_can_be_missing_after_a_boot(gpu_missing_after_reboot: Played) -> 
     assert gpu_missing_after_reboot.ask(gone, start=NO_START) == "6"
 
 
+def test_a_boot_ends_instances_and_the_mode_of_hopper() -> None:
+    """An A100 keeps MIG mode, or takes the one that was pending; an H100 is without it; nothing runs."""
+    state = simulate.machine("a100-40:7g.40gb,h100-80:7g.80gb,a100-40")
+    state["gpus"][2]["mig"]["pending"] = 1
+    state["procs"] = [simulate.process(NOBODY, state["gpus"][0]["uuid"])]
+    reboot(state)
+    assert [gpu["mig"]["current"] for gpu in state["gpus"]] == [1, 0, 1]
+    assert [gpu["gis"] for gpu in state["gpus"]] == [[], [], []]
+    assert state["procs"] == []
+
+
 def test_indices_can_change_with_a_boot(index_order_swapped: Played) -> None:
     """The same UUIDs, minors and bus ids stand at other indices."""
     script = "print([p.nvmlDeviceGetUUID(h) for h in gpu], [p.nvmlDeviceGetMinorNumber(h) for h in gpu])"
@@ -196,7 +215,8 @@ def test_a_hang_ends_by_sigterm_unless_it_is_proof(
     assert hung.stdout is not None
     with hung.stdout:
         hung.stdout.readline()
-        time.sleep(0.2)  # into the call
+        while survives and not caught(hung.pid):
+            time.sleep(0.01)
         hung.terminate()
         try:
             ended = hung.wait(0.5 if survives else 10)
@@ -210,12 +230,17 @@ def test_a_hang_ends_by_sigterm_unless_it_is_proof(
 def test_a_sigterm_that_came_in_a_proof_hang_ends_the_process_after_it(sigterm_proof_hang: Played) -> None:
     """As a process in D state: nothing of it runs on once the call is over."""
     script = """
-import subprocess
-subprocess.Popen(["sh", "-c", f"sleep 0.1; kill -TERM {os.getpid()}"])
+import signal, threading
+from pathlib import Path
+def end():
+    while not caught(os.getpid()): pass
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=end, daemon=True).start()
 p.nvmlDeviceGetComputeRunningProcesses_v3(gpu[0])
 print("went on")
 """
-    done = sigterm_proof_hang.run(sys.executable, "-c", PREAMBLE + START + script)
+    script = PREAMBLE + START + inspect.getsource(caught) + script
+    done = sigterm_proof_hang.run(sys.executable, "-c", script)
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "")
 
 
