@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab import simulate
+from lab.scenarios import NOBODY, SCENARIOS, Part
 from tests.fakes.simulated_gpus import Played, SimulatedMachine
 
 if TYPE_CHECKING:
@@ -117,26 +118,25 @@ def test_the_largest_machine_is_shown_whole(eight_by_seven: Played) -> None:
     assert len(gpustat(eight_by_seven)) == 8
 
 
-def test_unknown_is_shown_as_unknown(memory_unknown: Played, utilisation_unknown: Played) -> None:
-    """Memory of a process and utilisation of a GPU are N/A and null, not 0."""
-    assert [(row[0], row[3]) for row in nvitop(memory_unknown).processes] == [("0", "N/A")]
-    assert [row["gpu_memory_usage"] for row in gpustat(memory_unknown)[0]["processes"]] == [None]
-    assert {row[-1] for row in nvitop(utilisation_unknown).gpus.values()} == {"N/A"}
-    assert {gpu["utilization.gpu"] for gpu in gpustat(utilisation_unknown)} == {None}
-
-
-def test_memory_of_nobody_is_shown_without_a_process(ghost_memory: Played) -> None:
-    """The device's memory is used, and no process is listed."""
-    shown = nvitop(ghost_memory)
-    assert (shown.gpus["0"][3], shown.processes) == ("3000MiB", [])
-    assert (gpustat(ghost_memory)[0]["memory.used"], gpustat(ghost_memory)[0]["processes"]) == (3000, [])
-
-
-def test_a_process_that_ended_meanwhile_is_survived(process_exits_between_list_and_proc_read: Played) -> None:
-    """nvitop says that there is none of that pid, gpustat leaves it out."""
-    machine = process_exits_between_list_and_proc_read
-    assert [row[-1] for row in nvitop(machine).processes] == ["No Such Process"]
-    assert gpustat(machine)[0]["processes"] == []
+def test_what_is_odd_is_shown_as_it_is(sim: SimulatedMachine) -> None:
+    """Unknown is N/A and null, not 0; memory of nobody is used; a process that ended is told (nvitop) or left out (gpustat)."""
+    pid = os.getpid()
+    for name in (
+        "ghost_memory",
+        "memory_unknown",
+        "utilisation_unknown",
+        "process_exits_between_list_and_proc_read",
+    ):
+        with simulate.changed(sim.dir) as state:
+            SCENARIOS[name].play(state, 0, Part(pid=pid))
+    shown, told = nvitop(sim), gpustat(sim)
+    assert {row[-1] for row in shown.gpus.values()} == {"N/A"}
+    assert {gpu["utilization.gpu"] for gpu in told} == {None}
+    assert (shown.gpus["0"][3], told[0]["memory.used"]) == ("4024MiB", 4024)
+    rows = {row[1]: (row[3], row[4]) for row in shown.processes}
+    assert rows[str(pid)][0] == "N/A"
+    assert rows[str(NOBODY)] == ("1024MiB", "No Such Process")
+    assert [(row["pid"], row["gpu_memory_usage"]) for row in told[0]["processes"]] == [(pid, None)]
 
 
 def test_a_lost_gpu_hides_no_other(gpu_lost_mid_sweep: Played) -> None:
