@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,6 +99,16 @@ def _play(asked: argparse.Namespace, state_dir: Path, machine: State) -> None:
         case "xid":
             on = _device(machine, asked.device)
             simulate.raise_xid(state_dir, on.gpu["uuid"], asked.code, gi=on.gi, ci=on.ci)
+        case "load":
+            uuid = _device(machine, asked.device).gpu["uuid"]
+            simulate.set_load(
+                state_dir,
+                uuid,
+                gpu_percent=asked.percent,
+                memory_percent=0,
+                power_mw=round(asked.watts * 1000),
+                now_ns=time.time_ns(),
+            )
         case "lose":
             simulate.lose_gpu(state_dir, _device(machine, asked.device).gpu["uuid"])
         case "hang":
@@ -161,6 +172,10 @@ def _parser() -> argparse.ArgumentParser:
     xid = verb("xid", "raise an XID event on a GPU or a MIG device")
     xid.add_argument("device", help=device)
     xid.add_argument("code", type=int)
+    load = verb("load", "let a GPU be busy")
+    load.add_argument("device", help="an index of the list or a UUID; of a MIG device, its GPU")
+    load.add_argument("percent", type=_amount, help="utilisation, or: unknown")
+    load.add_argument("--watts", type=float, default=60)
     verb("lose", "let a GPU be lost").add_argument("device", help=device)
     hang = verb("hang", "let calls hang")
     hang.add_argument("symbol", help="a function of NVML, or the beginning of its name and *")

@@ -74,6 +74,15 @@ def test_the_list_tells_what_is_the_matter(lab: Lab, capsys: pytest.CaptureFixtu
     assert (event["gi"], event["ci"]) == (2, 0)
 
 
+def test_a_gpu_gets_busy(lab: Lab) -> None:
+    """Utilisation and power are what was said; utilisation may be unknown."""
+    script = "print(p.nvmlDeviceGetPowerUsage(gpu[0]), code(p.nvmlDeviceGetUtilizationRates, gpu[0]))"
+    assert lab.gpu("load", "0", "93", "--watts", "310.5") == 0
+    assert lab.ask(script + "\nprint(p.nvmlDeviceGetUtilizationRates(gpu[0]).gpu)") == "310500 0\n93"
+    assert lab.gpu("load", "0", "unknown") == 0
+    assert lab.ask(script) == "60000 3"
+
+
 def test_faults_hold_until_healed(lab: Lab) -> None:
     """A lost GPU answers so, and is back after heal."""
     script = "print(code(p.nvmlDeviceGetName, gpu[1]))"
