@@ -1,0 +1,37 @@
+"""Programs that wait until a test is over, and what this process has open."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+SLEEP = "/usr/bin/sleep"
+
+
+@contextmanager
+def running(
+    *command: str, stdin: int | None = None, stdout: int | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program, `sleep` when none is named; ended and waited for in the end, its pipes closed."""
+    with subprocess.Popen(command or (SLEEP, "60"), stdin=stdin, stdout=stdout) as child:
+        try:
+            yield child
+        finally:
+            with suppress(ProcessLookupError):
+                child.kill()
+
+
+@contextmanager
+def started(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that has said `ready`."""
+    with running(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        yield child
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
