@@ -81,8 +81,8 @@ def holders(drivers: Mapping[int, str] | None = None, *, proc: Path = PROC) -> H
 
 
 def _held(descriptors: Path, wanted: Mapping[int, str]) -> Iterator[DeviceFile]:
-    with suppress(FileNotFoundError, ProcessLookupError):
-        for entry in os.scandir(descriptors):
+    with suppress(FileNotFoundError, ProcessLookupError), os.scandir(descriptors) as entries:
+        for entry in entries:
             with suppress(FileNotFoundError, ProcessLookupError):
                 number = _device_number(entry.path)
                 if number is not None and os.major(number) in wanted:
