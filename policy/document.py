@@ -30,6 +30,7 @@ from policy.document_values import (
     text_of,
 )
 from policy.grants import Role
+from policy.host_processes import FIELDS, KEYS, HostProcesses
 from policy.model import Share
 
 MAX_CHARS = 512 * 1024
@@ -79,6 +80,7 @@ class Document:
     groups: Mapping[str, Entry] = field(default_factory=dict)
     users: Mapping[str, Entry] = field(default_factory=dict)
     system_accounts: tuple[str, ...] = ()
+    gpu: HostProcesses = field(default_factory=HostProcesses)
 
 
 def parse(texts: Mapping[str, str] | str) -> Document:
@@ -108,6 +110,7 @@ def parse(texts: Mapping[str, str] | str) -> Document:
         groups=reader.groups,
         users=reader.users,
         system_accounts=reader.system_accounts,
+        gpu=reader.gpu,
     )
 
 
@@ -122,6 +125,7 @@ class _Reader:
         self.groups: dict[str, Entry] = {}
         self.users: dict[str, Entry] = {}
         self.system_accounts: tuple[str, ...] = ()
+        self.gpu = HostProcesses()
         self.seen: dict[str, str] = {}
 
     def read_file(self, name: str, text: str) -> None:
@@ -135,11 +139,12 @@ class _Reader:
             "groups": self._groups,
             "users": self._users,
             "system_accounts": self._system_accounts,
+            "gpu": self._gpu,
         }
         for key, node in self._keys(root, "", top):
             if (
                 key != "version"
-                and key in {"defaults", "system_accounts"}
+                and key in {"defaults", "system_accounts", "gpu"}
                 and not self._first(key, node, key)
             ):
                 continue
@@ -235,6 +240,11 @@ class _Reader:
     def _system_accounts(self, node: yaml.Node, path: str) -> None:
         found = self._parsed(node, path, read_names)
         self.system_accounts = found if isinstance(found, tuple) else ()
+
+    def _gpu(self, node: yaml.Node, path: str) -> None:
+        found: dict[str, Any] = {}
+        self._table(node, path, {key: (FIELDS.get(key, key), read) for key, read in KEYS.items()}, found)
+        self.gpu = HostProcesses(**found)
 
     def _entry(self, node: yaml.Node, path: str, more: Mapping[str, Read]) -> Entry:
         plain: dict[str, Any] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Any, TypeVar
 
 import yaml
@@ -18,7 +19,7 @@ from policy.paths import clean_path, is_forbidden_source, is_under
 
 Allowed = tuple[str, ...] | tuple[BindPath, ...] | tuple[Ports, ...] | Handling | DefaultNetwork | Builds
 Read = Callable[[yaml.Node], Any]
-Choice = TypeVar("Choice", Role, Handling, DefaultNetwork, Builds, Share)
+Choice = TypeVar("Choice", bound=StrEnum)
 
 UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 MIN_CPUS = 0.01
@@ -79,33 +80,33 @@ def read_name(node: yaml.Node) -> str:
     return _name(node)
 
 
-def _items(node: yaml.Node) -> list[yaml.Node]:
+def read_items(node: yaml.Node) -> list[yaml.Node]:
     if not isinstance(node, yaml.SequenceNode):
         raise Wrong("must be a list, like [a, b]")
     return list(node.value)
 
 
 def read_names(node: yaml.Node) -> tuple[str, ...]:
-    return tuple(sorted({_name(item) for item in _items(node)}))
+    return tuple(sorted({_name(item) for item in read_items(node)}))
 
 
 def read_role(node: yaml.Node) -> Role:
-    return _choice(node, Role)
+    return read_choice(node, Role)
 
 
 def _read_handling(node: yaml.Node) -> Handling:
-    return _choice(node, Handling)
+    return read_choice(node, Handling)
 
 
 def _read_builds(node: yaml.Node) -> Builds:
-    return _choice(node, Builds)
+    return read_choice(node, Builds)
 
 
 def _read_share(node: yaml.Node) -> Share:
-    return _choice(node, Share)
+    return read_choice(node, Share)
 
 
-def _choice(node: yaml.Node, kind: type[Choice]) -> Choice:
+def read_choice(node: yaml.Node, kind: type[Choice]) -> Choice:
     names = [str(one) for one in kind]
     text = text_of(node)
     if text not in names:
@@ -153,7 +154,7 @@ def _size(*, least: int, unlimited: bool = False) -> Read:
     return read
 
 
-def _read_duration(node: yaml.Node) -> int:
+def read_duration(node: yaml.Node) -> int:
     found = re.fullmatch(r"([0-9]{1,6})(s|m|h|d)", _scalar(node))
     if not found:
         raise Wrong("must be a time, like 30s, 10m or 2h")
@@ -184,11 +185,11 @@ def _read_networks(node: yaml.Node) -> tuple[str, ...]:
 
 
 def _read_default_network(node: yaml.Node) -> DefaultNetwork:
-    return _choice(node, DefaultNetwork)
+    return read_choice(node, DefaultNetwork)
 
 
 def _read_subnets(node: yaml.Node) -> tuple[str, ...]:
-    return tuple(sorted({_subnet(item) for item in _items(node)}))
+    return tuple(sorted({_subnet(item) for item in read_items(node)}))
 
 
 def _subnet(node: yaml.Node) -> str:
@@ -199,7 +200,7 @@ def _subnet(node: yaml.Node) -> str:
 
 
 def _read_hosts(node: yaml.Node) -> tuple[str, ...]:
-    return tuple(sorted({_host(item) for item in _items(node)}))
+    return tuple(sorted({_host(item) for item in read_items(node)}))
 
 
 def _host(node: yaml.Node) -> str:
@@ -210,11 +211,11 @@ def _host(node: yaml.Node) -> str:
 
 
 def _read_binds(node: yaml.Node) -> tuple[BindPath, ...]:
-    return tuple(_bind(item) for item in _items(node))
+    return tuple(_bind(item) for item in read_items(node))
 
 
 def _bind(node: yaml.Node) -> BindPath:
-    found = _fields(node, {"path": read_name, "read_only": _read_bool, "setuid_ok": _read_bool})
+    found = read_fields(node, {"path": read_name, "read_only": _read_bool, "setuid_ok": _read_bool})
     path = str(found.get("path", ""))
     if path != "~" and (clean_path(path) != path or is_forbidden_source(path)):
         raise Wrong(f"{path or 'path'} must be a full path like /data, and outside the system's own folders")
@@ -224,11 +225,11 @@ def _bind(node: yaml.Node) -> BindPath:
 
 
 def _read_ports(node: yaml.Node) -> tuple[Ports, ...]:
-    return tuple(_port_range(item) for item in _items(node))
+    return tuple(_port_range(item) for item in read_items(node))
 
 
 def _port_range(node: yaml.Node) -> Ports:
-    found = _fields(node, {"host_ip": _read_ip, "range": _read_range})
+    found = read_fields(node, {"host_ip": _read_ip, "range": _read_range})
     first, last = found.get("range", (1024, 65535))
     return Ports(host_ip=found.get("host_ip", "127.0.0.1"), first=first, last=last)
 
@@ -255,7 +256,7 @@ def _read_bool(node: yaml.Node) -> bool:
     return text.lower() == "true"
 
 
-def _fields(node: yaml.Node, known: Mapping[str, Read]) -> dict[str, Any]:
+def read_fields(node: yaml.Node, known: Mapping[str, Read]) -> dict[str, Any]:
     if not isinstance(node, yaml.MappingNode):
         raise Wrong(f"each item must have the keys {', '.join(known)}")
     found: dict[str, Any] = {}
@@ -282,7 +283,7 @@ LIMITS: Mapping[str, tuple[str, Read]] = {
     "networks": ("networks", _whole(0, 1000)),
     "connections": ("connections", _whole(1, 10_000)),
     "uploads": ("uploads_bytes", _size(least=1024**2)),
-    "wait": ("wait_seconds", _read_duration),
+    "wait": ("wait_seconds", read_duration),
     "log_size": ("log_bytes", _size(least=1024**2)),
     "restarts": ("restarts", _whole(0, 1000)),
 }
