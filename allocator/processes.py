@@ -10,6 +10,7 @@ import errno
 import os
 import select
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,60 +49,66 @@ class _Held:
 
 
 class Processes:
-    """The processes that were looked at and have not ended. Not for two threads at once."""
+    """The processes that were looked at and have not ended. Threads take turns."""
 
     def __init__(self, *, boot_id: str, proc: Path = PROC) -> None:
         """Read below `proc`; identities are of this boot."""
         self._boot_id = boot_id
         self._proc = proc
         self._held: dict[int, _Held] = {}
+        self._turn = threading.RLock()
 
     def look(self, pid: int) -> ProcessFacts | Absent:
         """What `/proc` says of a process, all of one process; it is held from now on."""
-        if pid <= 0:
-            return Absent.HIDDEN
-        held = self._hold(pid)
-        if not isinstance(held, _Held):
-            return held
-        try:
-            facts = self._read(held)
-        except FileNotFoundError:
-            facts = None
-        except (OSError, ValueError):
-            return Absent.GONE if has_ended(held.pidfd) else Absent.UNREADABLE
-        # INVARIANT: checked last. A process that has not ended was not reaped, so its pid was not used again.
-        if facts is None or has_ended(held.pidfd):
-            self._drop(pid)
-            return Absent.GONE
-        return facts
+        with self._turn:
+            if pid <= 0:
+                return Absent.HIDDEN
+            held = self._hold(pid)
+            if not isinstance(held, _Held):
+                return held
+            try:
+                facts = self._read(held)
+            except FileNotFoundError:
+                facts = None
+            except (OSError, ValueError):
+                return Absent.GONE if has_ended(held.pidfd) else Absent.UNREADABLE
+            # INVARIANT: checked last. A process that has not ended was not reaped, so its pid was not used again.
+            if facts is None or has_ended(held.pidfd):
+                self._drop(pid)
+                return Absent.GONE
+            return facts
 
     def send(self, identity: Identity, number: signal.Signals) -> Signalled:
         """Signal exactly this process. Raises: PermissionError."""
-        held = self._held.get(identity.pid)
-        if held is None or held.identity != identity:
-            return Signalled.GONE
-        try:
-            signal.pidfd_send_signal(held.pidfd, number)
-        except ProcessLookupError:
-            self._drop(identity.pid)
-            return Signalled.GONE
-        return Signalled.SENT
+        with self._turn:
+            held = self._held.get(identity.pid)
+            if held is None or held.identity != identity:
+                return Signalled.GONE
+            try:
+                signal.pidfd_send_signal(held.pidfd, number)
+            except ProcessLookupError:
+                self._drop(identity.pid)
+                return Signalled.GONE
+            return Signalled.SENT
 
     def is_running(self, identity: Identity) -> bool:
         """Whether this very process was looked at and has not ended."""
-        held = self._held.get(identity.pid)
-        return held is not None and held.identity == identity and not has_ended(held.pidfd)
+        with self._turn:
+            held = self._held.get(identity.pid)
+            return held is not None and held.identity == identity and not has_ended(held.pidfd)
 
     def forget_ended(self) -> None:
         """Let go of every process that has ended."""
-        for pid, held in tuple(self._held.items()):
-            if has_ended(held.pidfd):
-                self._drop(pid)
+        with self._turn:
+            for pid, held in tuple(self._held.items()):
+                if has_ended(held.pidfd):
+                    self._drop(pid)
 
     def close(self) -> None:
         """Let go of all."""
-        for pid in tuple(self._held):
-            self._drop(pid)
+        with self._turn:
+            for pid in tuple(self._held):
+                self._drop(pid)
 
     def _hold(self, pid: int) -> _Held | Absent:
         held = self._held.get(pid)

@@ -35,6 +35,8 @@ def _error(name: str, *keys: str) -> Event:
     return Event(name=name, level=Level.ERROR, keys=keys)
 
 
+_HOST_PROCESS = ("pid", "uid", "kind", "unit", "executable", "devices", "reason")
+
 # daemons
 DAEMON_STARTED = _info("daemon.started", "version", "sockets")
 DAEMON_STOPPED = _info("daemon.stopped", "reason")
@@ -79,6 +81,14 @@ LEDGER_RECONCILED = _info("ledger.reconciled", "changes")
 NVML_LOST = _error("nvml.lost", "problem")
 NVML_RECOVERED = _info("nvml.recovered")
 GPU_QUARANTINED = _error("gpu.quarantined", "device", "problem")
+HOST_PROCESS_REPORTED = _info("host_process.reported", *_HOST_PROCESS)
+HOST_PROCESS_WARNED = _info("host_process.warned", *_HOST_PROCESS)
+HOST_PROCESS_STOPPED = _warning("host_process.stopped", *_HOST_PROCESS)
+HOST_PROCESS_KILLED = _error("host_process.killed", *_HOST_PROCESS)
+MEMORY_UNATTRIBUTED = _warning("memory.unattributed", "device", "used_mib", "holders")
+HOST_ACCESS_GRANTED = _warning("host_access.granted", "uid", "by", "reason", "until")
+HOST_ACCESS_REVOKED = _info("host_access.revoked", "uid", "by", "reason", "ended")
+HOST_ACCESS_FAILED = _error("host_access.failed", "uid", "problem")
 # the engine and what is known of it
 UPSTREAM_LOST = _error("upstream.lost", "upstream", "problem")
 UPSTREAM_RECOVERED = _info("upstream.recovered", "upstream")

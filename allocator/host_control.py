@@ -1,0 +1,171 @@
+"""Carries out what `allocator.host_rules` decides about GPU processes on the host, by pidfd alone.
+
+Blocks (NSS, terminals): to be called in a thread, one call at a time.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from allocator.attribution import Attribution, Identity
+from allocator.host_rules import Handled, HostProcess, Ruling, Step, rule
+from allocator.model import Moment
+from allocator.processes import Processes, Signalled
+from observability import events
+from observability.logging import log
+from policy.host_processes import HostProcesses
+from policy.model import DeviceUuid, Uid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A process that uses, or has open, a GPU. executable and name: as in `ProcessFacts`."""
+
+    identity: Identity
+    attribution: Attribution
+    executable: str | None
+    name: str
+    devices: tuple[DeviceUuid, ...] = ()  # empty: it only has device files open
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """An account, as far as it matters here."""
+
+    name: str
+    is_person: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What was done about one process in one call."""
+
+    subject: Subject
+    ruling: Ruling
+
+
+class HostControl:
+    """Remembers how far each process has come on the ladder, as long as it is there."""
+
+    def __init__(
+        self,
+        *,
+        processes: Processes,
+        account: Callable[[Uid], Owner | None],
+        tell: Callable[[Uid, str], object],
+        now: Callable[[], Moment],
+        utc_seconds: Callable[[], float],
+    ) -> None:
+        """Look owners up with `account`, and say things to a user's terminals with `tell`."""
+        self._processes = processes
+        self._account = account
+        self._tell = tell
+        self._now = now
+        self._utc_seconds = utc_seconds
+        self._handled: dict[Identity, Handled] = {}
+
+    def act(
+        self, subjects: Iterable[Subject], rules: HostProcesses, *, granted: Collection[Uid] = ()
+    ) -> tuple[Done, ...]:
+        """One sweep: everything that is there now, each process once; what was not done is not in the answer.
+
+        Args: granted: who has bare-metal access now.
+        """
+        present = {subject.identity: subject for subject in subjects}
+        self._handled = {
+            identity: handled
+            for identity, handled in self._handled.items()
+            if identity in present or self._processes.is_running(identity)
+        }
+        done = (self._one(subject, rules, granted) for subject in present.values())
+        return tuple(one for one in done if one is not None)
+
+    def _one(self, subject: Subject, rules: HostProcesses, granted: Collection[Uid]) -> Done | None:
+        owner = subject.attribution.owner
+        account = None if owner is None else self._account(owner)
+        process = HostProcess(
+            attribution=subject.attribution,
+            executable=subject.executable,
+            owner_name=None if account is None else account.name,
+            granted=owner is not None and owner in granted,
+            is_person=account is None or account.is_person,
+        )
+        now = self._now()
+        handled = self._handled.get(subject.identity, Handled())
+        ruling = rule(process, rules, handled, now=now, utc_seconds=self._utc_seconds())
+        if ruling.step is Step.NOTHING or not self._carry_out(subject, ruling):
+            return None
+        self._handled[subject.identity] = _after(handled, ruling.step, now)
+        return Done(subject=subject, ruling=ruling)
+
+    def _carry_out(self, subject: Subject, ruling: Ruling) -> bool:
+        """Whether it was done; what has ended meanwhile needs nothing."""
+        match ruling.step:
+            case Step.STOP:
+                sent = self._send(subject, signal.SIGTERM)
+            case Step.KILL:
+                sent = self._send(subject, signal.SIGKILL)
+            case _:
+                sent = True
+        if sent:
+            _log(subject, ruling)
+            if ruling.step in (Step.WARN, Step.STOP) and subject.attribution.owner is not None:
+                with suppress(OSError):
+                    self._tell(subject.attribution.owner, _message(subject, ruling))
+        return sent
+
+    def _send(self, subject: Subject, number: signal.Signals) -> bool:
+        return self._processes.send(subject.identity, number) is Signalled.SENT
+
+
+def _after(handled: Handled, step: Step, now: Moment) -> Handled:
+    match step:
+        case Step.REPORT:
+            return replace(handled, reported=now)
+        case Step.WARN:
+            return replace(handled, warned=now)
+        case Step.STOP:
+            return replace(handled, stopped=now)
+        case Step.KILL:
+            return replace(handled, killed=now)
+        case Step.NOTHING:
+            return handled
+
+
+_EVENTS = {
+    Step.REPORT: events.HOST_PROCESS_REPORTED,
+    Step.WARN: events.HOST_PROCESS_WARNED,
+    Step.STOP: events.HOST_PROCESS_STOPPED,
+    Step.KILL: events.HOST_PROCESS_KILLED,
+}
+
+
+def _log(subject: Subject, ruling: Ruling) -> None:
+    found = subject.attribution
+    log(
+        _EVENTS[ruling.step],
+        pid=subject.identity.pid,
+        uid=found.owner,
+        kind=found.kind.value,
+        unit=found.unit,
+        executable=subject.executable,
+        devices=list(subject.devices),
+        reason=ruling.why,
+    )
+
+
+def _message(subject: Subject, ruling: Ruling) -> str:
+    """What was noticed, the rule, and the next step. The name is the process's own word, and its user's to read."""
+    what = f"ds01: your process {subject.identity.pid} ({subject.name[:32]}) is on a GPU outside a container"
+    if ruling.step is Step.STOP:
+        return f"{what} and was asked to end; {ruling.why}"
+    left = "" if ruling.seconds_left is None else f" and is ended in {_spoken(ruling.seconds_left)}"
+    return f"{what}{left}; {ruling.why}; run it with docker run --gpus, or ask an admin for ds01 gpu grant"
+
+
+def _spoken(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes} minutes" if minutes > 1 else f"{round(seconds)} seconds"
