@@ -1,0 +1,135 @@
+"""Device policy on slices, with systemd as PID 1 and on both versions of cgroups: closed, granted, taken back."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from allocator.device_policy import base, drivers, drop_ins, gpu_nodes, set_property
+from policy.model import Uid
+from tests.integration.systemd_box import Box, booted, missing
+
+ALICE, BOB, ADMIN = Uid(1000), Uid(1001), Uid(1002)
+BASE = base(Path("/proc/devices").read_text())
+DENIED, ALLOWED = errno.EPERM, errno.ENXIO
+# A session: it opens what it is told to, whenever it is told to, and writes the errno down.
+SESSION = """[Service]
+Slice=user-%i.slice
+ExecStart=/bin/bash -c 'while read -r path; do if (: <"$path") 2>/run/session-%i.error; then echo open; else cat /run/session-%i.error; fi >/run/session-%i.answer; done < <(tail -f -n +1 /run/session-%i.ask)'
+"""
+WORDS = {
+    "such device": errno.ENXIO,
+    "not permitted": errno.EPERM,
+    "ermission denied": errno.EACCES,
+    "such file": errno.ENOENT,
+}
+
+
+class Machine:
+    """A box with device files of NVIDIA's, ds01's drop-ins and three users' sessions."""
+
+    def __init__(self, box: Box) -> None:
+        self.box = box
+        for name, minor in (("nvidia0", 0), ("nvidia1", 1), ("nvidiactl", 255)):
+            node = box.path(f"/dev/{name}")
+            os.mknod(node, stat.S_IFCHR, os.makedev(195, minor))
+            node.chmod(0o666)
+        for name, text in drop_ins(BASE, free=[ADMIN]).items():
+            box.write(f"/etc/systemd/system/{name}", text)
+        box.write("/etc/systemd/system/session@.service", SESSION)
+        box.run("systemctl", "daemon-reload")
+        for uid in (ALICE, BOB, ADMIN):
+            self.log_in(uid)
+
+    def log_in(self, uid: Uid) -> None:
+        self.box.write(f"/run/session-{uid}.ask", "")
+        self.box.run("systemctl", "start", f"session@{uid}.service")
+
+    def oracle(self, uid: Uid, name: str) -> int:
+        """The errno that this user's session meets when it opens a device file."""
+        script = (
+            f"rm -f /run/session-{uid}.answer; echo /dev/{name} >>/run/session-{uid}.ask;"
+            f" for i in $(seq 300); do [[ -s /run/session-{uid}.answer ]] && break; sleep 0.02; done; cat /run/session-{uid}.answer"
+        )
+        said = self.box.run("bash", "-c", script)
+        return next(code for words, code in WORDS.items() if words in said)
+
+    def systemctl(self, command: tuple[str, ...]) -> None:
+        self.box.run(*command)
+
+
+@pytest.fixture(params=["v1", "v2"])
+def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    why = missing(request.param)
+    if why:
+        if os.environ.get("DS01_REQUIRE_SYSTEMD") == "1" and "root with systemd" in why:
+            pytest.fail(why)
+        pytest.skip(why)
+    with booted(request.param, f"att-box-{os.getpid()}") as box:
+        yield Machine(box)
+
+
+def test_sessions_are_closed_and_admins_are_not(machine: Machine) -> None:
+    """No file of NVIDIA's for people; root and admins, whose sudo stays in their slice, have all; so has the system."""
+    assert [machine.oracle(ALICE, name) for name in ("nvidia0", "nvidiactl", "nvidia9")] == [
+        DENIED,
+        DENIED,
+        errno.ENOENT,
+    ]
+    assert machine.oracle(ADMIN, "nvidia0") == ALLOWED
+
+
+def test_a_grant_is_live_for_one_user_and_one_gpu_and_ends(machine: Machine) -> None:
+    """In a session that is there already, without a new login; it outlasts a reload, and its end is live too."""
+    machine.systemctl(set_property(ALICE, BASE, gpu_nodes([1])))
+    assert [machine.oracle(ALICE, name) for name in ("nvidia1", "nvidiactl", "nvidia0")] == [
+        ALLOWED,
+        ALLOWED,
+        DENIED,
+    ]
+    assert machine.oracle(BOB, "nvidia1") == DENIED
+    machine.box.run("systemctl", "daemon-reload")
+    assert machine.oracle(ALICE, "nvidia1") == ALLOWED
+    machine.systemctl(set_property(ALICE, BASE))
+    assert [machine.oracle(ALICE, name) for name in ("nvidia1", "nvidiactl")] == [DENIED, DENIED]
+
+
+def test_a_grant_before_the_login_counts(machine: Machine) -> None:
+    """The slice need not be there when it is given or taken."""
+    carol = Uid(1003)
+    machine.systemctl(set_property(carol, BASE, gpu_nodes([0])))
+    machine.log_in(carol)
+    assert [machine.oracle(carol, name) for name in ("nvidia0", "nvidia1")] == [ALLOWED, DENIED]
+    machine.systemctl(set_property(carol, BASE))
+    assert machine.oracle(carol, "nvidia0") == DENIED
+
+
+def test_one_grant_replaces_another(machine: Machine) -> None:
+    """Nothing of the first is left."""
+    machine.systemctl(set_property(ALICE, BASE, gpu_nodes([0])))
+    machine.systemctl(set_property(ALICE, BASE, gpu_nodes([1])))
+    assert [machine.oracle(ALICE, name) for name in ("nvidia0", "nvidia1")] == [DENIED, ALLOWED]
+
+
+def test_a_grant_of_all_is_by_drivers(machine: Machine) -> None:
+    """By the names in /proc/devices, which this machine lacks without a driver: the command is taken, and opens nothing."""
+    named = drivers("Character devices:\n195 nvidia\n234 nvidia-uvm\n")
+    machine.systemctl(set_property(ALICE, BASE, named))
+    shown = machine.box.run("systemctl", "show", "-p", "DeviceAllow", f"user-{ALICE}.slice")
+    assert "DeviceAllow=char-nvidia rw" in shown
+    assert machine.oracle(BOB, "nvidia0") == DENIED
+
+
+def test_a_session_cannot_widen_its_slice(machine: Machine) -> None:
+    """A user's own service that allows itself the device meets the slice's answer: every ancestor must allow."""
+    own = "[Service]\nType=oneshot\nSlice=user-1000.slice\nDevicePolicy=closed\nDeviceAllow=/dev/nvidia0 rw\n"
+    ask = "ExecStart=-/bin/bash -c '(: </dev/nvidia0) 2>/run/own.error'\n"
+    machine.box.write("/run/systemd/system/own.service", own + ask)
+    machine.box.run("systemctl", "daemon-reload")
+    machine.box.run("systemctl", "start", "own.service")
+    assert "not permitted" in machine.box.path("/run/own.error").read_text()
