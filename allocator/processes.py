@@ -11,7 +11,8 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -96,6 +97,25 @@ class Processes:
         with self._turn:
             held = self._held.get(identity.pid)
             return held is not None and held.identity == identity and not has_ended(held.pidfd)
+
+    def wait_ended(self, identities: Iterable[Identity], *, seconds: float) -> tuple[Identity, ...]:
+        """Wait until all have ended, so long at most; those that still run. Blocks, and holds up nobody else."""
+        with self._turn:
+            waited = {os.dup(self._held[one.pid].pidfd): one for one in identities if self.is_running(one)}
+        poll = select.poll()
+        for pidfd in waited:
+            poll.register(pidfd, select.POLLIN)
+        deadline = time.monotonic() + seconds
+        try:
+            running = set(waited)
+            while running and (left := deadline - time.monotonic()) > 0:
+                for pidfd, _ in poll.poll(left * 1000):
+                    poll.unregister(pidfd)
+                    running.discard(pidfd)
+            return tuple(waited[pidfd] for pidfd in running)
+        finally:
+            for pidfd in waited:
+                os.close(pidfd)
 
     def forget_ended(self) -> None:
         """Let go of every process that has ended."""

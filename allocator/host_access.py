@@ -1,0 +1,218 @@
+"""Access to GPUs outside containers: grants are carried out on users' slices, and taken back when they end.
+
+Order: written down, then carried out; taken away, then written down. A crash in between leaves a grant that the next
+start carries out or takes away again, never access without a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from allocator.attribution import Kind
+from allocator.attributor import OpenElsewhere
+from allocator.device_policy import SERVICES, Node, base, drivers, set_property
+from allocator.host_grants import HostGrant, HostGrants
+from allocator.host_rules import is_protected
+from allocator.model import Moment
+from allocator.processes import PROC, Processes, Signalled, read
+from observability import events
+from observability.logging import log
+from policy.model import Uid
+
+SHORTEST_SECONDS = 60
+LONGEST_SECONDS = 90 * 24 * 3600
+_COUNT_SECONDS = 60.0  # how much a crash of the machine may give back of a grant
+_END_SECONDS = 5.0  # from SIGTERM to SIGKILL for who still has a file open
+_SYSTEMCTL_SECONDS = 30.0
+_HOLDERS_SECONDS = 30.0
+BY_TIME = "ds01"
+
+
+class AccessFailed(Exception):  # noqa: N818  the name says what is wrong
+    """systemd did not do it; the message is its own, on one line."""
+
+
+async def systemctl(command: Sequence[str]) -> None:
+    """Run one command of `device_policy`. Raises: AccessFailed."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as error:
+        raise AccessFailed(f"{command[0]} cannot be run: {error.strerror}") from error
+    try:
+        async with asyncio.timeout(_SYSTEMCTL_SECONDS):
+            _, said = await process.communicate()
+    except (TimeoutError, asyncio.CancelledError) as error:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        if isinstance(error, asyncio.CancelledError):
+            raise
+        raise AccessFailed(f"{command[0]} did not answer within {_SYSTEMCTL_SECONDS:g} seconds") from error
+    if process.returncode:
+        words = " ".join(said.decode(errors="replace").split())
+        raise AccessFailed(words[:300] or f"{command[0]} ended with {process.returncode}")
+
+
+class HostAccess:
+    """Carries grants out; one change at a time."""
+
+    def __init__(
+        self,
+        *,
+        grants: HostGrants,
+        processes: Processes,
+        holders: Callable[[], Awaitable[Iterable[OpenElsewhere]]],
+        now: Callable[[], Moment],
+        utc_seconds: Callable[[], float],
+        run: Callable[[Sequence[str]], Awaitable[None]] = systemctl,
+        devices: Path = PROC / "devices",
+    ) -> None:
+        """`holders`: all who have a device file of NVIDIA's open, with whose they are (`Attributor.attribute_open`)."""
+        self._grants = grants
+        self._processes = processes
+        self._holders = holders
+        self._now = now
+        self._utc_seconds = utc_seconds
+        self._run = run
+        self._devices = devices
+        self._turn = asyncio.Lock()
+        self._unapplied: set[int] = set()
+
+    async def grant(
+        self, *, uid: Uid, name: str, nodes: tuple[Node, ...], seconds: int, by: str, reason: str
+    ) -> HostGrant:
+        """Give a user access, at once and for sessions to come; an earlier grant of theirs is replaced.
+
+        Args: nodes: as `device_policy.gpu_nodes`; empty for all of NVIDIA's.
+        Raises: ValueError: root, a time out of bounds, or no reason. AccessFailed: nothing was given. LedgerUnavailable.
+        """
+        if uid == 0 or not SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS or not reason.strip():
+            raise ValueError("a user who is not root, a minute to 90 days, and a reason are needed")
+        async with self._turn:
+            write = partial(
+                self._grants.grant, uid=uid, name=name, nodes=nodes, seconds=seconds, by=by, reason=reason
+            )
+            made = await asyncio.to_thread(write, now=self._now(), utc_seconds=self._utc_seconds())
+            try:
+                await self._apply(made)
+            except AccessFailed:
+                # The slice may have been given it after all: it is taken back now, or by the next sweep.
+                await self._take_back(made, by=by, why="could not be carried out")
+                raise
+            log(events.HOST_ACCESS_GRANTED, uid=uid, by=by, reason=reason, until=made.ends_utc)
+            return made
+
+    async def revoke(self, uid: Uid, *, by: str, why: str) -> HostGrant | None:
+        """Take a user's access away and end what still has a file open; None when there is none.
+
+        Raises: AccessFailed: it is still there; every sweep tries again. LedgerUnavailable.
+        """
+        async with self._turn:
+            found = await asyncio.to_thread(self._grants.of, uid)
+            if found is None:
+                return None
+            # Over from now on, so that a failure, or a crash, leaves something that the next sweep takes away.
+            await asyncio.to_thread(partial(self._grants.count, found.number, 0.0, now=self._now()))
+            if not await self._take_back(replace(found, left_seconds=0.0), by=by, why=why):
+                raise AccessFailed("systemd did not take the devices away; ds01 goes on trying")
+            return found
+
+    async def start(self) -> None:
+        """At the start of the daemon, after a boot too: what lives is carried out again, what is over is taken away."""
+        async with self._turn:
+            self._unapplied = {grant.number for grant in await self._live()}
+        await self.sweep()
+
+    async def sweep(self) -> None:
+        """Take away what is over, carry out what failed before, and note how much is left. To be called every few seconds."""
+        async with self._turn:
+            for grant in await self._live():
+                left = grant.left(now=self._now(), utc_seconds=self._utc_seconds())
+                if left <= 0:
+                    await self._take_back(grant, by=BY_TIME, why="expired")
+                    continue
+                if grant.number in self._unapplied:
+                    await self._try_to_apply(grant)
+                counted = self._now().seconds_since(grant.counted)
+                if counted >= _COUNT_SECONDS:
+                    await asyncio.to_thread(partial(self._grants.count, grant.number, left, now=self._now()))
+
+    async def live(self) -> tuple[HostGrant, ...]:
+        """All grants that are not over."""
+        async with self._turn:
+            return await self._live()
+
+    # Everything below runs in its turn.
+
+    async def _live(self) -> tuple[HostGrant, ...]:
+        return await asyncio.to_thread(self._grants.live)
+
+    async def _apply(self, grant: HostGrant) -> None:
+        text = await self._known_devices()
+        self._unapplied.add(grant.number)
+        await self._run(set_property(grant.uid, base(text), grant.nodes or drivers(text)))
+        self._unapplied.discard(grant.number)
+
+    async def _try_to_apply(self, grant: HostGrant) -> None:
+        try:
+            await self._apply(grant)
+        except AccessFailed as error:
+            log(events.HOST_ACCESS_FAILED, uid=grant.uid, problem=str(error))
+
+    async def _take_back(self, grant: HostGrant, *, by: str, why: str) -> bool:
+        """Whether the slice is closed again; if not, the grant stays in the record as over, for the next sweep."""
+        try:
+            await self._run(set_property(grant.uid, base(await self._known_devices())))
+        except AccessFailed as error:
+            log(events.HOST_ACCESS_FAILED, uid=grant.uid, problem=str(error))
+            await asyncio.to_thread(partial(self._grants.count, grant.number, 0.0, now=self._now()))
+            return False
+        ended = await self._end_holders(grant.uid)
+        await asyncio.to_thread(partial(self._grants.end, grant.number, by=by, why=why, now=self._now()))
+        self._unapplied.discard(grant.number)
+        log(events.HOST_ACCESS_REVOKED, uid=grant.uid, by=by, reason=why, ended=ended)
+        return True
+
+    async def _known_devices(self) -> str:
+        try:
+            return await asyncio.to_thread(read, self._devices)
+        except OSError as error:
+            raise AccessFailed(f"{self._devices} cannot be read") from error
+
+    async def _end_holders(self, uid: Uid) -> list[int]:
+        """End what of a user's slice has a file open still: an open file stays usable whatever the slice may open."""
+        try:
+            async with asyncio.timeout(_HOLDERS_SECONDS):
+                found = await self._holders()
+        except (OSError, TimeoutError) as error:
+            problem = f"who has a device open still cannot be told: {error or 'no answer in time'}"
+            log(events.HOST_ACCESS_FAILED, uid=uid, problem=problem)
+            return []
+        return await asyncio.to_thread(self._end, [one for one in found if _is_of(one, uid)])
+
+    def _end(self, held: Sequence[OpenElsewhere]) -> list[int]:
+        identities = (one.facts.identity for one in held)
+        sent = [one for one in identities if self._processes.send(one, signal.SIGTERM) is Signalled.SENT]
+        for one in self._processes.wait_ended(sent, seconds=_END_SECONDS):
+            self._processes.send(one, signal.SIGKILL)
+        return [one.pid for one in sent]
+
+
+def _is_of(one: OpenElsewhere, uid: Uid) -> bool:
+    """Whether a process is in the user's slice, or the user's own in a service that is closed as slices are."""
+    found = one.attribution
+    if found.kind is not Kind.USER or is_protected(one.facts.executable, found.unit):
+        return False
+    closed = found.owner == uid and found.unit.removesuffix(".service") in SERVICES
+    return found.slice_uid == uid or closed
