@@ -34,6 +34,11 @@ _COLUMNS = (
     "number, uid, name, nodes, granted_by, reason, granted_utc, ends_seconds, left_seconds, left_ms, left_boot,"
     " ended_utc, ended_by, ended_why"
 )
+_INSERT = (
+    "INSERT INTO grants (uid, name, nodes, granted_by, reason, granted_utc, ends_seconds, left_seconds, left_ms, left_boot)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_END = "UPDATE grants SET ended_utc = ?, ended_by = ?, ended_why = ? WHERE ended_utc IS NULL AND "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,15 +129,8 @@ class HostGrants:
         written = json.dumps([[node.name, node.access] for node in nodes])
         row = (uid, name, written, by, reason, now.utc, int(utc_seconds) + seconds, float(seconds))
         self._write(
-            (
-                "UPDATE grants SET ended_utc = ?, ended_by = ?, ended_why = 'replaced' WHERE uid = ? AND ended_utc IS NULL",
-                (now.utc, by, uid),
-            ),
-            (
-                "INSERT INTO grants (uid, name, nodes, granted_by, reason, granted_utc, ends_seconds, left_seconds, left_ms,"
-                " left_boot) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*row, now.boottime_ms, now.boot_id),
-            ),
+            (_END + "uid = ?", (now.utc, by, "replaced", uid)),
+            (_INSERT, (*row, now.boottime_ms, now.boot_id)),
         )
         found = self.of(uid)
         if found is None:
@@ -141,12 +139,7 @@ class HostGrants:
 
     def end(self, number: int, *, by: str, why: str, now: Moment) -> None:
         """Write down that a grant is over; one that is over already stays as it is."""
-        self._write(
-            (
-                "UPDATE grants SET ended_utc = ?, ended_by = ?, ended_why = ? WHERE number = ? AND ended_utc IS NULL",
-                (now.utc, by, why, number),
-            )
-        )
+        self._write((_END + "number = ?", (now.utc, by, why, number)))
 
     def count(self, number: int, left_seconds: float, *, now: Moment) -> None:
         """Write down how much is left now."""
