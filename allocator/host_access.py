@@ -17,6 +17,7 @@ from pathlib import Path
 from allocator.attribution import Kind
 from allocator.attributor import OpenElsewhere
 from allocator.device_policy import SERVICES, Node, base, drivers, set_property
+from allocator.finishing import Finishing
 from allocator.host_grants import HostGrant, HostGrants
 from allocator.host_rules import is_protected
 from allocator.model import Moment
@@ -65,7 +66,7 @@ async def systemctl(command: Sequence[str]) -> None:
 
 
 class HostAccess:
-    """Carries grants out; one change at a time."""
+    """Carries grants out; one change at a time, and each to its end whatever becomes of who asked for it."""
 
     def __init__(
         self,
@@ -87,6 +88,7 @@ class HostAccess:
         self._run = run
         self._devices = devices
         self._turn = asyncio.Lock()
+        self._work = Finishing()
         self._unapplied: set[int] = set()
 
     async def grant(
@@ -99,18 +101,21 @@ class HostAccess:
         """
         if uid == 0 or not SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS or not reason.strip():
             raise ValueError("a user who is not root, a minute to 90 days, and a reason are needed")
+        write = partial(
+            self._grants.grant, uid=uid, name=name, nodes=nodes, seconds=seconds, by=by, reason=reason
+        )
+        return await self._work.finish(self._grant(write, by))
+
+    async def _grant(self, write: Callable[..., HostGrant], by: str) -> HostGrant:
         async with self._turn:
-            write = partial(
-                self._grants.grant, uid=uid, name=name, nodes=nodes, seconds=seconds, by=by, reason=reason
-            )
-            made = await asyncio.to_thread(write, now=self._now(), utc_seconds=self._utc_seconds())
+            made = await self._work.durably(partial(write, now=self._now(), utc_seconds=self._utc_seconds()))
             try:
                 await self._apply(made)
             except AccessFailed:
                 # The slice may have been given it after all: it is taken back now, or by the next sweep.
                 await self._take_back(made, by=by, why="could not be carried out")
                 raise
-            log(events.HOST_ACCESS_GRANTED, uid=uid, by=by, reason=reason, until=made.ends_utc)
+            log(events.HOST_ACCESS_GRANTED, uid=made.uid, by=by, reason=made.reason, until=made.ends_utc)
             return made
 
     async def revoke(self, uid: Uid, *, by: str, why: str) -> HostGrant | None:
@@ -118,12 +123,15 @@ class HostAccess:
 
         Raises: AccessFailed: it is still there; every sweep tries again. LedgerUnavailable.
         """
+        return await self._work.finish(self._revoke(uid, by, why))
+
+    async def _revoke(self, uid: Uid, by: str, why: str) -> HostGrant | None:
         async with self._turn:
-            found = await asyncio.to_thread(self._grants.of, uid)
+            found = await self._work.durably(partial(self._grants.of, uid))
             if found is None:
                 return None
             # Over from now on, so that a failure, or a crash, leaves something that the next sweep takes away.
-            await asyncio.to_thread(partial(self._grants.count, found.number, 0.0, now=self._now()))
+            await self._work.durably(partial(self._grants.count, found.number, 0.0, now=self._now()))
             if not await self._take_back(replace(found, left_seconds=0.0), by=by, why=why):
                 raise AccessFailed("systemd did not take the devices away; ds01 goes on trying")
             return found
@@ -136,6 +144,15 @@ class HostAccess:
 
     async def sweep(self) -> None:
         """Take away what is over, carry out what failed before, and note how much is left. To be called every few seconds."""
+        await self._work.finish(self._sweep())
+
+    async def close(self) -> None:
+        """Finish what was begun, and let go of the record."""
+        await self._work.wait()
+        await self._work.durably(self._grants.close)
+        self._work.close()
+
+    async def _sweep(self) -> None:
         async with self._turn:
             for grant in await self._live():
                 left = grant.left(now=self._now(), utc_seconds=self._utc_seconds())
@@ -146,7 +163,7 @@ class HostAccess:
                     await self._try_to_apply(grant)
                 counted = self._now().seconds_since(grant.counted)
                 if counted >= _COUNT_SECONDS:
-                    await asyncio.to_thread(partial(self._grants.count, grant.number, left, now=self._now()))
+                    await self._work.durably(partial(self._grants.count, grant.number, left, now=self._now()))
 
     async def live(self) -> tuple[HostGrant, ...]:
         """All grants that are not over."""
@@ -156,7 +173,7 @@ class HostAccess:
     # Everything below runs in its turn.
 
     async def _live(self) -> tuple[HostGrant, ...]:
-        return await asyncio.to_thread(self._grants.live)
+        return await self._work.durably(self._grants.live)
 
     async def _apply(self, grant: HostGrant) -> None:
         text = await self._known_devices()
@@ -176,10 +193,10 @@ class HostAccess:
             await self._run(set_property(grant.uid, base(await self._known_devices())))
         except AccessFailed as error:
             log(events.HOST_ACCESS_FAILED, uid=grant.uid, problem=str(error))
-            await asyncio.to_thread(partial(self._grants.count, grant.number, 0.0, now=self._now()))
+            await self._work.durably(partial(self._grants.count, grant.number, 0.0, now=self._now()))
             return False
         ended = await self._end_holders(grant.uid)
-        await asyncio.to_thread(partial(self._grants.end, grant.number, by=by, why=why, now=self._now()))
+        await self._work.durably(partial(self._grants.end, grant.number, by=by, why=why, now=self._now()))
         self._unapplied.discard(grant.number)
         log(events.HOST_ACCESS_REVOKED, uid=grant.uid, by=by, reason=why, ended=ended)
         return True

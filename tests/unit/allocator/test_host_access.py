@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -101,7 +102,7 @@ class World:
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     made = World(tmp_path)
     yield made
-    made.grants.close()
+    await made.access.close()
     made.processes.close()
 
 
@@ -261,6 +262,18 @@ async def test_holders_that_cannot_be_told_do_not_keep_access(world: World) -> N
     world.access._holders = fail
     await world.access.revoke(ALICE, by="root", why="done")
     assert world.told() == [CLOSED_AGAIN]
+    assert await world.access.live() == ()
+
+
+async def test_a_revoke_whose_caller_left_is_carried_out(world: World) -> None:
+    """Once begun it comes to its end."""
+    await world.grant()
+    async with asyncio.TaskGroup() as tasks:
+        revoking = tasks.create_task(world.access.revoke(ALICE, by="root", why="done"))
+        await asyncio.sleep(0)
+        revoking.cancel()
+    await world.access.sweep()
+    assert world.told()[1:] == [CLOSED_AGAIN]
     assert await world.access.live() == ()
 
 
