@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cli import account, break_glass, doctor, evidence, explain, image, policy_check, share
+from cli import account, break_glass, doctor, evidence, explain, gpu_access, image, policy_check, share
 from cli.outcome import Exit, Failed
 from cli.screen import paint, plain
-from cli.server import ask, tell, tree_of
+from cli.server import ask, ask_allocator, tell, tree_of
 from policy.document import PolicyInvalid
 
 Shown = tuple[Exit, Any, str]  # exit code, the answer as JSON, the answer in words
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("subject", metavar="REQUEST-ID|CONTAINER", help="the id stands at the end of a denial")
     _image_verbs(verbs, verb)
     _share_verbs(verbs, verb)
+    _gpu_verbs(verbs, verb)
     policies = verbs.add_parser("policy", help="the policy files").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -123,6 +124,45 @@ def _share_verbs(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> No
             default=[],
             help="a policy group; may be given again",
         )
+
+
+def _gpu_verbs(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """What concerns GPUs outside containers."""
+    gpus = verbs.add_parser("gpu", help="who may use GPUs outside containers").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    grant = verb(gpus, "grant", _gpu_grant, "root only: let a user use GPUs outside containers for a time")
+    grant.add_argument("user", metavar="USER")
+    grant.add_argument("--hours", type=float, required=True, help="how long; 0.5 is half an hour")
+    grant.add_argument("--reason", required=True, help="what for; everybody with the record sees it")
+    grant.add_argument(
+        "--gpu",
+        dest="gpus",
+        metavar="N",
+        type=int,
+        action="append",
+        default=[],
+        help="the N of /dev/nvidiaN; may be given again (default: all)",
+    )
+    revoke = verb(gpus, "revoke", _gpu_revoke, "root only: end that now, and the programs that still use one")
+    revoke.add_argument("user", metavar="USER")
+    verb(gpus, "grants", _gpu_grants, "who may use GPUs outside containers, and until when")
+
+
+def _gpu_grant(options: argparse.Namespace) -> Shown:
+    wish = gpu_access.wish(options.user, hours=options.hours, reason=options.reason, gpus=options.gpus)
+    answer = ask_allocator(gpu_access.PATH, wish)
+    return Exit.OK, answer, gpu_access.granted(answer)
+
+
+def _gpu_revoke(options: argparse.Namespace) -> Shown:
+    answer = ask_allocator(f"{gpu_access.PATH}/revoke", {"user": options.user})
+    return Exit.OK, answer, gpu_access.revoked(answer)
+
+
+def _gpu_grants(_options: argparse.Namespace) -> Shown:
+    answer = ask_allocator(gpu_access.PATH)
+    return Exit.OK, answer, gpu_access.listed(answer)
 
 
 def _share(options: argparse.Namespace) -> Shown:

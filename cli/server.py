@@ -57,13 +57,25 @@ def tell(path: str, wish: Mapping[str, Any], environment: Mapping[str, str] = os
     return _answer(socket_of(environment), "POST", path, json.dumps(wish).encode())
 
 
+def ask_allocator(
+    path: str, wish: Mapping[str, Any] | None = None, environment: Mapping[str, str] = os.environ
+) -> dict[str, Any]:
+    """GET `path` of the allocator, or POST a wish to it. Raises: Failed, as `ask`; REFUSED too when it cannot be had."""
+    body = None if wish is None else json.dumps(wish).encode()
+    where = tree_of(environment).allocator_socket
+    return _read(where, *_call(where, "GET" if wish is None else "POST", path, body))
+
+
 def _answer(where: Path, method: str, path: str, wish: bytes | None) -> dict[str, Any]:
-    status, body = _call(where, method, _PREFIX + path, wish)
+    return _read(where, *_call(where, method, _PREFIX + path, wish))
+
+
+def _read(where: Path, status: int, body: bytes) -> dict[str, Any]:
     answer = _object(body)
     message = answer.get("message") if answer else None
-    if status == 200 and answer is not None:
+    if status in (200, 201) and answer is not None:
         return answer
-    if status in (400, 403, 404, 405) and isinstance(message, str) and message.startswith(_OWN_WORDS):
+    if status in (400, 403, 404, 405, 409) and isinstance(message, str) and message.startswith(_OWN_WORDS):
         raise Failed(Exit.REFUSED, message.removeprefix("ds01: "))
     if isinstance(message, str) and message.startswith("ds01: "):
         raise Failed(Exit.UNAVAILABLE, message.removeprefix("ds01: "))

@@ -1,0 +1,169 @@
+"""Asking for access outside containers: bodies read strictly, answers made, errors told by their status. No HTTP.
+
+For `/v1/host-access`: GET lists, POST grants, POST /v1/host-access/revoke takes away. Who asks, and whether they may, is the caller's to know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from allocator.device_policy import gpu_nodes
+from allocator.host_access import LONGEST_SECONDS, SHORTEST_SECONDS, AccessFailed, HostAccess
+from allocator.host_grants import HostGrant
+from allocator.model import Moment
+from policy.model import Uid
+
+_REASON = re.compile(r"[ -~]{1,300}")
+_USER = re.compile(r"[!-~]{1,64}")
+_MOST_GPUS = 64
+_LARGEST_MINOR = 253
+
+Answer = tuple[int, dict[str, Any]]  # HTTP status, body
+
+
+class Malformed(Exception):  # noqa: N818  the name says what is wrong
+    """A body that cannot be read; the text names the field."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Somebody to whom access can be given."""
+
+    uid: Uid
+    name: str
+    is_person: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A grant as asked for. minors: N of /dev/nvidiaN; none: every GPU."""
+
+    user: str
+    seconds: int
+    reason: str
+    minors: tuple[int, ...] = ()
+
+
+def read_wish(body: Mapping[str, Any]) -> Wish:
+    """Raises: Malformed."""
+    _only(body, {"user", "seconds", "reason"}, {"gpus"})
+    seconds, gpus = body["seconds"], body.get("gpus", [])
+    if type(seconds) is not int or not SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
+        raise Malformed(f"seconds: a whole number from {SHORTEST_SECONDS} to {LONGEST_SECONDS} is needed")
+    if not isinstance(gpus, list) or len(gpus) > _MOST_GPUS or not all(map(_is_minor, gpus)):
+        raise Malformed(f"gpus: a list of numbers N of /dev/nvidiaN, at most {_MOST_GPUS}, is needed")
+    reason = body["reason"]
+    if not isinstance(reason, str) or not _REASON.fullmatch(reason) or not reason.strip():
+        raise Malformed("reason: one line of 1 to 300 ASCII characters is needed; say what it is for")
+    return Wish(
+        user=_user(body["user"]), seconds=seconds, reason=reason.strip(), minors=tuple(sorted(set(gpus)))
+    )
+
+
+def read_user(body: Mapping[str, Any]) -> str:
+    """Whose access is taken away. Raises: Malformed."""
+    _only(body, {"user"}, set())
+    return _user(body["user"])
+
+
+def _only(body: Mapping[str, Any], required: set[str], optional: set[str]) -> None:
+    missing, unknown = required - body.keys(), body.keys() - required - optional
+    if missing or unknown:
+        raise Malformed(f"{min(missing or unknown)[:80]}: {'missing' if missing else 'unknown field'}")
+
+
+def _is_minor(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= _LARGEST_MINOR
+
+
+def _user(value: Any) -> str:
+    if not isinstance(value, str) or not _USER.fullmatch(value):
+        raise Malformed("user: a login name is needed")
+    return value
+
+
+class AccessRequests:
+    """Answers for one `HostAccess`."""
+
+    def __init__(
+        self,
+        access: HostAccess,
+        *,
+        account: Callable[[str], Awaitable[Account | None]],
+        now: Callable[[], Moment],
+        utc_seconds: Callable[[], float],
+    ) -> None:
+        """Look names up with `account`."""
+        self._access = access
+        self._account = account
+        self._now = now
+        self._utc_seconds = utc_seconds
+
+    async def grants(self, owner: Uid | None) -> Answer:
+        """The live grants of one user, or of all. Raises: LedgerUnavailable."""
+        live = await self._access.live()
+        return 200, {"grants": [self._shown(one) for one in live if owner in (None, one.uid)]}
+
+    async def grant(self, body: Mapping[str, Any], *, by: str) -> Answer:
+        """Raises: Malformed, LedgerUnavailable."""
+        wish = read_wish(body)
+        account = await self._account(wish.user)
+        if account is None:
+            return _message(404, f"there is no user {wish.user}")
+        if not account.is_person:
+            return _message(
+                409,
+                f"{wish.user} is root or a system account, whose slice ds01 does not close; name a person",
+            )
+        nodes = gpu_nodes(wish.minors) if wish.minors else ()
+        try:
+            made = await self._access.grant(
+                uid=account.uid,
+                name=account.name,
+                nodes=nodes,
+                seconds=wish.seconds,
+                by=by,
+                reason=wish.reason,
+            )
+        except AccessFailed as failed:
+            return _message(503, f"no access was given: {failed}; mend it and try again")
+        return 201, self._shown(made)
+
+    async def revoke(self, body: Mapping[str, Any], *, by: str) -> Answer:
+        """Raises: Malformed, LedgerUnavailable."""
+        user = read_user(body)
+        account = await self._account(user)
+        uids = {one.name: one.uid for one in await self._access.live()}
+        uid = uids.get(user) if account is None else account.uid  # an account may be gone before its grant
+        found = None if uid is None else await self._revoke(uid, by)
+        if isinstance(found, AccessFailed):
+            return _message(503, f"the access of {user} is over, but {found}")
+        if found is None:
+            return _message(404, f"{user} has no access outside containers; see ds01 gpu grants")
+        return 200, self._shown(found)
+
+    async def _revoke(self, uid: Uid, by: str) -> HostGrant | AccessFailed | None:
+        try:
+            return await self._access.revoke(uid, by=by, why="revoked")
+        except AccessFailed as failed:
+            return failed
+
+    def _shown(self, grant: HostGrant) -> dict[str, Any]:
+        left = grant.left(now=self._now(), utc_seconds=self._utc_seconds())
+        return {
+            "uid": grant.uid,
+            "user": grant.name,
+            "devices": [node.name for node in grant.nodes] or ["all"],
+            "granted_at": grant.granted_utc,
+            "granted_by": grant.granted_by,
+            "reason": grant.reason,
+            "ends_at": grant.ends_utc,
+            "left_seconds": max(0, round(left)),
+        }
+
+
+def _message(status: int, text: str) -> Answer:
+    return status, {"message": f"ds01: {text}"}
