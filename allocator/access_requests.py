@@ -118,6 +118,11 @@ class AccessRequests:
                 409,
                 f"{wish.user} is root or a system account, whose slice ds01 does not close; name a person",
             )
+        if not self._access.sessions_are_closed():
+            return _message(
+                409,
+                "every session may use GPUs here, so there is nothing to grant; close them: ds01 gpu sessions --close",
+            )
         nodes = gpu_nodes(wish.minors) if wish.minors else ()
         try:
             made = await self._access.grant(

@@ -18,6 +18,10 @@ from policy.model import Uid
 BASE_NAME = "40-ds01-gpu.conf"
 FREE_NAME = "60-ds01-gpu.conf"
 SERVICES = ("atd", "cron", "crond")
+_SET = ("systemctl", "set-property", "--runtime")
+# Everything by name, and not "no list": tried on systemd 252 with cgroup v2, the last slice that loses its list keeps the
+# program that the kernel had for it, and stays closed.
+_FREE = ("DevicePolicy=auto", "DeviceAllow=", "DeviceAllow=char-* rwm", "DeviceAllow=block-* rwm")
 _NAME = re.compile(r"[A-Za-z0-9_./-]+")
 _HEAD = (
     "# Written by ds01: sessions may open every device but NVIDIA's. docs/decisions/0021-host-gpu-access.md\n"
@@ -84,7 +88,7 @@ def drop_ins(
     for service in services:
         files[f"{service}.service.d/{BASE_NAME}"] = _drop_in("Service", allowed)
     for uid in sorted({Uid(0), *free}):
-        files[f"user-{uid}.slice.d/{FREE_NAME}"] = f"{_HEAD}[Slice]\nDeviceAllow=\nDevicePolicy=auto\n"
+        files[f"user-{uid}.slice.d/{FREE_NAME}"] = _HEAD + "\n".join(("[Slice]", *_FREE)) + "\n"
     return files
 
 
@@ -107,11 +111,14 @@ def set_property(uid: Uid, allowed: Sequence[Node], granted: Sequence[Node] = ()
     """
     nodes = dict.fromkeys((*allowed, *granted))
     return (
-        "systemctl",
-        "set-property",
-        "--runtime",
+        *_SET,
         f"user-{uid}.slice",
         "DevicePolicy=closed",
         "DeviceAllow=",
         *(f"DeviceAllow={node}" for node in nodes),
     )
+
+
+def free_property(uid: Uid) -> tuple[str, ...]:
+    """The systemctl command that lets one user's slice open everything, until the next boot."""
+    return (*_SET, f"user-{uid}.slice", *_FREE)

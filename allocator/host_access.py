@@ -16,12 +16,13 @@ from pathlib import Path
 
 from allocator.attribution import Kind
 from allocator.attributor import OpenElsewhere
-from allocator.device_policy import SERVICES, Node, base, drivers, set_property
+from allocator.device_policy import BASE_NAME, SERVICES, Node, base, drivers, free_property, set_property
 from allocator.finishing import Finishing
 from allocator.host_grants import HostGrant, HostGrants
 from allocator.host_rules import is_protected
 from allocator.model import Moment
 from allocator.processes import PROC, Processes, Signalled, read
+from host.user_slices import UNITS
 from observability import events
 from observability.logging import log
 from policy.model import Uid
@@ -78,8 +79,12 @@ class HostAccess:
         utc_seconds: Callable[[], float],
         run: Callable[[Sequence[str]], Awaitable[None]] = systemctl,
         devices: Path = PROC / "devices",
+        closed: Path = UNITS / f"user-.slice.d/{BASE_NAME}",
     ) -> None:
-        """`holders`: all who have a device file of NVIDIA's open, with whose they are (`Attributor.attribute_open`)."""
+        """`holders`: all who have a device file of NVIDIA's open, with whose they are (`Attributor.attribute_open`).
+
+        `closed`: the drop-in that closes everybody's sessions; without it, a grant that ends leaves its user's open as all are.
+        """
         self._grants = grants
         self._processes = processes
         self._holders = holders
@@ -87,9 +92,14 @@ class HostAccess:
         self._utc_seconds = utc_seconds
         self._run = run
         self._devices = devices
+        self._closed = closed
         self._turn = asyncio.Lock()
         self._work = Finishing()
         self._unapplied: set[int] = set()
+
+    def sessions_are_closed(self) -> bool:
+        """Whether there is anything to grant."""
+        return self._closed.exists()
 
     async def grant(
         self, *, uid: Uid, name: str, nodes: tuple[Node, ...], seconds: int, by: str, reason: str
@@ -190,7 +200,7 @@ class HostAccess:
     async def _take_back(self, grant: HostGrant, *, by: str, why: str) -> bool:
         """Whether the slice is closed again; if not, the grant stays in the record as over, for the next sweep."""
         try:
-            await self._run(set_property(grant.uid, base(await self._known_devices())))
+            await self._run(await self._without(grant.uid))
         except AccessFailed as error:
             log(events.HOST_ACCESS_FAILED, uid=grant.uid, problem=str(error))
             await self._work.durably(partial(self._grants.count, grant.number, 0.0, now=self._now()))
@@ -200,6 +210,11 @@ class HostAccess:
         self._unapplied.discard(grant.number)
         log(events.HOST_ACCESS_REVOKED, uid=grant.uid, by=by, reason=why, ended=ended)
         return True
+
+    async def _without(self, uid: Uid) -> Sequence[str]:
+        if not self.sessions_are_closed():
+            return free_property(uid)
+        return set_property(uid, base(await self._known_devices()))
 
     async def _known_devices(self) -> str:
         try:

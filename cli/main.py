@@ -10,10 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cli import account, break_glass, doctor, evidence, explain, gpu_access, image, policy_check, share
+from cli import (
+    account,
+    break_glass,
+    doctor,
+    evidence,
+    explain,
+    gpu_access,
+    gpu_sessions,
+    image,
+    policy_check,
+    share,
+)
 from cli.outcome import Exit, Failed
 from cli.screen import paint, plain
 from cli.server import ask, ask_allocator, tell, tree_of
+from host import user_slices
 from policy.document import PolicyInvalid
 
 Shown = tuple[Exit, Any, str]  # exit code, the answer as JSON, the answer in words
@@ -147,6 +159,19 @@ def _gpu_verbs(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> None
     revoke = verb(gpus, "revoke", _gpu_revoke, "root only: end that now, and the programs that still use one")
     revoke.add_argument("user", metavar="USER")
     verb(gpus, "grants", _gpu_grants, "who may use GPUs outside containers, and until when")
+    sessions = verb(
+        gpus, "sessions", _gpu_sessions, "root only: close GPUs to people's sessions, or open them"
+    )
+    which = sessions.add_mutually_exclusive_group(required=True)
+    which.add_argument("--close", action="store_true", help="from now on; ds01 gpu grant makes exceptions")
+    which.add_argument("--open", action="store_true", help="as it was before")
+    sessions.add_argument(
+        "--free",
+        metavar="USER",
+        action="append",
+        default=[],
+        help="an admin, whose sudo stays in their own session; may be given again",
+    )
 
 
 def _gpu_grant(options: argparse.Namespace) -> Shown:
@@ -163,6 +188,18 @@ def _gpu_revoke(options: argparse.Namespace) -> Shown:
 def _gpu_grants(_options: argparse.Namespace) -> Shown:
     answer = ask_allocator(gpu_access.PATH)
     return Exit.OK, answer, gpu_access.listed(answer)
+
+
+def _gpu_sessions(options: argparse.Namespace) -> Shown:
+    if os.geteuid() != 0:
+        raise Failed(Exit.REFUSED, "sessions are root's to close; try: sudo ds01 gpu sessions ...")
+    present = user_slices.present()
+    if options.open:
+        done = gpu_sessions.reopen(present=present)
+    else:
+        holders = [one["uid"] for one in ask_allocator(gpu_access.PATH)["grants"]]
+        done = gpu_sessions.close(gpu_sessions.uids(options.free), present=present, granted=holders)
+    return Exit.OK, asdict(done), gpu_sessions.shown(done)
 
 
 def _share(options: argparse.Namespace) -> Shown:

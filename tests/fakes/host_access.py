@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,11 @@ class World:
         self.boot = "one"
         self.ran: list[tuple[str, ...]] = []
         self.fails = False
+        self.carry_out: Callable[[Sequence[str]], object] = list  # nothing, unless a test has a systemd
         self.open: list[OpenElsewhere] = []
         self.processes = Processes(boot_id=boot_id())
         (directory / "devices").write_text(DEVICES)
+        (directory / "closed").touch()
         self.grants = HostGrants(directory / "grants.sqlite")
         self.access = self.daemon()
 
@@ -46,12 +48,14 @@ class World:
             utc_seconds=lambda: self.utc,
             run=self.run,
             devices=self.directory / "devices",
+            closed=self.directory / "closed",
         )
 
     async def run(self, command: Sequence[str]) -> None:
         if self.fails:
             raise AccessFailed("no systemd")
         self.ran.append(tuple(command))
+        self.carry_out(command)
 
     async def holders(self) -> list[OpenElsewhere]:
         return self.open

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from allocator.device_policy import base, drivers, drop_ins, gpu_nodes, set_property
+from cli.gpu_sessions import close, reopen
 from policy.model import Uid
+from tests.fakes.host_access import HOUR, World
 from tests.integration.systemd_box import Box, booted, missing
 
 ALICE, BOB, ADMIN = Uid(1000), Uid(1001), Uid(1002)
@@ -59,7 +61,8 @@ class Machine:
         said = self.box.run("bash", "-c", script)
         return next(code for words, code in WORDS.items() if words in said)
 
-    def systemctl(self, command: tuple[str, ...]) -> None:
+    def run(self, command: Sequence[str]) -> None:
+        """Carry out what `device_policy` says."""
         self.box.run(*command)
 
 
@@ -86,7 +89,7 @@ def test_sessions_are_closed_and_admins_are_not(machine: Machine) -> None:
 
 def test_a_grant_is_live_for_one_user_and_one_gpu_and_ends(machine: Machine) -> None:
     """In a session that is there already, without a new login; it outlasts a reload, and its end is live too."""
-    machine.systemctl(set_property(ALICE, BASE, gpu_nodes([1])))
+    machine.run(set_property(ALICE, BASE, gpu_nodes([1])))
     assert [machine.oracle(ALICE, name) for name in ("nvidia1", "nvidiactl", "nvidia0")] == [
         ALLOWED,
         ALLOWED,
@@ -95,31 +98,31 @@ def test_a_grant_is_live_for_one_user_and_one_gpu_and_ends(machine: Machine) -> 
     assert machine.oracle(BOB, "nvidia1") == DENIED
     machine.box.run("systemctl", "daemon-reload")
     assert machine.oracle(ALICE, "nvidia1") == ALLOWED
-    machine.systemctl(set_property(ALICE, BASE))
+    machine.run(set_property(ALICE, BASE))
     assert [machine.oracle(ALICE, name) for name in ("nvidia1", "nvidiactl")] == [DENIED, DENIED]
 
 
 def test_a_grant_before_the_login_counts(machine: Machine) -> None:
     """The slice need not be there when it is given or taken."""
     carol = Uid(1003)
-    machine.systemctl(set_property(carol, BASE, gpu_nodes([0])))
+    machine.run(set_property(carol, BASE, gpu_nodes([0])))
     machine.log_in(carol)
     assert [machine.oracle(carol, name) for name in ("nvidia0", "nvidia1")] == [ALLOWED, DENIED]
-    machine.systemctl(set_property(carol, BASE))
+    machine.run(set_property(carol, BASE))
     assert machine.oracle(carol, "nvidia0") == DENIED
 
 
 def test_one_grant_replaces_another(machine: Machine) -> None:
     """Nothing of the first is left."""
-    machine.systemctl(set_property(ALICE, BASE, gpu_nodes([0])))
-    machine.systemctl(set_property(ALICE, BASE, gpu_nodes([1])))
+    machine.run(set_property(ALICE, BASE, gpu_nodes([0])))
+    machine.run(set_property(ALICE, BASE, gpu_nodes([1])))
     assert [machine.oracle(ALICE, name) for name in ("nvidia0", "nvidia1")] == [DENIED, ALLOWED]
 
 
 def test_a_grant_of_all_is_by_drivers(machine: Machine) -> None:
     """By the names in /proc/devices, which this machine lacks without a driver: the command is taken, and opens nothing."""
     named = drivers("Character devices:\n195 nvidia\n234 nvidia-uvm\n")
-    machine.systemctl(set_property(ALICE, BASE, named))
+    machine.run(set_property(ALICE, BASE, named))
     shown = machine.box.run("systemctl", "show", "-p", "DeviceAllow", f"user-{ALICE}.slice")
     assert "DeviceAllow=char-nvidia rw" in shown
     assert machine.oracle(BOB, "nvidia0") == DENIED
@@ -133,3 +136,39 @@ def test_a_session_cannot_widen_its_slice(machine: Machine) -> None:
     machine.box.run("systemctl", "daemon-reload")
     machine.box.run("systemctl", "start", "own.service")
     assert "not permitted" in machine.box.path("/run/own.error").read_text()
+
+
+def test_sessions_are_closed_and_opened_live(machine: Machine) -> None:
+    """As the command does it, without a reload: who is there is told, and files wait for the next boot."""
+    units = machine.box.path("/etc/systemd/system")
+    tell = machine.run
+    reopen(present=[ALICE, BOB], units=units, tell=tell)
+    assert [machine.oracle(uid, "nvidia0") for uid in (ALICE, BOB)] == [ALLOWED, ALLOWED]
+    close([ADMIN], present=[0, ALICE, BOB, ADMIN], units=units, tell=tell)
+    assert [machine.oracle(uid, "nvidia0") for uid in (ALICE, BOB, ADMIN)] == [DENIED, DENIED, ALLOWED]
+
+
+@pytest.mark.parametrize("mode", ["v1", "v2"])
+async def test_a_grant_outlasts_a_boot_and_ends_after_it(mode: str, tmp_path: Path) -> None:
+    """The record carries it over; what systemd was told is gone with the boot, and told again."""
+    why = missing(mode)
+    if why:
+        pytest.skip(why)
+    world = World(tmp_path)
+    with booted(mode, f"att-box-{os.getpid()}") as box:
+        first = Machine(box)
+        world.carry_out = first.run
+        await world.grant()
+        assert [first.oracle(ALICE, name) for name in ("nvidia1", "nvidia0")] == [ALLOWED, DENIED]
+    world.reboot(off_seconds=60)
+    with booted(mode, f"att-box-{os.getpid()}") as box:
+        second = Machine(box)
+        world.carry_out = second.run
+        assert second.oracle(ALICE, "nvidia1") == DENIED
+        await world.access.start()
+        assert second.oracle(ALICE, "nvidia1") == ALLOWED
+        world.pass_time(HOUR)
+        await world.access.sweep()
+        assert second.oracle(ALICE, "nvidia1") == DENIED
+    await world.access.close()
+    world.processes.close()

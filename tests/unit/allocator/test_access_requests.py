@@ -77,6 +77,15 @@ async def test_only_people_get_access(asked: Asked, user: str, status: int) -> N
     assert asked.told() == []
 
 
+async def test_where_sessions_are_open_there_is_nothing_to_grant(asked: Asked) -> None:
+    """The admin is told what closes them."""
+    (asked.directory / "closed").unlink()
+    status, said = await asked.ask()
+    assert status == 409
+    assert "ds01 gpu sessions --close" in said["message"]
+    assert asked.told() == []
+
+
 async def test_systemds_words_reach_the_admin(asked: Asked) -> None:
     """503, with what failed: nothing was given, or it is not yet closed."""
     asked.fails = True

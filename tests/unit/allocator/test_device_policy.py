@@ -94,7 +94,9 @@ def test_drop_ins_close_sessions_and_cron_and_leave_admins_free() -> None:
     closed = files["user-.slice.d/40-ds01-gpu.conf"]
     assert closed.endswith("[Slice]\nDevicePolicy=closed\nDeviceAllow=\n" + lines(*BASE))
     assert "[Service]\nDevicePolicy=closed\n" in files["cron.service.d/40-ds01-gpu.conf"]
-    assert files["user-1005.slice.d/60-ds01-gpu.conf"].endswith("[Slice]\nDeviceAllow=\nDevicePolicy=auto\n")
+    assert files["user-1005.slice.d/60-ds01-gpu.conf"].endswith(
+        "DeviceAllow=\n" + lines("char-* rwm", "block-* rwm")
+    )
     assert all(
         "nvidia" not in line for text in files.values() for line in text.splitlines() if line[0] != "#"
     )

@@ -14,7 +14,7 @@ import pytest
 from allocator import host_access
 from allocator.attribution import Kind
 from allocator.attributor import OpenElsewhere
-from allocator.device_policy import Node, gpu_nodes
+from allocator.device_policy import Node, free_property, gpu_nodes
 from allocator.host_access import AccessFailed, systemctl
 from policy.model import Uid
 from tests.fakes.host_access import ALICE, BOB, HOUR, World
@@ -50,6 +50,15 @@ async def test_a_grant_opens_and_a_revoke_closes(world: World) -> None:
     assert await world.access.revoke(ALICE, by="root", why="done") is None
     (past,) = world.grants.past()
     assert (past.ended_by, past.ended_why) == ("root", "done")
+
+
+async def test_where_sessions_are_open_a_grant_ends_open(world: World) -> None:
+    """One user is not left closed among all others."""
+    await world.grant()
+    world.told()
+    (world.directory / "closed").unlink()
+    await world.access.revoke(ALICE, by="root", why="done")
+    assert world.ran == [free_property(ALICE)]
 
 
 async def test_a_grant_of_all_names_the_drivers_there_are(world: World) -> None:
