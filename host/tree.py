@@ -132,5 +132,10 @@ class Tree:
         return self.lib / "allocator" / "ledger.sqlite"
 
     @property
+    def host_grants(self) -> Path:
+        """Who may use GPUs outside containers."""
+        return self.ledger.with_name("host-grants.sqlite")
+
+    @property
     def audit(self) -> Path:
         return self.log / "audit.jsonl"

@@ -33,5 +33,6 @@ def test_every_path_is_below_its_branch() -> None:
     assert tree.user_socket("alice") == tree.run / "users" / "alice" / "docker.sock"
     assert tree.stamp_public.is_relative_to(tree.lib)
     assert tree.stamp_key.is_relative_to(tree.lib)
+    assert tree.host_grants.parent == tree.ledger.parent
     assert {path.parent for path in (tree.guard_socket, tree.pins)} == {tree.run}
     assert {path.parent for path in (tree.approvals, tree.engine_note)} == {tree.lib}
