@@ -6,8 +6,8 @@ contradicts itself or could not be read is UNKNOWN, never nobody's and never som
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from allocator import cgroup_paths
@@ -84,9 +84,9 @@ class SubuidRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What is known beside the process. first_uid: UID_MIN, the first uid of people."""
+    """What is known beside the process. containers: `by_path`; first_uid: UID_MIN, the first uid of people."""
 
-    containers: Sequence[KnownContainer] = ()
+    containers: Mapping[str, KnownContainer] = field(default_factory=dict)
     subuids: Sequence[SubuidRange] = ()
     first_uid: int = 1000
 
@@ -151,6 +151,11 @@ def own_paths(cgroup: str, container: ContainerId) -> frozenset[str]:
     return frozenset(path for path in own if path is not None)
 
 
+def by_path(containers: Iterable[KnownContainer]) -> Mapping[str, KnownContainer]:
+    """Containers by each of their cgroup paths, so that a thousand of them cost a process no more than one."""
+    return {path: one for one in containers for path in one.paths}
+
+
 def attribute(process: ProcessFacts, around: Surroundings) -> Attribution:
     """Say whose a process is. SOURCE: the order is that of docs/operating.md, "Whose is a GPU process?"."""
     if process.cgroup is None:
@@ -191,16 +196,10 @@ def _decide(process: ProcessFacts, paths: Sequence[str], around: Surroundings) -
     )
 
 
-def _known_container(paths: Sequence[str], known: Sequence[KnownContainer]) -> Attribution | None:
+def _known_container(paths: Sequence[str], known: Mapping[str, KnownContainer]) -> Attribution | None:
     """By equality with the path of the container's own first process, or below it; the innermost known one."""
-    inside: dict[ContainerId, KnownContainer] = {}
-    for path in paths:
-        matches = [
-            (len(own), one) for one in known for own in one.paths if path == own or path.startswith(f"{own}/")
-        ]
-        if matches:
-            innermost = max(matches, key=lambda match: match[0])[1]
-            inside[innermost.id] = innermost
+    found = (_innermost(path, known) for path in paths)
+    inside = {one.id: one for one in found if one is not None}
     if len(inside) > 1:
         return unseen("its cgroups are of two containers")
     for one in inside.values():
@@ -209,6 +208,12 @@ def _known_container(paths: Sequence[str], known: Sequence[KnownContainer]) -> A
             kind=Kind.CONTAINER, owner=one.owner, proof=proof, container=one.id, engine=Engine.DOCKER
         )
     return None
+
+
+def _innermost(path: str, known: Mapping[str, KnownContainer]) -> KnownContainer | None:
+    while path and path not in known:
+        path = path.rpartition("/")[0]
+    return known.get(path)
 
 
 def _build_step(paths: Sequence[str]) -> Attribution | None:

@@ -19,6 +19,7 @@ from allocator.attribution import (
     SubuidRange,
     Surroundings,
     attribute,
+    by_path,
     own_paths,
     unseen,
 )
@@ -195,7 +196,7 @@ class Attributor:
             key: self._known[key] for one in self._running if (key := (one.id, one.pid)) in self._known
         }
         return Surroundings(
-            containers=known,
+            containers=by_path(known),
             subuids=tuple(
                 SubuidRange(owner=Uid(uid), first=first, count=count) for uid, first, count in self._subuids()
             ),

@@ -19,6 +19,7 @@ from allocator.attribution import (
     Surroundings,
     UidRange,
     attribute,
+    by_path,
     own_paths,
     unseen,
 )
@@ -54,7 +55,7 @@ def known(container: ContainerId = A, owner: Uid | None = ALICE, *paths: str) ->
 
 
 def decided(facts: ProcessFacts, *containers: KnownContainer) -> Attribution:
-    return attribute(facts, Surroundings(containers=containers, subuids=SUBUIDS))
+    return attribute(facts, Surroundings(containers=by_path(containers), subuids=SUBUIDS))
 
 
 @pytest.mark.parametrize(
