@@ -66,13 +66,18 @@ class Machine:
         self.box.run(*command)
 
 
+def require_box(mode: str) -> None:
+    """Skip where a box cannot be booted; fail where its root was promised (DS01_REQUIRE_SYSTEMD)."""
+    why = missing(mode)
+    if "root with systemd" in why and os.environ.get("DS01_REQUIRE_SYSTEMD"):
+        pytest.fail(why)
+    if why:
+        pytest.skip(why)
+
+
 @pytest.fixture(params=["v1", "v2"])
 def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
-    why = missing(request.param)
-    if why:
-        if os.environ.get("DS01_REQUIRE_SYSTEMD") == "1" and "root with systemd" in why:
-            pytest.fail(why)
-        pytest.skip(why)
+    require_box(request.param)
     with booted(request.param, f"att-box-{os.getpid()}") as box:
         yield Machine(box)
 
@@ -151,9 +156,7 @@ def test_sessions_are_closed_and_opened_live(machine: Machine) -> None:
 @pytest.mark.parametrize("mode", ["v1", "v2"])
 async def test_a_grant_outlasts_a_boot_and_ends_after_it(mode: str, tmp_path: Path) -> None:
     """The record carries it over; what systemd was told is gone with the boot, and told again."""
-    why = missing(mode)
-    if why:
-        pytest.skip(why)
+    require_box(mode)
     world = World(tmp_path)
     with booted(mode, f"att-box-{os.getpid()}") as box:
         first = Machine(box)
