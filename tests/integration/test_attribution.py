@@ -116,7 +116,7 @@ async def test_a_container_is_not_named_into_ones_own(
     lab = clean_lab
     lab.ok(lab.alice, "run", "-d", "--name", "train", "busybox", "sleep", "300")
     own = lab.ok(lab.alice, "inspect", "-f", "{{.Id}}", "train")
-    forged = PIDS_CGROUP / f"att-{os.getpid()}-{own}"
+    forged = PIDS_CGROUP / f"ds01-{os.getpid()}-{own}"
     forged.mkdir()
     try:
         with running() as forger:

@@ -78,7 +78,7 @@ def require_box(mode: str) -> None:
 @pytest.fixture(params=["v1", "v2"])
 def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     require_box(request.param)
-    with booted(request.param, f"att-box-{os.getpid()}") as box:
+    with booted(request.param, f"ds01-box-{os.getpid()}") as box:
         yield Machine(box)
 
 
@@ -158,13 +158,13 @@ async def test_a_grant_outlasts_a_boot_and_ends_after_it(mode: str, tmp_path: Pa
     """The record carries it over; what systemd was told is gone with the boot, and told again."""
     require_box(mode)
     world = World(tmp_path)
-    with booted(mode, f"att-box-{os.getpid()}") as box:
+    with booted(mode, f"ds01-box-{os.getpid()}") as box:
         first = Machine(box)
         world.carry_out = first.run
         await world.grant()
         assert [first.oracle(ALICE, name) for name in ("nvidia1", "nvidia0")] == [ALLOWED, DENIED]
     world.reboot(off_seconds=60)
-    with booted(mode, f"att-box-{os.getpid()}") as box:
+    with booted(mode, f"ds01-box-{os.getpid()}") as box:
         second = Machine(box)
         world.carry_out = second.run
         assert second.oracle(ALICE, "nvidia1") == DENIED

@@ -62,7 +62,7 @@ def cgroup() -> Iterator[Path]:
     """A cgroup like that of a container of dockerd, with nothing in it."""
     if os.geteuid() != 0 or not PIDS_CGROUP.is_dir():
         pytest.skip("needs root and a cgroup v1 hierarchy of pids")
-    parent = PIDS_CGROUP / f"att-{os.getpid()}"
+    parent = PIDS_CGROUP / f"ds01-{os.getpid()}"
     path = parent / A
     path.mkdir(parents=True)
     yield path

@@ -157,11 +157,11 @@ class Session:
 def session() -> Iterator[Session]:
     if os.geteuid() != 0 or not (DEVICES_CGROUP / "devices.deny").exists():
         pytest.skip("needs root and the devices controller of cgroup v1; v2 is tested with systemd")
-    nodes = Path(tempfile.mkdtemp(prefix="att-nodes-"))
+    nodes = Path(tempfile.mkdtemp(prefix="ds01-nodes-"))
     nodes.chmod(0o755)  # another uid looks there
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, nodes)
-        cgroup = DEVICES_CGROUP / f"att-{os.getpid()}"
+        cgroup = DEVICES_CGROUP / f"ds01-{os.getpid()}"
         cgroup.mkdir()
         stack.callback(cgroup.rmdir)
         yield Session(cgroup, nodes)

@@ -161,7 +161,7 @@ def _child_of(pid: int) -> int:
 @pytest.mark.skipif(not PIDS_CGROUP.is_dir(), reason="needs a cgroup v1 hierarchy of pids")
 def test_a_process_whose_first_thread_ended_is_still_told(processes: Processes) -> None:
     """On cgroup v1 its own entry reads "/"; a living thread says where it is."""
-    cgroup = PIDS_CGROUP / f"att-test-{os.getpid()}"
+    cgroup = PIDS_CGROUP / f"ds01-test-{os.getpid()}"
     cgroup.mkdir()
     program = (
         "import ctypes, threading, time\n"
