@@ -73,7 +73,7 @@ class Ledger:
 
     def grant(self, lease: Lease, *, limit: int) -> None:
         """Write a new pending lease. Raises: Conflict: a device is held, or the owner would pass `limit`."""
-        with self._transaction() as base:
+        with self.transaction() as base:
             (held,) = base.execute(
                 "SELECT count(*) FROM lease_devices JOIN leases ON id = lease WHERE live = 1 AND owner_uid = ?",
                 (lease.owner_uid,),
@@ -105,7 +105,7 @@ class Ledger:
         Idempotent: nothing is written when nothing changes.
         Raises: Conflict: brought back to life although a device of it is held by another.
         """
-        with self._transaction() as base:
+        with self.transaction() as base:
             old = self.find(lease)
             if old is None:
                 return None
@@ -122,12 +122,12 @@ class Ledger:
 
     def observe(self, present: Collection[DeviceUuid]) -> Mapping[DeviceUuid, int]:
         """Remember which devices are there; a UUID that had gone and came back gets the next generation."""
-        rows = self._read("SELECT uuid, generation, present FROM devices")
+        rows = self.read("SELECT uuid, generation, present FROM devices")
         known = {str(uuid): (int(generation), bool(there)) for uuid, generation, there in rows}
         gone = [uuid for uuid, (_, there) in known.items() if there and uuid not in present]
         back = [uuid for uuid in present if not known.get(uuid, (0, False))[1]]
         if gone or back:
-            with self._transaction() as base:
+            with self.transaction() as base:
                 base.executemany("UPDATE devices SET present = 0 WHERE uuid = ?", [(uuid,) for uuid in gone])
                 base.executemany(
                     "INSERT INTO devices VALUES (?, 1, 1)"
@@ -138,16 +138,16 @@ class Ledger:
 
     def events(self, lease: LeaseId) -> tuple[tuple[str, str], ...]:
         """What happened to a lease, in order: (what, why)."""
-        rows = self._read("SELECT what, why FROM events WHERE lease = ? ORDER BY number", lease)
+        rows = self.read("SELECT what, why FROM events WHERE lease = ? ORDER BY number", lease)
         return tuple((str(what), str(why)) for what, why in rows)
 
     def _select(self, condition: str, *values: object) -> tuple[Lease, ...]:
-        rows = self._read(f"SELECT {_COLUMNS} FROM leases WHERE {condition} ORDER BY rowid", *values)  # noqa: S608  constants
+        rows = self.read(f"SELECT {_COLUMNS} FROM leases WHERE {condition} ORDER BY rowid", *values)  # noqa: S608  constants
         return tuple(self._lease(row) for row in rows)
 
     def _lease(self, row: _Row) -> Lease:
         lease, uid, name, session, request, state, container = row[:7]
-        devices = self._read("SELECT device FROM lease_devices WHERE lease = ? ORDER BY device", lease)
+        devices = self.read("SELECT device FROM lease_devices WHERE lease = ? ORDER BY device", lease)
         return Lease(
             id=LeaseId(lease),
             owner_uid=Uid(uid),
@@ -161,14 +161,16 @@ class Ledger:
             changed=_moment(*row[10:]),
         )
 
-    def _read(self, query: str, *values: object) -> list[Any]:
+    def read(self, query: str, *values: object) -> list[Any]:
+        """Rows. For this file and for those that keep other tables in it."""
         try:
             return self._base.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise LedgerUnavailable(f"the ledger cannot be read: {error}") from error
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """On disk when the body has ended, or undone. Raises: Conflict: a constraint refuses it."""
         try:
             self._base.execute("BEGIN IMMEDIATE")
             yield self._base

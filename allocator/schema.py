@@ -36,7 +36,22 @@ CREATE TABLE events (
     lease TEXT NOT NULL, what TEXT NOT NULL, why TEXT NOT NULL
 ) STRICT;
 """
-STEPS: Final = (_FIRST,)  # step n makes version n of version n - 1; a step that was released is never changed
+_MIG: Final = """
+CREATE TABLE mig_steps (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL CHECK (kind IN ('destroy', 'create', 'set_mode')),
+    gpu TEXT NOT NULL, profile TEXT NOT NULL, instance INTEGER, start INTEGER, enabled INTEGER,
+    devices TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('intended', 'done', 'failed', 'abandoned')),
+    who TEXT NOT NULL, why TEXT NOT NULL,
+    utc TEXT NOT NULL, boottime_ms INTEGER NOT NULL, boot_id TEXT NOT NULL
+) STRICT;
+CREATE INDEX unfinished_mig_steps ON mig_steps (number) WHERE state = 'intended';
+"""
+STEPS: Final = (
+    _FIRST,
+    _MIG,
+)  # step n makes version n of version n - 1; a step that was released is never changed
 
 
 def bring_forward(base: sqlite3.Connection) -> None:

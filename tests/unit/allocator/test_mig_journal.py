@@ -1,0 +1,52 @@
+"""The journal of MIG steps reads back as written, across a reopened ledger."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from allocator.ledger import Ledger
+from allocator.mig_journal import Entry, MigJournal, StepKind, StepState
+from allocator.model import Moment
+from policy.model import DeviceUuid
+
+NOW = Moment(utc="2026-01-01T00:00:00Z", boottime_ms=5, boot_id="b")
+DESTROY = Entry(
+    kind=StepKind.DESTROY,
+    gpu=DeviceUuid("GPU-1"),
+    profile="1g.5gb",
+    instance=7,
+    start=0,
+    devices=(DeviceUuid("MIG-1"), DeviceUuid("MIG-2")),
+    who="root",
+)
+MODE = Entry(kind=StepKind.SET_MODE, gpu=DeviceUuid("GPU-1"), enabled=False, who="root")
+
+
+def test_an_intent_survives_and_its_end_is_final(tmp_path: Path) -> None:
+    """What is intended is found after a restart; what ended is not, and tells how."""
+    ledger = Ledger(tmp_path / "ledger")
+    first = MigJournal(ledger).intend(DESTROY, NOW)
+    second = MigJournal(ledger).intend(MODE, NOW)
+    ledger.close()
+    ledger = Ledger(tmp_path / "ledger")
+    journal = MigJournal(ledger)
+    assert journal.unfinished() == (replace(DESTROY, number=first), replace(MODE, number=second))
+    journal.end(first, StepState.FAILED, "in use")
+    assert journal.unfinished() == (replace(MODE, number=second),)
+    assert journal.last(2)[0] == replace(DESTROY, number=first, state=StepState.FAILED, why="in use")
+    assert [entry.number for entry in journal.last(1)] == [second]
+    ledger.close()
+
+
+def test_only_a_destroyed_device_counts_as_gone(tmp_path: Path) -> None:
+    """A step that failed leaves the generation as it is."""
+    ledger = Ledger(tmp_path / "ledger")
+    journal = MigJournal(ledger)
+    present = {DeviceUuid("MIG-1"), DeviceUuid("MIG-2")}
+    ledger.observe(present)
+    journal.end(journal.intend(DESTROY, NOW), StepState.FAILED)
+    assert set(ledger.observe(present).values()) == {1}
+    journal.end(journal.intend(DESTROY, NOW), StepState.DONE)
+    assert set(ledger.observe(present).values()) == {2}
+    ledger.close()
