@@ -91,28 +91,36 @@ def set_mode(gpu: str, *, enabled: bool) -> int:
 
 def _fill(instance: Any, slices: int) -> None:
     """One compute instance with all slices of a GPU instance."""
-    for kind in range(pynvml.NVML_COMPUTE_INSTANCE_PROFILE_COUNT):
-        try:
-            info = pynvml.nvmlGpuInstanceGetComputeInstanceProfileInfo(instance, kind, 0)
-        except pynvml.NVMLError as error:
-            if error.value in _NOT_OFFERED:
-                continue
-            raise
-        if info.sliceCount == slices:
-            pynvml.nvmlGpuInstanceCreateComputeInstance(instance, info.id)
-            return
-    raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+    whole = next((info for info in _compute_profiles(instance) if info.sliceCount == slices), None)
+    if whole is None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+    pynvml.nvmlGpuInstanceCreateComputeInstance(instance, whole.id)
 
 
 def _slices(handle: Any, profile: int) -> int:
-    return next(int(info.sliceCount) for info in _offered(handle) if info.id == profile)
+    return next(int(info.sliceCount) for info in _gpu_profiles(handle) if info.id == profile)
 
 
-def _offered(handle: Any) -> list[Any]:
+def _gpu_profiles(handle: Any) -> list[Any]:
+    return _offered(
+        pynvml.NVML_GPU_INSTANCE_PROFILE_COUNT,
+        lambda kind: pynvml.nvmlDeviceGetGpuInstanceProfileInfo(handle, kind),
+    )
+
+
+def _compute_profiles(instance: Any) -> list[Any]:
+    return _offered(
+        pynvml.NVML_COMPUTE_INSTANCE_PROFILE_COUNT,
+        lambda kind: pynvml.nvmlGpuInstanceGetComputeInstanceProfileInfo(instance, kind, 0),
+    )
+
+
+def _offered(count: int, ask: Callable[[int], Any]) -> list[Any]:
+    """The answers for 0 to `count` - 1, without those that this GPU does not have: the numbering has gaps."""
     found = []
-    for kind in range(pynvml.NVML_GPU_INSTANCE_PROFILE_COUNT):
+    for number in range(count):
         try:
-            found.append(pynvml.nvmlDeviceGetGpuInstanceProfileInfo(handle, kind))
+            found.append(ask(number))
         except pynvml.NVMLError as error:
             if error.value not in _NOT_OFFERED:
                 raise
@@ -129,7 +137,7 @@ def _profiles(handle: Any) -> list[dict[str, Any]]:
             "most": int(info.instanceCount),
             **_placements(handle, int(info.id)),
         }
-        for info in _offered(handle)
+        for info in _gpu_profiles(handle)
     ]
 
 
@@ -179,13 +187,7 @@ def _instances(handle: Any, profiles: list[dict[str, Any]]) -> list[dict[str, An
 def _compute_instances(instance: Any) -> list[tuple[int, Any]]:
     """Id and handle of each, whatever its profile."""
     found: list[tuple[int, Any]] = []
-    for kind in range(pynvml.NVML_COMPUTE_INSTANCE_PROFILE_COUNT):
-        try:
-            info = pynvml.nvmlGpuInstanceGetComputeInstanceProfileInfo(instance, kind, 0)
-        except pynvml.NVMLError as error:
-            if error.value in _NOT_OFFERED:
-                continue
-            raise
+    for info in _compute_profiles(instance):
         count = c_uint(info.instanceCount)
         listed = (pynvml.c_nvmlComputeInstance_t * info.instanceCount)()
         pynvml.nvmlGpuInstanceGetComputeInstances(instance, info.id, listed, byref(count))
@@ -196,13 +198,10 @@ def _compute_instances(instance: Any) -> list[tuple[int, Any]]:
 def _devices(handle: Any) -> dict[int, list[str]]:
     """UUIDs of the MIG devices of each GPU instance."""
     found: dict[int, list[str]] = {}
-    for place in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-        try:
-            device = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)
-        except pynvml.NVMLError as error:
-            if error.value in _NOT_OFFERED:
-                continue  # a gap in the numbering
-            raise
+    for device in _offered(
+        pynvml.nvmlDeviceGetMaxMigDeviceCount(handle),
+        lambda place: pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place),
+    ):
         number = int(pynvml.nvmlDeviceGetGpuInstanceId(device))
         found.setdefault(number, []).append(pynvml.nvmlDeviceGetUUID(device))
     return found

@@ -24,6 +24,7 @@ ROOMS = (
 # Only dataclasses, enums, protocols and tables: what there is to test is what others do with them.
 VALUES = frozenset(
     {
+        "allocator/mig.py",
         "allocator/model.py",
         "allocator/ports.py",
         "authz_plugin/ports.py",
@@ -58,6 +59,7 @@ VALUES = frozenset(
 # Tested by what they are part of, in the file named here.
 ELSEWHERE = {
     "allocator/nvml.py": "unit/allocator/test_nvml_contract.py",  # one contract for it and its fake
+    "allocator/nvml_mig.py": "unit/allocator/test_mig_driver.py",  # the child, through the side that asks it
     "buildkit/giving.py": "unit/buildkit/test_session.py",  # what ds01 answers in a session
     "buildkit/calls.py": "unit/buildkit/test_relay.py",  # the state that a relay keeps of a call
     "http1/bodies.py": "unit/http1/test_reader.py",

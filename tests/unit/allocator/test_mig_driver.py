@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,6 @@ import pytest
 
 from allocator.mig_driver import IN_USE, MigDriver, MigRefused
 from allocator.model import InventoryUnavailable
-
-ROOT = Path(__file__).parents[3]
-pytestmark = pytest.mark.skipif(not (ROOT / "lab" / "nvml").is_dir(), reason="no simulated NVML in this tree")
-
-
-@pytest.fixture(scope="module")
-def sim() -> Any:
-    return import_module("lab.simulate")
-
-
-@pytest.fixture(scope="module")
-def library(sim: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    built: Path = sim.build(tmp_path_factory.mktemp("nvml"))
-    return built
 
 
 @pytest.fixture
