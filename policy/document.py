@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from policy.document_mig import MigLayout, read_mig
 from policy.document_values import (
     ALLOW,
     IMAGES,
@@ -36,6 +37,7 @@ from policy.model import Share
 MAX_CHARS = 512 * 1024
 MAX_DEPTH = 12
 MAX_NODES = 20_000
+_IN_ONE_FILE = frozenset({"defaults", "system_accounts", "gpu"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,7 @@ class Document:
     users: Mapping[str, Entry] = field(default_factory=dict)
     system_accounts: tuple[str, ...] = ()
     gpu: HostProcesses = field(default_factory=HostProcesses)
+    mig: tuple[MigLayout, ...] = ()
 
 
 def parse(texts: Mapping[str, str] | str) -> Document:
@@ -111,6 +114,7 @@ def parse(texts: Mapping[str, str] | str) -> Document:
         users=reader.users,
         system_accounts=reader.system_accounts,
         gpu=reader.gpu,
+        mig=reader.mig,
     )
 
 
@@ -126,6 +130,7 @@ class _Reader:
         self.users: dict[str, Entry] = {}
         self.system_accounts: tuple[str, ...] = ()
         self.gpu = HostProcesses()
+        self.mig: tuple[MigLayout, ...] = ()
         self.seen: dict[str, str] = {}
 
     def read_file(self, name: str, text: str) -> None:
@@ -142,13 +147,8 @@ class _Reader:
             "gpu": self._gpu,
         }
         for key, node in self._keys(root, "", top):
-            if (
-                key != "version"
-                and key in {"defaults", "system_accounts", "gpu"}
-                and not self._first(key, node, key)
-            ):
-                continue
-            top[key](node, key)
+            if key not in _IN_ONE_FILE or self._first(key, node, key):
+                top[key](node, key)
 
     def _compose(self, text: str) -> yaml.Node | None:
         if len(text) > MAX_CHARS:
@@ -243,7 +243,9 @@ class _Reader:
 
     def _gpu(self, node: yaml.Node, path: str) -> None:
         found: dict[str, Any] = {}
-        self._table(node, path, {key: (FIELDS.get(key, key), read) for key, read in KEYS.items()}, found)
+        table = {key: (FIELDS.get(key, key), read) for key, read in KEYS.items()}
+        self._table(node, path, {**table, "mig": ("mig", read_mig)}, found)
+        self.mig = found.pop("mig", ())
         self.gpu = HostProcesses(**found)
 
     def _entry(self, node: yaml.Node, path: str, more: Mapping[str, Read]) -> Entry:

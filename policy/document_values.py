@@ -215,7 +215,7 @@ def _read_binds(node: yaml.Node) -> tuple[BindPath, ...]:
 
 
 def _bind(node: yaml.Node) -> BindPath:
-    found = read_fields(node, {"path": read_name, "read_only": _read_bool, "setuid_ok": _read_bool})
+    found = read_fields(node, {"path": read_name, "read_only": read_bool, "setuid_ok": read_bool})
     path = str(found.get("path", ""))
     if path != "~" and (clean_path(path) != path or is_forbidden_source(path)):
         raise Wrong(f"{path or 'path'} must be a full path like /data, and outside the system's own folders")
@@ -249,7 +249,7 @@ def _read_ip(node: yaml.Node) -> str:
         raise Wrong("must be an IP address, like 127.0.0.1 or 0.0.0.0") from None
 
 
-def _read_bool(node: yaml.Node) -> bool:
+def read_bool(node: yaml.Node) -> bool:
     text = _scalar(node)
     if node.tag != "tag:yaml.org,2002:bool" or text.lower() not in {"true", "false"}:
         raise Wrong("must be true or false")
@@ -303,5 +303,5 @@ ALLOW: Mapping[str, Read] = {
     "ipc_host": _read_handling,
     "builds": _read_builds,
 }
-IMAGES: Mapping[str, Read] = {"private": _read_bool}
+IMAGES: Mapping[str, Read] = {"private": read_bool}
 SHARE: Mapping[str, Read] = {"containers": _read_share}
