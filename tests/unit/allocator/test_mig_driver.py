@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from allocator.mig_driver import IN_USE, MigDriver, MigRefused
 from allocator.model import InventoryUnavailable
+from lab import simulate
 
 
 @pytest.fixture
-def state(library: Path, sim: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
+def state(driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(driver.parent))
     monkeypatch.setenv("DS01_SIM_NVML", str(tmp_path))
-    sim.write_state(tmp_path, sim.machine("a100-40,a100-80:3g.40gb+1g.10gb,a100-40:empty"))
+    simulate.write_state(tmp_path, simulate.machine("a100-40,a100-80:3g.40gb+1g.10gb,a100-40:empty"))
     return tmp_path
 
 
 @pytest.fixture
-def driver() -> MigDriver:
+def changer() -> MigDriver:
     return MigDriver(deadline_seconds=10)
 
 
-async def test_partitions_are_read_whole(sim: Any, state: Path, driver: MigDriver) -> None:
+async def test_partitions_are_read_whole(state: Path, changer: MigDriver) -> None:
     """Mode, profiles with the places they fit, instances with their MIG devices."""
-    whole, mixed, empty = await driver.partitions()
+    whole, mixed, empty = await changer.partitions()
     assert (whole.mig_now, whole.profiles, whole.instances) == (False, (), ())
     names = {profile.name: profile for profile in mixed.profiles}
     assert names["3g.40gb"].starts == (0, 4)
@@ -35,61 +35,59 @@ async def test_partitions_are_read_whole(sim: Any, state: Path, driver: MigDrive
     assert names["1g.10gb+me"].most == 1
     placed = {item.profile: item for item in mixed.instances}
     assert (placed["3g.40gb"].start, placed["1g.10gb"].start) == (0, 4)
-    assert placed["3g.40gb"].devices == (sim.mig_uuid(mixed.gpu, placed["3g.40gb"].number, 0),)
+    assert placed["3g.40gb"].devices == (simulate.mig_uuid(mixed.gpu, placed["3g.40gb"].number, 0),)
     assert (empty.mig_now, empty.instances, empty.compute_slices) == (True, (), 7)
 
 
-async def test_an_instance_is_made_with_its_device_and_destroyed(state: Path, driver: MigDriver) -> None:
+async def test_an_instance_is_made_with_its_device_and_destroyed(state: Path, changer: MigDriver) -> None:
     """At the place asked for; destroying it twice is no error, since the first may have been cut short."""
-    empty = (await driver.partitions())[2]
+    empty = (await changer.partitions())[2]
     profile = next(item for item in empty.profiles if item.name == "2g.10gb")
-    number = await driver.create(empty.gpu, profile, 2)
-    (made,) = (await driver.partitions())[2].instances
+    number = await changer.create(empty.gpu, profile, 2)
+    (made,) = (await changer.partitions())[2].instances
     assert (made.number, made.start, made.size, len(made.devices)) == (number, 2, 2, 1)
     for _ in range(2):
-        await driver.destroy(empty.gpu, number)
-    assert (await driver.partitions())[2].instances == ()
+        await changer.destroy(empty.gpu, number)
+    assert (await changer.partitions())[2].instances == ()
 
 
-async def test_what_nvml_refuses_has_its_code(sim: Any, state: Path, driver: MigDriver) -> None:
+async def test_what_nvml_refuses_has_its_code(state: Path, changer: MigDriver) -> None:
     """A place that is taken, and an instance that a process uses."""
-    mixed = (await driver.partitions())[1]
+    mixed = (await changer.partitions())[1]
     profile = next(item for item in mixed.profiles if item.name == "3g.40gb")
     with pytest.raises(MigRefused, match="Insufficient Resources"):
-        await driver.create(mixed.gpu, profile, 0)
+        await changer.create(mixed.gpu, profile, 0)
     used = next(item for item in mixed.instances if item.profile == "3g.40gb")
-    sim.add_process(state, 1, mixed.gpu, gi=used.number, ci=0)
+    simulate.add_process(state, 1, mixed.gpu, gi=used.number, ci=0)
     with pytest.raises(MigRefused) as refused:
-        await driver.destroy(mixed.gpu, used.number)
+        await changer.destroy(mixed.gpu, used.number)
     assert refused.value.code == IN_USE
-    assert used in (await driver.partitions())[1].instances
+    assert used in (await changer.partitions())[1].instances
 
 
-async def test_a_gpu_instance_without_its_device_is_completed(
-    sim: Any, state: Path, driver: MigDriver
-) -> None:
+async def test_a_gpu_instance_without_its_device_is_completed(state: Path, changer: MigDriver) -> None:
     """What a kill between the two leaves."""
-    with sim.changed(state) as document:
+    with simulate.changed(state) as document:
         for instance in document["gpus"][1]["gis"]:
             instance["cis"] = []
-    mixed = (await driver.partitions())[1]
+    mixed = (await changer.partitions())[1]
     assert [item.devices for item in mixed.instances] == [(), ()]
     for item in mixed.instances:
-        await driver.complete(mixed.gpu, item.number)
-        await driver.complete(mixed.gpu, item.number)
-    assert [len(item.devices) for item in (await driver.partitions())[1].instances] == [1, 1]
+        await changer.complete(mixed.gpu, item.number)
+        await changer.complete(mixed.gpu, item.number)
+    assert [len(item.devices) for item in (await changer.partitions())[1].instances] == [1, 1]
 
 
-async def test_the_mode_is_switched(state: Path, driver: MigDriver) -> None:
+async def test_the_mode_is_switched(state: Path, changer: MigDriver) -> None:
     """Or waits for a reset; the partition says what it will be."""
-    whole = (await driver.partitions())[0]
-    await driver.set_mode(whole.gpu, enabled=True)
-    assert (await driver.partitions())[0].mig_pending
+    whole = (await changer.partitions())[0]
+    await changer.set_mode(whole.gpu, enabled=True)
+    assert (await changer.partitions())[0].mig_pending
 
 
-async def test_a_hung_driver_is_given_up(sim: Any, state: Path) -> None:
+async def test_a_hung_driver_is_given_up(state: Path) -> None:
     """In time, and told as no answer: whether the step was done is unknown."""
-    sim.hang(state, "nvmlDeviceGetMigMode", milliseconds=3_000)
+    simulate.hang(state, "nvmlDeviceGetMigMode", milliseconds=3_000)
     with pytest.raises(InventoryUnavailable, match="did not answer within 1 seconds"):
         await MigDriver(deadline_seconds=1).partitions()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,20 @@ from allocator.worker import NvmlWorker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.skipif(not (ROOT / "lab" / "nvml").is_dir(), reason="no simulated NVML in this tree")
+
+
+@pytest.fixture(scope="module")
+def sim() -> Any:
+    return import_module("lab.simulate")
+
+
+@pytest.fixture(scope="module")
+def library(sim: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    built: Path = sim.build(tmp_path_factory.mktemp("nvml"))
+    return built
 
 
 @pytest.fixture
