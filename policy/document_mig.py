@@ -1,4 +1,4 @@
-"""What a policy file says about splitting GPUs into MIG devices: `mig`, a list of layouts."""
+"""What a policy file says about splitting GPUs into MIG devices: `gpu.mig`, a list of layouts."""
 
 from __future__ import annotations
 
