@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from allocator import api_devices
 from allocator.ledger import Conflict
 from allocator.model import GpuRequest, InventoryUnavailable, Lease, LedgerUnavailable, Refusal
 from allocator.reconcile import Carrier, Contradiction, Evidence
@@ -21,7 +22,6 @@ from policy.model import ContainerId, LeaseId, Uid
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from allocator.model import Device
     from allocator.reconcile import Change
     from allocator.service import Allocator
 
@@ -63,15 +63,8 @@ class Api:
         return application
 
     async def _health(self, _request: web.Request) -> web.Response:
-        watch = self._service.watch
-        return web.json_response(
-            {
-                "state": "unavailable" if watch.problem else "ok",
-                "problem": watch.problem,
-                "inventory_age_seconds": watch.age_seconds(),
-                "reconciled": self._service.reconciled,
-            }
-        )
+        told = api_devices.health(self._service.watch, reconciled=self._service.reconciled)
+        return web.json_response(told)
 
     async def _inventory(self, request: web.Request) -> web.Response:
         uid = _peer_uid(request)
@@ -84,7 +77,11 @@ class Api:
             {
                 "state": "unavailable" if watch.problem else "ok",
                 "age_seconds": watch.age_seconds(),
-                "devices": [_device(device, holders.get(device.uuid), uid, sees_all) for device in devices],
+                "devices": [
+                    api_devices.shown(device, holders.get(device.uuid), uid=uid, sees_all=sees_all)
+                    for device in devices
+                ],
+                "links": api_devices.links(watch),
             }
         )
 
@@ -312,19 +309,6 @@ def _lease(lease: Lease) -> dict[str, Any]:
         "devices": list(lease.devices),
         "container_id": lease.container,
         "created_at": lease.created.utc,
-    }
-
-
-def _device(device: Device, lease: Lease | None, uid: int, sees_all: bool) -> dict[str, Any]:  # noqa: FBT001  private
-    shown = asdict(device)
-    pids = shown.pop("pids")
-    visible = lease is not None and (sees_all or lease.owner_uid == uid)
-    return shown | {
-        "held": lease is not None,
-        "in_use": None if pids is None else bool(pids),
-        "holder": lease.owner_name if lease is not None and visible else None,
-        "lease": lease.id if lease is not None and visible else None,
-        **({"pids": pids} if sees_all else {}),
     }
 
 

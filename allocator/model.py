@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING
+
+from allocator.readings import Measures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from allocator.readings import GpuProcess, MigMode, Span, XidEvent
     from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
 
 
@@ -24,17 +27,22 @@ class DeviceState(StrEnum):
 
     OK = "ok"
     LOST = "lost"  # the driver says it has fallen off the bus
-    QUARANTINED = "quarantined"  # it answers, but with errors
+    QUARANTINED = "quarantined"  # it answers, but with errors; or a person said so
+    DRAINING = "draining"  # who holds it goes on; nobody else gets it until it was reset
+    UNRESPONSIVE = "unresponsive"  # it did not answer in time: nothing is known of it
     UNUSABLE = "unusable"  # a GPU in MIG mode, or on its way into or out of it: never leased whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One GPU or MIG device.
+    """One GPU or MIG device; None is unknown, wherever it may stand.
 
     index: for printing and for users who type it: "0", "0:1". It may change with every boot.
-    pids: processes on it, in NVML's pid namespace; None: unknown, and unknown is never free.
-    memory_mib: None when NVML does not say.
+    processes: None is never free.
+    profile_id, placement: of a MIG device's GPU instance. SOURCE: gpu instance info of NVML, real ids.
+    remark: what is known against it: why it is quarantined or draining, or what an admin should look at.
+    silent_seconds: how long it has not answered; None: it did.
+    error: the NVML code it answered with instead of its processes; None: none.
     """
 
     uuid: DeviceUuid
@@ -45,16 +53,64 @@ class Device:
     memory_mib: int | None = None
     gpu_instance_id: int | None = None
     compute_instance_id: int | None = None
-    pids: tuple[int, ...] | None = None
+    profile_id: int | None = None
+    placement: Span | None = None
+    mig_mode: MigMode | None = None
+    processes: tuple[GpuProcess, ...] | None = None
+    measures: Measures = field(default_factory=Measures)
+    serial: str | None = None
+    pci_bus_id: str | None = None
+    minor: int | None = None  # of /dev/nvidiaN
+    compute_capability: str | None = None  # "8.0"
+    numa_node: int | None = None
     state: DeviceState = DeviceState.OK
+    remark: str | None = None
+    silent_seconds: float | None = None
+    error: int | None = None
     generation: int = 0  # grows each time a MIG UUID comes back (UUIDs recur after destroy and create)
+
+    @property
+    def pids(self) -> tuple[int, ...] | None:
+        """Each process once, sorted; None: unknown, and unknown is never free."""
+        if self.processes is None:
+            return None
+        return tuple(sorted({process.pid for process in self.processes}))
+
+
+class Link(IntEnum):
+    """How near two GPUs are, nearest first. SOURCE: nvmlGpuTopologyLevel_t; NVLink between its first two levels."""
+
+    INTERNAL = 0  # on one board
+    NVLINK = 5
+    SINGLE = 10  # one PCIe switch
+    MULTIPLE = 20  # several PCIe switches
+    HOSTBRIDGE = 30
+    NODE = 40  # one NUMA node
+    SYSTEM = 50  # across NUMA nodes
+
+
+DevicePair = tuple["DeviceUuid", "DeviceUuid"]  # sorted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All devices at one moment, by UUID."""
+    """All devices at one moment, by UUID.
+
+    events: what the driver reported since the last look, oldest first; each stands in one snapshot.
+    links: how near two whole GPUs are, by sorted pair. None, and a pair that is missing: not known; such pairs count as
+        far apart, and without any the order of the indices decides.
+    unidentified: GPUs that could not say their UUID, by index, and why.
+    complete: whether a device that is not in it is not there; False while a GPU did not answer at all.
+    cpu_ms: what the look cost the NVML process.
+    """
 
     devices: Mapping[DeviceUuid, Device] = field(default_factory=dict)
+    events: tuple[XidEvent, ...] = ()
+    links: Mapping[DevicePair, Link] | None = None
+    unidentified: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = True
+    driver: str | None = None
+    cpu_ms: float | None = None
 
 
 class LeaseState(StrEnum):
@@ -153,8 +209,26 @@ class Refusal:
         return self.kind is RefusalKind.IN_USE
 
 
+class Problem(StrEnum):
+    """Why NVML cannot say what there is."""
+
+    NOT_READ = "not_read"  # not yet
+    NO_LIBRARY = "no_library"
+    NO_DRIVER = "no_driver"
+    MISMATCH = "driver_mismatch"
+    NO_PERMISSION = "no_permission"
+    UNRESPONSIVE = "unresponsive"  # no answer in time
+    NO_WORKER = "no_worker"  # the NVML process could not be started, or ended
+    FAILED = "failed"
+
+
 class InventoryUnavailable(Exception):  # noqa: N818  the name says what is wrong
     """NVML cannot say what there is: no library, no driver, versions differ, or no answer in time."""
+
+    def __init__(self, message: str, problem: Problem = Problem.FAILED) -> None:
+        """Say it in one sentence for the admin."""
+        super().__init__(message)
+        self.problem = problem
 
 
 class LedgerUnavailable(Exception):  # noqa: N818  the name says what is wrong

@@ -111,8 +111,9 @@ def lost(leases: Collection[Lease], snapshot: Snapshot) -> Iterator[Change]:
 
 
 def _is_there(snapshot: Snapshot, uuid: DeviceUuid) -> bool:
+    """Whether it is, or may be: a look that not every GPU answered says nothing of what is missing."""
     device = snapshot.devices.get(uuid)
-    return device is not None and device.state is not DeviceState.LOST
+    return not snapshot.complete if device is None else device.state is not DeviceState.LOST
 
 
 def _change(lease: Lease, state: LeaseState, why: str, container: ContainerId | None = None) -> Change:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from allocator.model import InventoryUnavailable
+from allocator.model import InventoryUnavailable, Problem
+from allocator.wire import unanswered
 from observability import events
 from observability.logging import log
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from allocator.finishing import Finishing
     from allocator.model import Moment, Snapshot
     from allocator.ports import Inventory
+    from allocator.readings import Measures
+    from policy.model import DeviceUuid
 
 
 class Watch:
@@ -48,11 +51,12 @@ class Watch:
         self.snapshot: Snapshot | None = None  # None: nothing was ever read
         self.seen: Moment | None = None  # when `snapshot` was taken
         self.problem: str | None = "NVML was not read yet"  # why `snapshot` cannot be relied on; None: it can
+        self.kind: Problem | None = Problem.NOT_READ  # of `problem`
 
     def current(self) -> Snapshot:
         """The latest snapshot. Raises: InventoryUnavailable: it cannot be relied on."""
         if self.snapshot is None or self.problem is not None:
-            raise InventoryUnavailable(self.problem or "NVML was not read yet")
+            raise InventoryUnavailable(self.problem or "NVML was not read yet", self.kind or Problem.NOT_READ)
         return self.snapshot
 
     def is_fresh(self) -> bool:
@@ -65,6 +69,12 @@ class Watch:
         """How old the snapshot is; None when nothing was ever read."""
         return None if self.seen is None else self._now().seconds_since(self.seen)
 
+    def measures(self) -> Mapping[DeviceUuid, Measures]:
+        """What was measured at the latest look; empty when it cannot be relied on."""
+        if self.snapshot is None or self.problem is not None:
+            return {}
+        return {uuid: device.measures for uuid, device in self.snapshot.devices.items()}
+
     async def look(self) -> Snapshot:
         """Read all devices now, sharing a look that begins later than this call. Raises: InventoryUnavailable.
 
@@ -74,7 +84,9 @@ class Watch:
             async with asyncio.timeout(self._patience_seconds):
                 return await self._finishing.finish(self._look_once(self.looks))
         except TimeoutError as error:
-            raise InventoryUnavailable("the NVIDIA driver has not answered yet") from error
+            raise InventoryUnavailable(
+                "the NVIDIA driver has not answered yet", Problem.UNRESPONSIVE
+            ) from error
 
     async def _look_once(self, looks: int) -> Snapshot:
         # INVARIANT: the ledger's lock is not held while NVML is asked: a hung driver holds up no release.
@@ -84,18 +96,20 @@ class Watch:
             try:
                 read = await self._inventory.read()
             except InventoryUnavailable as error:
-                self._fail(str(error))
+                self._fail(str(error), error.problem)
                 raise
             finally:
                 self.looks += 1
             self.snapshot = await self._take_in(read)
             self.seen = self._now()
             if self.problem is not None:
-                self.problem = None
+                self.problem = self.kind = None
                 log(events.NVML_RECOVERED)
             return self.snapshot
 
-    def _fail(self, problem: str) -> None:
+    def _fail(self, problem: str, kind: Problem) -> None:
         if self.problem != problem:
             log(events.NVML_LOST, problem=problem)
-        self.problem = problem
+        self.problem, self.kind = problem, kind
+        if kind is Problem.UNRESPONSIVE and self.snapshot is not None:
+            self.snapshot = unanswered(self.snapshot, problem)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from allocator.model import Device, DeviceKind, DeviceState, InventoryUnavailable, Snapshot
-from policy.model import DeviceUuid
+from allocator.model import InventoryUnavailable, Problem
+from allocator.wire import is_last, parse
 
-_LINE_BYTES = 1 << 20
+if TYPE_CHECKING:
+    from allocator.model import Snapshot
+
+_LINE_BYTES = 8 << 20  # 64 GPUs with 1,000 processes each
 _ROOT = Path(__file__).parents[1]
 _COMMAND = (sys.executable, "-m", "allocator.nvml")
+_GPU_SECONDS = 2.0  # a grant rests on a look of 8 s: an interval of 5 and this must fit
+_END_SECONDS = 1.0
 
 
 class NvmlWorker:
@@ -24,9 +29,21 @@ class NvmlWorker:
     while it is still there: it may be stuck in the driver, and a second would get stuck beside it.
     """
 
-    def __init__(self, *, deadline_seconds: float, command: tuple[str, ...] = _COMMAND) -> None:
+    def __init__(
+        self,
+        *,
+        deadline_seconds: float,
+        gpu_seconds: float = _GPU_SECONDS,
+        command: tuple[str, ...] = _COMMAND,
+    ) -> None:
+        """No child yet.
+
+        Args:
+            deadline_seconds: how long one answer may take before the child is given up.
+            gpu_seconds: how long one GPU may take before the child tells it as unresponsive beside the others.
+        """
         self._deadline_seconds = deadline_seconds
-        self._command = command
+        self._command = (*command, f"{min(gpu_seconds, deadline_seconds / 2):g}")
         self._process: asyncio.subprocess.Process | None = None
         self._stuck = False
 
@@ -40,29 +57,36 @@ class NvmlWorker:
             answered = True
         except TimeoutError as error:
             raise InventoryUnavailable(
-                f"the NVIDIA driver did not answer within {self._deadline_seconds:g} seconds"
+                f"the NVIDIA driver did not answer within {self._deadline_seconds:g} seconds",
+                Problem.UNRESPONSIVE,
             ) from error
         except (OSError, ValueError) as error:
-            raise InventoryUnavailable("the NVML process ended") from error
+            raise InventoryUnavailable("the NVML process ended", Problem.NO_WORKER) from error
         finally:
             # Also when cancelled: an answer still to come would be taken for the next question's.
             if not answered:
                 self._give_up(process)
-        return parse(line)
+        try:
+            return parse(line)
+        except InventoryUnavailable:
+            if is_last(line):
+                await self._let_end(process)
+            raise
 
     async def close(self) -> None:
-        """End the child; one stuck in the driver is left to the kernel."""
+        """End the child, and with it the NVML session; one stuck in the driver is left to the kernel.
+
+        The next `read` starts another: who needs the GPUs without any client, as a reset does, closes first.
+        """
         if self._process is not None and self._process.returncode is None:
             self._give_up(self._process)
-            try:
-                await asyncio.wait_for(self._process.wait(), 1)
-            except TimeoutError:
-                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), _END_SECONDS)
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is not None and self._process.returncode is None:
             if self._stuck:
-                raise InventoryUnavailable("the NVIDIA driver does not answer")
+                raise InventoryUnavailable("the NVIDIA driver does not answer", Problem.UNRESPONSIVE)
             return self._process
         path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
         try:
@@ -74,7 +98,7 @@ class NvmlWorker:
                 limit=_LINE_BYTES,
             )
         except OSError as error:
-            raise InventoryUnavailable("the NVML process cannot be started") from error
+            raise InventoryUnavailable("the NVML process cannot be started", Problem.NO_WORKER) from error
         self._stuck = False
         return self._process
 
@@ -88,38 +112,16 @@ class NvmlWorker:
             raise ValueError("cut off")
         return line
 
+    async def _let_end(self, process: asyncio.subprocess.Process) -> None:
+        """Wait for a child that has said that it ends, so that the next read starts another."""
+        try:
+            async with asyncio.timeout(_END_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            self._give_up(process)
+
     def _give_up(self, process: asyncio.subprocess.Process) -> None:
         # Once: to signal a child that is just ending reaps it under the feet of asyncio's watcher.
         if process.returncode is None and not self._stuck:
             process.terminate()
         self._stuck = True
-
-
-def parse(line: bytes) -> Snapshot:
-    """The child's answer. Raises: InventoryUnavailable: it says so, or it is unreadable."""
-    try:
-        said: dict[str, Any] = json.loads(line)
-        if "problem" in said:
-            raise InventoryUnavailable(f"NVML: {said['problem']}")
-        devices = [_device(item) for item in said["devices"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InventoryUnavailable("the NVML process gave an unreadable answer") from error
-    if len({device.uuid for device in devices}) != len(devices):
-        raise InventoryUnavailable("NVML named one device twice")
-    return Snapshot(devices={device.uuid: device for device in devices})
-
-
-def _device(item: dict[str, Any]) -> Device:
-    pids, parent = item["pids"], item.get("parent")
-    return Device(
-        uuid=DeviceUuid(item["uuid"]),
-        kind=DeviceKind(item["kind"]),
-        index=item["index"],
-        parent=None if parent is None else DeviceUuid(parent),
-        profile=item["profile"],
-        memory_mib=item["memory_mib"],
-        gpu_instance_id=item.get("gpu_instance_id"),
-        compute_instance_id=item.get("compute_instance_id"),
-        pids=None if pids is None else tuple(pids),
-        state=DeviceState(item["state"]),
-    )

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from allocator.model import Device, DeviceKind, DeviceState, InventoryUnavailable, Snapshot
+from allocator.model import Device, DeviceKind, DeviceState, InventoryUnavailable, Problem, Snapshot
+from allocator.readings import GpuProcess, XidEvent
 from policy.model import DeviceUuid
 
 # profile: (memory MiB, slices)
 A100_40 = {"1g.5gb": 4864, "2g.10gb": 9856, "3g.20gb": 19968, "4g.20gb": 19968, "7g.40gb": 40192}
+
+
+def _changed(base: Device, changes: dict[str, object]) -> Device:
+    """With fields by name; `pids` stands for processes of which nothing else is known."""
+    if "pids" in changes:
+        pids: tuple[int, ...] | None = changes.pop("pids")  # type: ignore[assignment]  # tests pass fields by name
+        changes["processes"] = None if pids is None else tuple(GpuProcess(pid=pid) for pid in pids)
+    return replace(base, **changes)  # type: ignore[arg-type]  # tests pass fields by name
 
 
 def gpu(number: int, **changes: object) -> Device:
@@ -19,9 +28,9 @@ def gpu(number: int, **changes: object) -> Device:
         index=str(number),
         profile="NVIDIA A100-SXM4-40GB",
         memory_mib=40960,
-        pids=(),
+        processes=(),
     )
-    return replace(base, **changes)  # type: ignore[arg-type]  # tests pass fields by name
+    return _changed(base, changes)
 
 
 def mig(parent: int, place: int, profile: str = "1g.5gb", **changes: object) -> Device:
@@ -35,9 +44,9 @@ def mig(parent: int, place: int, profile: str = "1g.5gb", **changes: object) -> 
         memory_mib=A100_40[profile],
         gpu_instance_id=7 + place,
         compute_instance_id=0,
-        pids=(),
+        processes=(),
     )
-    return replace(base, **changes)  # type: ignore[arg-type]  # tests pass fields by name
+    return _changed(base, changes)
 
 
 def split(number: int, *profiles: str) -> tuple[Device, ...]:
@@ -57,11 +66,24 @@ class FakeNvml:
     def __init__(self, *devices: Device) -> None:
         self.snapshot = snapshot(*devices)
         self.problem: str | None = None
+        self.kind = Problem.FAILED
+        self._events: list[XidEvent] = []
 
     async def read(self) -> Snapshot:
         if self.problem is not None:
-            raise InventoryUnavailable(self.problem)
-        return self.snapshot
+            raise InventoryUnavailable(self.problem, self.kind)
+        events, self._events = tuple(self._events), []
+        return replace(self.snapshot, events=events)
+
+    def xid(self, device: Device, code: int) -> None:
+        """Report an error with the next reading: of a GPU, or of the GPU instance of a MIG device."""
+        event = XidEvent(
+            gpu=device.parent or device.uuid,
+            xid=code,
+            gpu_instance_id=device.gpu_instance_id,
+            compute_instance_id=device.compute_instance_id,
+        )
+        self._events.append(event)
 
     def put(self, device: Device) -> None:
         """Add or replace a device."""

@@ -27,6 +27,7 @@ VALUES = frozenset(
         "allocator/mig.py",
         "allocator/model.py",
         "allocator/ports.py",
+        "allocator/readings.py",
         "authz_plugin/ports.py",
         "buildkit/api_pb2.py",
         "buildkit/ports.py",
@@ -58,7 +59,10 @@ VALUES = frozenset(
 )
 # Tested by what they are part of, in the file named here.
 ELSEWHERE = {
-    "allocator/nvml.py": "unit/allocator/test_nvml_contract.py",  # one contract for it and its fake
+    "allocator/nvml.py": "unit/allocator/test_nvml_contract.py",  # one contract for it, its parts and its fake
+    "allocator/nvml_events.py": "unit/allocator/test_nvml_contract.py",
+    "allocator/nvml_measure.py": "unit/allocator/test_nvml_contract.py",
+    "allocator/nvml_read.py": "unit/allocator/test_nvml_contract.py",
     "allocator/nvml_mig.py": "unit/allocator/test_mig_driver.py",  # the child, through the side that asks it
     "buildkit/giving.py": "unit/buildkit/test_session.py",  # what ds01 answers in a session
     "buildkit/calls.py": "unit/buildkit/test_relay.py",  # the state that a relay keeps of a call

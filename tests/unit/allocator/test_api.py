@@ -12,6 +12,7 @@ import pytest
 from aiohttp import ClientSession, UnixConnector, web
 
 from allocator.api import Api, BadInput, parse_evidence, parse_want
+from allocator.model import Problem
 from host import listener
 from tests.fakes.fake_nvml import FakeNvml, gpu, split
 from tests.fakes.leasing import Clock, service
@@ -70,7 +71,15 @@ async def test_a_lease_from_request_to_release(server: Server) -> None:
     """201 with the lease, then confirmed, listed, found, and released twice."""
     status, lease = await server.call("POST", "/v1/leases", WANT)
     assert status == 201
-    assert set(lease) == {"id", "owner_uid", "owner_name", "state", "devices", "container_id", "created_at"}
+    assert set(lease) == {
+        "id",
+        "owner_uid",
+        "owner_name",
+        "state",
+        "devices",
+        "container_id",
+        "created_at",
+    }
     assert (lease["state"], lease["devices"], lease["container_id"]) == ("pending", [gpu(0).uuid], None)
     path = f"/v1/leases/{lease['id']}"
     status, lease = await server.call("POST", f"{path}/confirm", {"container_id": CONTAINER})
@@ -112,7 +121,7 @@ async def test_a_user_sees_only_its_own(server: Server) -> None:
     _, inventory = await server.call("GET", "/v1/inventory")
     held = inventory["devices"][0]
     assert (held["held"], held["holder"], held["lease"]) == (True, None, None)
-    assert "pids" not in held
+    assert not {"pids", "processes", "serial"} & held.keys()
     assert "alice" not in json.dumps(inventory)
 
 
@@ -142,6 +151,33 @@ async def test_without_nvml_leases_are_503_and_the_rest_answers(server: Server) 
     assert (status, "Driver Not Loaded" in answer["message"]) == (503, True)
     status, health = await server.call("GET", "/v1/health")
     assert (status, health["state"], health["inventory_age_seconds"]) == (200, "unavailable", None)
+
+
+async def test_health_names_the_outage(server: Server) -> None:
+    """By kind, with a sentence for the admin, and says what there is otherwise."""
+    await server.service.sweep()
+    _, health = await server.call("GET", "/v1/health")
+    assert (health["state"], health["inventory"], health["message"]) == ("ok", "ok", None)
+    assert health["devices"] == {"ok": 3, "unusable": 1}
+    inventory: FakeNvml = server.service.watch._inventory  # type: ignore[assignment]  # the fake
+    inventory.problem, inventory.kind = "the driver is not loaded", Problem.NO_DRIVER
+    await server.service.sweep()
+    _, health = await server.call("GET", "/v1/health")
+    assert (health["state"], health["inventory"]) == ("unavailable", "no_driver")
+    assert health["message"] == health["problem"] == "the driver is not loaded"
+
+
+async def test_a_server_without_gpus_is_well(tmp_path: Path) -> None:
+    """It says that it has none, which is no outage; a create that asks for one is refused, not failed."""
+    async with Server(tmp_path) as server:
+        for uuid in list(server.service.watch._inventory.snapshot.devices):  # type: ignore[attr-defined]  # the fake
+            server.service.watch._inventory.take(uuid)  # type: ignore[attr-defined]  # the fake
+        await server.service.sweep()
+        _, health = await server.call("GET", "/v1/health")
+        assert (health["state"], health["problem"], health["inventory"]) == ("ok", None, "no_gpus")
+        assert "no GPU" in health["message"]
+        status, answer = await server.call("POST", "/v1/leases", WANT)
+        assert (status, answer["refusal"]) == (409, "too_few")
 
 
 async def test_evidence_answers_what_was_changed(server: Server) -> None:

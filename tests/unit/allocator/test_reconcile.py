@@ -126,3 +126,10 @@ def test_a_lease_whose_device_has_gone_is_lost(
     """Live leases of devices that went away are marked once."""
     done = list(lost([item], snapshot(*present)))  # type: ignore[arg-type]  # parametrised
     assert [change.state for change in done] == [LeaseState.LOST] * expected
+
+
+def test_what_a_look_could_not_see_is_not_lost() -> None:
+    """While a GPU did not answer at all, a missing device may be its; one that is told as lost is lost all the same."""
+    silent = replace(snapshot(gpu(1, state=DeviceState.LOST)), complete=False)
+    assert list(lost([lease("a", gpu(0).uuid)], silent)) == []
+    assert len(list(lost([lease("a", gpu(1).uuid)], silent))) == 1

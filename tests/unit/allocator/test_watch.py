@@ -7,8 +7,10 @@ import asyncio
 import pytest
 
 from allocator.finishing import Finishing
-from allocator.model import InventoryUnavailable, Moment, Snapshot
+from allocator.model import DeviceState, InventoryUnavailable, Moment, Problem, Snapshot
+from allocator.readings import Measures
 from allocator.watch import Watch
+from tests.fakes.fake_nvml import gpu, snapshot
 
 
 class Clock:
@@ -27,6 +29,8 @@ class Devices:
     def __init__(self) -> None:
         self.readings = 0
         self.problem: str | None = None
+        self.kind = Problem.FAILED
+        self.snapshot = Snapshot()
         self.go = asyncio.Event()
         self.go.set()
 
@@ -34,8 +38,8 @@ class Devices:
         self.readings += 1
         await self.go.wait()
         if self.problem is not None:
-            raise InventoryUnavailable(self.problem)
-        return Snapshot()
+            raise InventoryUnavailable(self.problem, self.kind)
+        return self.snapshot
 
 
 async def _as_it_is(snapshot: Snapshot) -> Snapshot:
@@ -116,3 +120,27 @@ async def test_a_hung_driver_costs_a_caller_its_patience_only() -> None:
     await asyncio.sleep(0.02)
     assert watch.is_fresh()
     assert devices.readings == 1
+
+
+async def test_when_the_driver_hangs_every_device_is_unresponsive() -> None:
+    """Not only is nothing leased: what is shown says so too. Other outages leave the last look to be seen."""
+    devices = Devices()
+    watch = _watch(devices, Clock())
+    devices.snapshot = snapshot(gpu(0, measures=Measures(utilisation_percent=3.0)))
+    await watch.look()
+    assert [one.utilisation_percent for one in watch.measures().values()] == [3.0]
+    for kind, state in (
+        (Problem.NO_DRIVER, DeviceState.OK),
+        (Problem.UNRESPONSIVE, DeviceState.UNRESPONSIVE),
+    ):
+        devices.problem, devices.kind = "it is so", kind
+        with pytest.raises(InventoryUnavailable) as caught:
+            await watch.look()
+        assert caught.value.problem is watch.kind is kind
+        assert watch.snapshot is not None
+        assert [one.state for one in watch.snapshot.devices.values()] == [state]
+        assert watch.measures() == {}
+    devices.problem = None
+    await watch.look()
+    assert watch.kind is None
+    assert [one.state for one in watch.current().devices.values()] == [DeviceState.OK]

@@ -3,50 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 
 import pytest
 
-from allocator.model import DeviceState, InventoryUnavailable
-from allocator.worker import NvmlWorker, parse
-
-GPU = {
-    "uuid": "GPU-1",
-    "kind": "gpu",
-    "index": "0",
-    "profile": "A100",
-    "memory_mib": None,
-    "pids": None,
-    "state": "ok",
-}
+from allocator.model import InventoryUnavailable, Problem
+from allocator.worker import NvmlWorker
 
 
 def child(program: str, *, deadline_seconds: float = 5) -> NvmlWorker:
     return NvmlWorker(deadline_seconds=deadline_seconds, command=(sys.executable, "-c", program))
-
-
-def test_unknown_stays_unknown() -> None:
-    """Memory and processes that NVML does not tell are None."""
-    (device,) = parse(json.dumps({"devices": [GPU]}).encode()).devices.values()
-    assert (device.memory_mib, device.pids, device.state) == (None, None, DeviceState.OK)
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        pytest.param(b"", id="nothing"),
-        pytest.param(b"[]", id="no object"),
-        pytest.param(b'{"devices": [{}]}', id="no fields"),
-        pytest.param(json.dumps({"devices": [GPU | {"state": "fine"}]}).encode(), id="unknown state"),
-        pytest.param(json.dumps({"devices": [GPU, GPU]}).encode(), id="one UUID twice"),
-        pytest.param(b'{"problem": "Driver Not Loaded"}', id="says so"),
-    ],
-)
-def test_an_unreadable_answer_is_an_outage(line: bytes) -> None:
-    """Nothing is guessed from half an answer."""
-    with pytest.raises(InventoryUnavailable):
-        parse(line)
 
 
 @pytest.mark.parametrize(
@@ -102,3 +68,37 @@ async def test_an_answer_that_nobody_awaited_is_not_taken_for_the_next() -> None
         await asyncio.wait_for(worker.read(), 0.3)
     assert worker._process is not None
     await asyncio.wait_for(worker._process.wait(), 5)
+
+
+@pytest.mark.parametrize(
+    ("program", "kind"),
+    [
+        pytest.param("", Problem.NO_WORKER, id="ends"),
+        pytest.param("import time; time.sleep(60)", Problem.UNRESPONSIVE, id="does not answer"),
+    ],
+)
+async def test_an_outage_has_its_kind(program: str, kind: Problem) -> None:
+    """A driver that hangs is told apart from a process that ended."""
+    worker = child(program, deadline_seconds=0.5)
+    with pytest.raises(InventoryUnavailable) as caught:
+        await worker.read()
+    assert caught.value.problem is kind
+    await worker.close()
+
+
+async def test_a_child_that_says_that_it_ends_is_waited_for() -> None:
+    """So that the next read starts another instead of asking into a closed pipe."""
+    program = """input(); print('{"problem": "mismatch", "code": 18, "ends": true}', flush=True); import time; time.sleep(0.3)"""
+    worker = child(program)
+    for _ in range(2):
+        with pytest.raises(InventoryUnavailable) as caught:
+            await worker.read()
+        assert caught.value.problem is Problem.MISMATCH
+        assert worker._process is not None
+        assert worker._process.returncode == 0
+
+
+async def test_a_gpu_has_less_time_than_an_answer() -> None:
+    """However short the deadline is, there is time left to tell which GPU is late."""
+    assert NvmlWorker(deadline_seconds=30)._command[-1] == "2"
+    assert NvmlWorker(deadline_seconds=1)._command[-1] == "0.5"

@@ -1,0 +1,56 @@
+"""Devices and the state of NVML as the API tells them: what everybody may see, and what only the trusted may."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from allocator.model import Device, Lease
+    from allocator.watch import Watch
+
+_NO_GPUS: Final = "no_gpus"
+# Pids name other users' programs, and a board's serial number is nobody's business but the admin's.
+_TRUSTED_ONLY: Final = ("processes", "serial")
+
+
+def health(watch: Watch, *, reconciled: bool) -> dict[str, Any]:
+    """Whether GPUs can be leased, and if not, which kind of outage it is; a server without any is none."""
+    devices = () if watch.snapshot is None else tuple(watch.snapshot.devices.values())
+    unidentified = {} if watch.snapshot is None else dict(watch.snapshot.unidentified)
+    none = watch.problem is None and not devices and not unidentified
+    found = "ok" if watch.kind is None else watch.kind.value
+    return {
+        "state": "unavailable" if watch.problem else "ok",
+        "problem": watch.problem,
+        "inventory": _NO_GPUS if none else found,
+        "message": "the driver finds no GPU; containers without GPUs are as ever" if none else watch.problem,
+        "driver": None if watch.snapshot is None else watch.snapshot.driver,
+        "devices": dict(Counter(device.state.value for device in devices)),
+        "unidentified": unidentified,
+        "inventory_age_seconds": watch.age_seconds(),
+        "reconciled": reconciled,
+    }
+
+
+def links(watch: Watch) -> list[dict[str, Any]]:
+    """How near each two GPUs are, each pair once, in a fixed order."""
+    known = {} if watch.snapshot is None else watch.snapshot.links or {}
+    return [{"gpus": list(pair), "link": known[pair].name.lower()} for pair in sorted(known)]
+
+
+def shown(device: Device, lease: Lease | None, *, uid: int, sees_all: bool) -> dict[str, Any]:
+    """One device for one peer. SECURITY: another's lease shows as `held`, without a name (I4)."""
+    told = asdict(device)
+    if not sees_all:
+        told = {name: value for name, value in told.items() if name not in _TRUSTED_ONLY}
+    pids = device.pids
+    visible = lease is not None and (sees_all or lease.owner_uid == uid)
+    return told | {
+        "held": lease is not None,
+        "in_use": None if pids is None else bool(pids),
+        "holder": lease.owner_name if lease is not None and visible else None,
+        "lease": lease.id if lease is not None and visible else None,
+        **({"pids": pids} if sees_all else {}),
+    }

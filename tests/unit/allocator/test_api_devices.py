@@ -1,0 +1,98 @@
+"""How devices and the state of NVML are told: nothing secret to those who may not see it, nothing unknown as 0."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from allocator import api_devices
+from allocator.model import Device, Link, Problem, Snapshot
+from allocator.readings import EccErrors, GpuProcess, Measures, MigMode, Span, Throttle
+from policy.model import DeviceUuid, Uid
+from tests.fakes.fake_nvml import gpu, mig
+from tests.fakes.leasing import lease
+
+BUSY = gpu(
+    0,
+    serial="1234",
+    mig_mode=MigMode(current=False, pending=False),
+    processes=(GpuProcess(pid=7), GpuProcess(pid=7)),
+    measures=Measures(ecc=EccErrors(corrected=0, uncorrected=0), throttles=(Throttle.IDLE,)),
+)
+
+
+class Seen:
+    """What of a watch is read here."""
+
+    def __init__(self, snapshot: Snapshot | None, kind: Problem | None = None) -> None:
+        self.snapshot = snapshot
+        self.kind = kind
+        self.problem = None if kind is None else "it is so"
+
+    def age_seconds(self) -> float | None:
+        return None if self.snapshot is None else 1.0
+
+
+@pytest.mark.parametrize("device", [BUSY, mig(0, 1, placement=Span(start=0, size=1), profile_id=19)])
+def test_every_device_can_be_sent(device: Device) -> None:
+    """All of it is JSON; what is not known is null."""
+    told = json.loads(json.dumps(api_devices.shown(device, None, uid=0, sees_all=True)))
+    assert told["measures"]["utilisation_percent"] is None
+    assert told["in_use"] is (device is BUSY)
+
+
+def test_processes_and_serial_are_for_the_trusted() -> None:
+    """Others see that a device is in use, not by what."""
+    everything = api_devices.shown(BUSY, None, uid=0, sees_all=True)
+    assert (everything["pids"], everything["serial"]) == ((7,), "1234")
+    little = api_devices.shown(BUSY, None, uid=1000, sees_all=False)
+    assert not {"pids", "processes", "serial"} & little.keys()
+    assert little["in_use"] is True
+
+
+@pytest.mark.parametrize(
+    ("uid", "sees_all", "holder"), [(1000, False, "user1000"), (1001, False, None), (0, True, "user1000")]
+)
+def test_a_holder_is_told_to_itself_and_the_trusted(uid: int, sees_all: bool, holder: str | None) -> None:
+    """To everybody else the device is merely held."""
+    held = lease("a", BUSY.uuid, owner=Uid(1000))
+    told = api_devices.shown(BUSY, held, uid=uid, sees_all=sees_all)
+    assert (told["held"], told["holder"], told["lease"]) == (True, holder, holder and "a")
+
+
+@pytest.mark.parametrize(
+    ("watch", "state", "inventory"),
+    [
+        pytest.param(Seen(None, Problem.NOT_READ), "unavailable", "not_read", id="before the first look"),
+        pytest.param(Seen(Snapshot()), "ok", "no_gpus", id="no GPUs"),
+        pytest.param(
+            Seen(Snapshot(unidentified={"0": "no answer"}, complete=False)),
+            "ok",
+            "ok",
+            id="only a silent one",
+        ),
+        pytest.param(Seen(Snapshot(devices={BUSY.uuid: BUSY})), "ok", "ok", id="one"),
+        *(
+            pytest.param(Seen(Snapshot(), kind), "unavailable", kind.value, id=kind.value)
+            for kind in Problem
+            if kind is not Problem.NOT_READ
+        ),
+    ],
+)
+def test_health_has_a_name_for_each_state(watch: Seen, state: str, inventory: str) -> None:
+    """And a message wherever it is not plainly well."""
+    told = api_devices.health(watch, reconciled=True)  # type: ignore[arg-type]  # what is read of a watch
+    assert (told["state"], told["inventory"]) == (state, inventory)
+    assert (told["message"] is None) == (inventory == "ok")
+
+
+def test_links_are_told_once_in_order() -> None:
+    """By name; none are told while none are known."""
+    one, two, three = (DeviceUuid(f"GPU-{number}") for number in range(3))
+    known = Snapshot(links={(two, three): Link.NODE, (one, two): Link.NVLINK})
+    assert api_devices.links(Seen(known)) == [  # type: ignore[arg-type]  # what is read of a watch
+        {"gpus": [one, two], "link": "nvlink"},
+        {"gpus": [two, three], "link": "node"},
+    ]
+    assert api_devices.links(Seen(Snapshot())) == api_devices.links(Seen(None)) == []  # type: ignore[arg-type]  # as above
