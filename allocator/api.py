@@ -17,7 +17,7 @@ from allocator.reconcile import Carrier, Contradiction, Evidence
 from host.peercred import credentials
 from observability import events
 from observability.logging import log
-from policy.model import ContainerId, LeaseId, Uid
+from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -58,6 +58,8 @@ class Api:
                 web.post("/v1/leases/{id}/confirm", self._confirm),
                 web.post("/v1/leases/{id}/release", self._release),
                 web.post("/v1/evidence", self._evidence),
+                web.post("/v1/devices/{uuid}/quarantine", self._quarantine),
+                web.post("/v1/devices/{uuid}/unquarantine", self._unquarantine),
             ]
         )
         return application
@@ -95,7 +97,8 @@ class Api:
             owner = Uid(uid)
         if owner != uid:
             self._require_trusted(request)
-        return web.json_response([_lease(lease) for lease in await self._service.leases(owner)])
+        leases = await self._service.leases(owner)
+        return web.json_response([_lease(lease, self._service.note(lease.id)) for lease in leases])
 
     async def _find(self, request: web.Request) -> web.Response:
         lease = await self._service.find(LeaseId(request.match_info["id"]))
@@ -103,7 +106,7 @@ class Api:
         # SECURITY: another's lease and none at all are the same answer (I4).
         if lease is None or (lease.owner_uid != uid and uid not in self._trusted):
             raise _no_such_lease()
-        return web.json_response(_lease(lease))
+        return web.json_response(_lease(lease, self._service.note(lease.id)))
 
     async def _lease(self, request: web.Request) -> web.StreamResponse:
         self._require_trusted(request)
@@ -139,6 +142,25 @@ class Api:
         changes = [item for item in done if not isinstance(item, Contradiction)]
         conflicts = [asdict(item) for item in done if isinstance(item, Contradiction)]
         return web.json_response({"changes": [_change(item) for item in changes], "conflicts": conflicts})
+
+    async def _quarantine(self, request: web.Request) -> web.Response:
+        device, who, why = await self._device_order(request)
+        if not await self._service.quarantine(device, who=who, why=why):
+            raise _answer(404, f"there is no device {device}; ds01 gpu lists them")
+        return web.json_response({"device": device, "state": "quarantined"})
+
+    async def _unquarantine(self, request: web.Request) -> web.Response:
+        device, who, why = await self._device_order(request)
+        if not await self._service.release_quarantine(device, who=who, why=why):
+            raise _answer(404, f"device {device} is not in quarantine; ds01 gpu lists those that are")
+        return web.json_response({"device": device, "state": "released"})
+
+    async def _device_order(self, request: web.Request) -> tuple[DeviceUuid, str, str]:
+        """Which device, by whom, and why."""
+        self._require_trusted(request)
+        body = _only(await _body(request), required={"who", "reason"})
+        device = DeviceUuid(_text(request.match_info["uuid"], "uuid"))
+        return device, _text(body["who"], "who"), _text(body["reason"], "reason")
 
     def _require_trusted(self, request: web.Request) -> None:
         """SECURITY: the kernel says who asks; no header does."""
@@ -300,7 +322,7 @@ def _one(lease: Lease | None) -> web.Response:
     return web.json_response(_lease(lease))
 
 
-def _lease(lease: Lease) -> dict[str, Any]:
+def _lease(lease: Lease, note: str | None = None) -> dict[str, Any]:
     return {
         "id": lease.id,
         "owner_uid": lease.owner_uid,
@@ -309,6 +331,7 @@ def _lease(lease: Lease) -> dict[str, Any]:
         "devices": list(lease.devices),
         "container_id": lease.container,
         "created_at": lease.created.utc,
+        "note": note,
     }
 
 

@@ -16,7 +16,7 @@ from allocator.schema import bring_forward
 from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
 _COLUMNS = (
@@ -119,22 +119,6 @@ class Ledger:
             )
             _note(base, lease, state, why, now)
             return new
-
-    def observe(self, present: Collection[DeviceUuid]) -> Mapping[DeviceUuid, int]:
-        """Remember which devices are there; a UUID that had gone and came back gets the next generation."""
-        rows = self.read("SELECT uuid, generation, present FROM devices")
-        known = {str(uuid): (int(generation), bool(there)) for uuid, generation, there in rows}
-        gone = [uuid for uuid, (_, there) in known.items() if there and uuid not in present]
-        back = [uuid for uuid in present if not known.get(uuid, (0, False))[1]]
-        if gone or back:
-            with self.transaction() as base:
-                base.executemany("UPDATE devices SET present = 0 WHERE uuid = ?", [(uuid,) for uuid in gone])
-                base.executemany(
-                    "INSERT INTO devices VALUES (?, 1, 1)"
-                    " ON CONFLICT (uuid) DO UPDATE SET generation = generation + 1, present = 1",
-                    [(uuid,) for uuid in back],
-                )
-        return {uuid: known.get(uuid, (0, True))[0] + (uuid in back) for uuid in present}
 
     def events(self, lease: LeaseId) -> tuple[tuple[str, str], ...]:
         """What happened to a lease, in order: (what, why)."""

@@ -48,9 +48,56 @@ CREATE TABLE mig_steps (
 ) STRICT;
 CREATE INDEX unfinished_mig_steps ON mig_steps (number) WHERE state = 'intended';
 """
+# What is known of devices beside who holds them, and what leases used of them.
+# Cursors say up to when a lease's use of a device is written down; a trigger makes one whenever a device begins to
+# be held, so that no lease is too short to be counted, and no crash loses one.
+_HEALTH_AND_USAGE: Final = """
+ALTER TABLE devices ADD COLUMN shape TEXT;
+CREATE TABLE quarantines (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    device TEXT NOT NULL,
+    fitness TEXT NOT NULL CHECK (fitness IN ('drain', 'quarantine')),
+    began_utc TEXT NOT NULL, began_ms INTEGER NOT NULL, began_boot TEXT NOT NULL,
+    began_by TEXT NOT NULL, automatic INTEGER NOT NULL CHECK (automatic IN (0, 1)), why TEXT NOT NULL,
+    ended_utc TEXT, ended_ms INTEGER, ended_boot TEXT, ended_by TEXT, ended_why TEXT
+) STRICT;
+CREATE UNIQUE INDEX one_open_quarantine_per_device ON quarantines (device) WHERE ended_utc IS NULL;
+CREATE TABLE device_errors (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    utc TEXT NOT NULL, boottime_ms INTEGER NOT NULL, boot_id TEXT NOT NULL,
+    device TEXT NOT NULL, xid INTEGER NOT NULL, kind TEXT NOT NULL, owner_uid INTEGER
+) STRICT;
+CREATE INDEX device_errors_by_device ON device_errors (device, number);
+CREATE TABLE lease_notes (lease TEXT PRIMARY KEY, utc TEXT NOT NULL, note TEXT NOT NULL) STRICT;
+CREATE TABLE lease_usage (
+    lease TEXT NOT NULL, device TEXT NOT NULL, hour TEXT NOT NULL, boot_id TEXT NOT NULL,
+    owner_uid INTEGER NOT NULL,
+    begin_utc TEXT NOT NULL, begin_ms INTEGER NOT NULL, end_utc TEXT NOT NULL, end_ms INTEGER NOT NULL,
+    held_ms INTEGER NOT NULL, measured_ms INTEGER NOT NULL, percent_ms REAL NOT NULL,
+    memory_max_mib INTEGER, energy_mj INTEGER,
+    PRIMARY KEY (lease, device, hour, boot_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX lease_usage_by_hour ON lease_usage (hour);
+CREATE TABLE lease_usage_cursors (
+    lease TEXT NOT NULL, device TEXT NOT NULL, boottime_ms INTEGER NOT NULL, boot_id TEXT NOT NULL,
+    energy_mj INTEGER,
+    PRIMARY KEY (lease, device)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER usage_begins AFTER INSERT ON lease_devices WHEN NEW.live = 1 BEGIN
+    INSERT OR IGNORE INTO lease_usage_cursors
+    SELECT NEW.lease, NEW.device, changed_ms, changed_boot, NULL FROM leases WHERE id = NEW.lease;
+END;
+CREATE TRIGGER usage_begins_again AFTER UPDATE OF live ON lease_devices WHEN NEW.live = 1 AND OLD.live = 0 BEGIN
+    INSERT OR IGNORE INTO lease_usage_cursors
+    SELECT NEW.lease, NEW.device, changed_ms, changed_boot, NULL FROM leases WHERE id = NEW.lease;
+END;
+INSERT INTO lease_usage_cursors
+SELECT lease, device, created_ms, created_boot, NULL FROM lease_devices JOIN leases ON id = lease WHERE live = 1;
+"""
 STEPS: Final = (
     _FIRST,
     _MIG,
+    _HEALTH_AND_USAGE,
 )  # step n makes version n of version n - 1; a step that was released is never changed
 
 

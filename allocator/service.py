@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from allocator import reconcile
+from allocator.care import Care
 from allocator.finishing import Finishing
 from allocator.ledger import Conflict
 from allocator.model import (
@@ -26,6 +27,7 @@ from allocator.model import (
     Snapshot,
 )
 from allocator.place import place
+from allocator.usage import UsageRecords
 from allocator.watch import Watch
 from observability import events
 from observability.logging import log
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from allocator.model import GpuRequest, Moment
     from allocator.ports import Inventory
     from allocator.reconcile import Change, Contradiction, Evidence
-    from policy.model import ContainerId, LeaseId, Uid
+    from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
 
 _LEAST_SECONDS = 0.2  # between two sweeps
 
@@ -78,6 +80,8 @@ class Allocator:
         self._lock = asyncio.Lock()  # over every decision and every change of the ledger
         self._finishing = Finishing()
         self._durably = self._finishing.durably
+        self._care = Care(ledger)
+        self._usage = UsageRecords(ledger)
         self.watch = Watch(
             inventory=inventory,
             take_in=self._take_in,
@@ -153,6 +157,10 @@ class Allocator:
             read = self._ledger.live if owner is None else partial(self._ledger.of_owner, owner)
             return await self._durably(read)
 
+    def note(self, lease: LeaseId) -> str | None:
+        """What the holder of a live lease was told last of its devices; None: nothing."""
+        return self._care.note(lease)
+
     async def settle(self, evidence: Evidence) -> tuple[Change | Contradiction, ...]:
         """Make the ledger agree with what dockerd holds; say what was changed and what contradicts."""
         async with self._lock:
@@ -171,11 +179,12 @@ class Allocator:
         return done
 
     async def sweep(self) -> None:
-        """Look at the devices, mark leases whose device has gone, and serve who waits."""
+        """Look at the devices, mark leases whose device has gone, serve who waits, and write down what is used."""
         with suppress(InventoryUnavailable):
             await self.watch.look()
         async with self._lock:
             await self._serve_waiters()
+            await self._durably(partial(self._usage.tick, self.watch.measures(), self._now()))
 
     async def run(self) -> None:
         """Sweep for ever: at every interval, and at once when something was released while somebody waits."""
@@ -208,18 +217,32 @@ class Allocator:
         async with self._lock:
             return await self._place(want)
 
-    async def _take_in(self, read: Snapshot) -> Snapshot:
-        """What NVML said, with generations; leases whose device has gone are marked."""
+    async def quarantine(self, device: DeviceUuid, *, who: str, why: str) -> bool:
+        """Take a device out of service: nobody new gets it, who holds it is told. False: there is no such device."""
         async with self._lock:
-            generations = await self._durably(partial(self._ledger.observe, frozenset(read.devices)))
-            snapshot = Snapshot(
-                devices={
-                    uuid: replace(device, generation=generations[uuid])
-                    for uuid, device in read.devices.items()
-                }
-            )
-            await self._apply(reconcile.lost(await self._durably(self._ledger.live), snapshot))
-            return snapshot
+            act = partial(self._care.quarantine, device, by=who, why=why, now=self._now())
+            done = await self._durably(act)
+            if self.watch.snapshot is not None:
+                self.watch.snapshot = await self._durably(partial(self._care.marked, self.watch.snapshot))
+            return done
+
+    async def release_quarantine(self, device: DeviceUuid, *, who: str, why: str) -> bool:
+        """Put a device back into service, as far as NVML has nothing against it. False: it was not taken out."""
+        async with self._lock:
+            act = partial(self._care.release, device, by=who, why=why, now=self._now())
+            done = await self._durably(act)
+            if done and self.watch.problem is None:
+                self.watch.snapshot = await self._durably(self._care.marked)
+                await self._serve_waiters()
+            return done
+
+    async def _take_in(self, read: Snapshot) -> Snapshot:
+        """What NVML said, with generations and quarantines; leases whose device has gone are marked."""
+        async with self._lock:
+            taken = await self._durably(partial(self._care.take_in, read, self._now()))
+            await self._apply(taken.changes)
+            await self._apply(reconcile.lost(await self._durably(self._ledger.live), taken.snapshot))
+            return taken.snapshot
 
     # Everything below runs under the lock.
 

@@ -74,6 +74,10 @@ class Leasing(RuleBasedStateMachine):
         if isinstance(outcome, Lease):
             assert held + count <= LIMIT
             assert len(outcome.devices) == count
+            out = self.service._care._records.quarantines()
+            for uuid in outcome.devices:
+                assert uuid not in out
+                assert self.nvml.snapshot.devices[uuid].parent not in out
             self.told.append(outcome)
 
     @rule(user=USERS, turns=st.integers(0, 12))
@@ -152,6 +156,19 @@ class Leasing(RuleBasedStateMachine):
     def a_gpu_changes_state(self, device: Any, state: DeviceState) -> None:
         self.nvml.put(gpu(int(device.index), state=state))
         self.run(self.service.sweep())
+        if state is DeviceState.OK:
+            self.run(self.service.release_quarantine(device.uuid, who="root", why="it is back"))
+
+    @rule(device=CHANGING, code=st.sampled_from([31, 48, 63, 79, 999]))
+    def a_device_has_an_error(self, device: Any, code: int) -> None:
+        """Of a program, of memory, of the device, or one that ds01 does not know."""
+        self.nvml.xid(device, code)
+        self.run(self.service.sweep())
+
+    @rule(device=st.sampled_from(DEVICES), taken_out=st.booleans())
+    def an_admin_decides(self, device: Any, taken_out: Any) -> None:
+        act = self.service.quarantine if taken_out else self.service.release_quarantine
+        self.run(act(device.uuid, who="root", why="as told"))
 
     @rule(problem=st.sampled_from([None, "no driver"]))
     def the_driver_comes_and_goes(self, problem: str | None) -> None:

@@ -79,6 +79,7 @@ async def test_a_lease_from_request_to_release(server: Server) -> None:
         "devices",
         "container_id",
         "created_at",
+        "note",
     }
     assert (lease["state"], lease["devices"], lease["container_id"]) == ("pending", [gpu(0).uuid], None)
     path = f"/v1/leases/{lease['id']}"
@@ -110,6 +111,8 @@ async def test_a_user_sees_only_its_own(server: Server) -> None:
         (f"/v1/leases/{lease['id']}/release", {"reason": "mine"}),
         (f"/v1/leases/{lease['id']}/confirm", {"container_id": CONTAINER}),
         ("/v1/evidence", {"session": "one", "containers": []}),
+        (f"/v1/devices/{gpu(1).uuid}/quarantine", {"who": "me", "reason": "mine"}),
+        (f"/v1/devices/{gpu(1).uuid}/unquarantine", {"who": "me", "reason": "mine"}),
     ):
         status, answer = await server.call("POST", path, body)
         assert (status, list(answer)) == (403, ["message"])
@@ -178,6 +181,25 @@ async def test_a_server_without_gpus_is_well(tmp_path: Path) -> None:
         assert "no GPU" in health["message"]
         status, answer = await server.call("POST", "/v1/leases", WANT)
         assert (status, answer["refusal"]) == (409, "too_few")
+
+
+async def test_a_device_is_taken_out_of_service_and_put_back(server: Server) -> None:
+    """By the trusted, with who and why; the inventory says so, and its holder's lease carries a note."""
+    _, lease = await server.call("POST", "/v1/leases", WANT)
+    order = {"who": "root", "reason": "a new fan"}
+    path = f"/v1/devices/{gpu(0).uuid}"
+    assert (await server.call("POST", f"{path}/quarantine", order))[0] == 200
+    whole = (await server.call("GET", "/v1/inventory"))[1]["devices"][0]
+    assert (whole["state"], whole["remark"]) == ("quarantined", "a new fan")
+    _, lease = await server.call("GET", f"/v1/leases/{lease['id']}")
+    assert (lease["state"], "a new fan" in lease["note"]) == ("pending", True)
+    assert (await server.call("POST", f"{path}/unquarantine", order))[0] == 200
+    assert (await server.call("GET", "/v1/inventory"))[1]["devices"][0]["state"] == "ok"
+    status, answer = await server.call("POST", f"{path}/unquarantine", order)
+    assert (status, "not in quarantine" in answer["message"]) == (404, True)
+    assert (await server.call("POST", "/v1/devices/GPU-x/quarantine", order))[0] == 404
+    for body in ({"who": "root"}, {"who": "root", "reason": ""}, {"who": "root", "reason": "x", "more": 1}):
+        assert (await server.call("POST", f"{path}/quarantine", body))[0] == 400
 
 
 async def test_evidence_answers_what_was_changed(server: Server) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from allocator.ledger import Conflict, Ledger
 from allocator.model import LeaseState, LedgerUnavailable
-from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
+from policy.model import ContainerId, LeaseId, Uid
 from tests.fakes.leasing import Clock, lease
 
 if TYPE_CHECKING:
@@ -75,18 +75,6 @@ def test_release_frees_and_revival_takes_back(tmp_path: Path) -> None:
         ledger.change(LeaseId("a"), LeaseState.ACTIVE, why="seen", now=NOW)
     assert [what for what, _ in ledger.events(LeaseId("a"))] == ["granted", "released", "active", "released"]
     assert ledger.change(LeaseId("never"), LeaseState.ACTIVE, why="", now=NOW) is None
-    ledger.close()
-
-
-def test_a_uuid_that_comes_back_is_a_new_generation(tmp_path: Path) -> None:
-    """Generations grow when a device was gone in between, and only then; a restart does not count."""
-    ledger = Ledger(tmp_path / "l")
-    one, two = DeviceUuid("MIG-1"), DeviceUuid("MIG-2")
-    assert ledger.observe({one, two}) == {one: 1, two: 1}
-    ledger.close()
-    ledger = Ledger(tmp_path / "l")
-    assert ledger.observe({one}) == {one: 1}
-    assert ledger.observe({one, two}) == {one: 1, two: 2}
     ledger.close()
 
 

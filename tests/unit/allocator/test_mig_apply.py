@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from allocator.device_records import DeviceRecords
 from allocator.ledger import Ledger
 from allocator.mig import GpuInstance, Layout, MigProfile, Partition
 from allocator.mig_apply import Repartition
@@ -309,7 +310,7 @@ async def test_a_kill_at_any_await_is_finished_afterwards(tmp_path: Path, start:
 async def test_a_destroyed_device_that_comes_back_is_a_new_generation(ledger: Ledger) -> None:
     """Even if nobody looked while it was gone: its UUID is the same."""
     device = DeviceUuid("MIG-1g.5gb-0")
-    assert ledger.observe({device})[device] == 1
+    assert DeviceRecords(ledger).observe({device: ""})[device] == 1
     world = World(_instance(SMALL, 0))
     await _repartition(world, ledger).apply({GPU: Layout(profiles={})}, who="root")
-    assert ledger.observe({device})[device] == 2
+    assert DeviceRecords(ledger).observe({device: ""})[device] == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from allocator.device_records import DeviceRecords
 from allocator.ledger import Ledger
 from allocator.mig_journal import Entry, MigJournal, StepKind, StepState
 from allocator.model import Moment
@@ -43,10 +44,10 @@ def test_only_a_destroyed_device_counts_as_gone(tmp_path: Path) -> None:
     """A step that failed leaves the generation as it is."""
     ledger = Ledger(tmp_path / "ledger")
     journal = MigJournal(ledger)
-    present = {DeviceUuid("MIG-1"), DeviceUuid("MIG-2")}
-    ledger.observe(present)
+    records, present = DeviceRecords(ledger), {DeviceUuid("MIG-1"): "", DeviceUuid("MIG-2"): ""}
+    records.observe(present)
     journal.end(journal.intend(DESTROY, NOW), StepState.FAILED)
-    assert set(ledger.observe(present).values()) == {1}
+    assert set(records.observe(present).values()) == {1}
     journal.end(journal.intend(DESTROY, NOW), StepState.DONE)
-    assert set(ledger.observe(present).values()) == {2}
+    assert set(records.observe(present).values()) == {2}
     ledger.close()

@@ -19,6 +19,7 @@ from allocator.model import (
     DeviceState,
     InventoryUnavailable,
     Lease,
+    LeaseState,
     Link,
     Problem,
     Refusal,
@@ -520,6 +521,29 @@ async def test_a_look_at_a_full_machine_is_cheap(sim: Any, state: Path, worker: 
     assert sum(len(device.processes or ()) for device in read.devices.values() if device.parent) == 200
     print(f"one look: {sorted(costs)[2]:.1f} ms of CPU; the first {costs[0]:.1f} ms")
     assert sorted(costs)[2] < 100
+
+
+async def test_an_xid_becomes_a_quarantine_from_end_to_end(
+    sim: Any, state: Path, worker: NvmlWorker, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Raised in the driver, through the child and the service into the ledger: one tenant loses its device, once."""
+    allocator = leasing(worker, tmp_path_factory.mktemp("ledger"))
+    part, other = sim.device_uuids(sim.read_state(state)["gpus"][1])
+    await allocator.sweep()
+    assert isinstance(await allocator.lease(want(count=None, device_ids=(part,))), Lease)
+    instance = allocator.watch.current().devices[part].gpu_instance_id
+    sim.raise_xid(state, sim.gpu_uuid(1), 95, gi=instance, ci=0)
+    async with asyncio.timeout(5):
+        while allocator.watch.current().devices[part].state is DeviceState.OK:
+            await allocator.sweep()
+            await asyncio.sleep(0.05)
+    seen_by_all = allocator.watch.current().devices
+    assert (seen_by_all[part].state, seen_by_all[other].state) == (DeviceState.QUARANTINED, DeviceState.OK)
+    assert "XID 95" in (seen_by_all[part].remark or "")
+    (held,) = await allocator.leases(None)
+    assert held.state is LeaseState.LOST
+    assert "XID 95" in (allocator.note(held.id) or "")
+    await allocator.close()
 
 
 async def test_a_hung_gpu_does_not_stop_leasing_of_others(

@@ -27,7 +27,7 @@ def test_only_missing_steps_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an older ds01 wrote is kept."""
     base = sqlite3.connect(":memory:", isolation_level=None)
     schema.bring_forward(base)
-    base.execute("INSERT INTO devices VALUES ('GPU-1', 3, 1)")
+    base.execute("INSERT INTO devices (uuid, generation, present) VALUES ('GPU-1', 3, 1)")
     monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, "CREATE TABLE more (number INTEGER) STRICT;"))
     schema.bring_forward(base)
     assert base.execute("SELECT generation FROM devices").fetchone() == (3,)

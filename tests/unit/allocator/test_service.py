@@ -205,6 +205,8 @@ async def test_a_lost_device_is_held_until_its_container_is_gone(
     assert found.state is LeaseState.LOST
     clock.seconds += 60
     await one.settle(Evidence(session="one", carriers=()))
+    assert isinstance(await one.lease(want()), Refusal)  # until a person has looked at it
+    assert await one.release_quarantine(gpu(0).uuid, who="root", why="reseated")
     await held(one)
 
 

@@ -1,0 +1,284 @@
+"""What becomes of devices that fail: verdicts are carried out, kept in the ledger and told to holders.
+
+INVARIANT: a device with a quarantine in the ledger is never told as `ok`, whatever NVML says and however often ds01
+restarts, until a person ends it. Not for two threads at once; every method may raise LedgerUnavailable.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from allocator import health, nvml_codes
+from allocator.device_records import DeviceRecords, Quarantine
+from allocator.health import Fitness, XidClass
+from allocator.model import DeviceKind, DeviceState, LeaseState, Snapshot
+from allocator.nvml_codes import Action
+from allocator.reconcile import Change
+from observability import events
+from observability.logging import log
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from allocator.health import Verdict
+    from allocator.ledger import Ledger
+    from allocator.model import Device, Lease, Moment
+    from allocator.readings import XidEvent
+    from policy.model import DeviceUuid, LeaseId
+
+_ITSELF: Final = "ds01"
+_HELD_BACK: Final = (Fitness.DRAIN, Fitness.QUARANTINE)
+_MOST_UNHEARD: Final = 1000  # while the ledger cannot be written
+_STRICTNESS: Final = (
+    DeviceState.OK,
+    DeviceState.UNUSABLE,
+    DeviceState.DRAINING,
+    DeviceState.UNRESPONSIVE,
+    DeviceState.QUARANTINED,
+    DeviceState.LOST,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A look as everybody may see it, and the leases that lost a device by it."""
+
+    snapshot: Snapshot
+    changes: tuple[Change, ...]
+
+
+class Care:
+    """Judges each look, and keeps what must not be forgotten in the ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._records = DeviceRecords(ledger)
+        self._standing: dict[DeviceUuid, str | None] = {}  # what the last look had against a device
+        self._unheard: deque[XidEvent] = deque(maxlen=_MOST_UNHEARD)
+        self._errors: dict[
+            DeviceUuid, tuple[int, Moment]
+        ] = {}  # unknown ones in a row: how many, and the first
+        self._suspected: dict[DeviceUuid, str] = {}  # by errors, until a person looked
+        self._slowed: dict[DeviceUuid, str] = {}  # by the last look
+        self._notes = dict(self._records.notes())
+        self._read = Snapshot()
+
+    def take_in(self, read: Snapshot, now: Moment) -> Taken:
+        """Give generations, carry out verdicts, tell holders."""
+        shapes = {uuid: _shape(device) for uuid, device in read.devices.items()}
+        generations = self._records.observe(shapes, complete=read.complete)
+        self._read = replace(
+            read,
+            devices={
+                uuid: replace(device, generation=generations[uuid]) for uuid, device in read.devices.items()
+            },
+        )
+        leases = self._ledger.live()
+        over = self._notes.keys() - {lease.id for lease in leases}
+        if over:
+            self._records.forget_notes(over)
+            self._notes = {lease: note for lease, note in self._notes.items() if lease not in over}
+        # Each error is told by NVML once: it is let go only when it was carried out.
+        self._unheard.extend(read.events)
+        while self._unheard:
+            self._hear(self._unheard[0], leases, now)
+            self._unheard.popleft()
+        for device in self._read.devices.values():
+            if device.kind is DeviceKind.GPU:  # what is known of a whole GPU holds for its parts
+                self._judge(device, now)
+        self._tell_holders(leases, now)
+        return Taken(snapshot=self.marked(), changes=tuple(self._losses(leases)))
+
+    def marked(self, snapshot: Snapshot | None = None) -> Snapshot:
+        """A snapshot with what is known against its devices; without one, the last look."""
+        lasting = self._records.quarantines()
+        seen = self._read if snapshot is None else snapshot
+        devices = {uuid: self._marked(device, lasting) for uuid, device in seen.devices.items()}
+        return replace(seen, devices=devices)
+
+    def quarantine(self, device: DeviceUuid, *, by: str, why: str, now: Moment) -> bool:
+        """Take a device out of service; who holds it goes on, and is told. False: there never was such a device."""
+        if not self._records.is_known(device):
+            return False
+        wanted = Quarantine(
+            device=device, fitness=Fitness.QUARANTINE, by=by, automatic=False, why=why, began=now
+        )
+        if self._records.quarantine(wanted):
+            log(events.GPU_QUARANTINED, device=device, problem=f"{why} (by {by})")
+            self._tell_holders(self._ledger.live(), now)
+        return True
+
+    def release(self, device: DeviceUuid, *, by: str, why: str, now: Moment) -> bool:
+        """Put a device back into service; what NVML says against it still counts. False: it was not taken out."""
+        suspected = self._suspected.pop(device, None) is not None
+        if not self._records.release(device, by=by, why=why, now=now) and not suspected:
+            return False
+        log(events.GPU_UNQUARANTINED, device=device, by=by, reason=why)
+        for lease in self._ledger.live():
+            if lease.id in self._notes and any(self._holds(lease, device)):
+                self._tell(lease, f"{self._named(device)} is in service again", now)
+        return True
+
+    def note(self, lease: LeaseId) -> str | None:
+        """What the holder of a live lease was told last. From any thread."""
+        return self._notes.get(lease)
+
+    def _hear(self, event: XidEvent, leases: Collection[Lease], now: Moment) -> None:
+        """One error: remembered, told, and carried out on what it is of."""
+        gpu = self._read.devices.get(event.gpu)
+        kind = health.xid_class(event.xid)
+        verdict = health.of_xid(event.xid, None if gpu is None else gpu.measures.recovery)
+        for device in self._targets(event, kind):
+            holders = [lease for lease in leases if any(self._holds(lease, device))]
+            # An error that does not say of which instance it is is nobody's in particular on a GPU that is shared.
+            holder = holders[0] if len(holders) == 1 else None
+            owner = None if holder is None else holder.owner_uid
+            self._records.note_error(device, event.xid, kind, owner=owner, now=now)
+            told = [lease.id for lease in holders]
+            log(events.GPU_XID, device=device, xid=event.xid, kind=kind.value, leases=told)
+            if kind is XidClass.USER_JOB:
+                if holder is not None:
+                    text = (
+                        f"{verdict.reason} on {self._named(device)}: an error of the program that ran on it"
+                    )
+                    self._tell(holder, text, now)
+                owners = self._records.fault_owners(device, seconds=health.SUSPECT_SECONDS, now=now)
+                verdict = health.of_faults(owners)
+            self._carry_out(device, verdict, now)
+
+    def _targets(self, event: XidEvent, kind: XidClass) -> tuple[DeviceUuid, ...]:
+        """The MIG devices of the instance an error is of; else, or when it is of the GPU itself, the GPU."""
+        parts = [
+            device.uuid
+            for device in self._read.devices.values()
+            if device.parent == event.gpu
+            and device.gpu_instance_id == event.gpu_instance_id
+            and event.compute_instance_id in (None, device.compute_instance_id)
+        ]
+        if event.gpu_instance_id is None or kind is XidClass.DEVICE or not parts:
+            return (event.gpu,)
+        return tuple(parts)
+
+    def _judge(self, device: Device, now: Moment) -> None:
+        """Carry out what this look has against a GPU, once for as long as it has it: a person may know better."""
+        verdict = max(health.of_device(device), self._of_errors(device, now), key=health.rank)
+        if verdict.fitness not in _HELD_BACK:
+            self._slow(device.uuid, verdict)
+            if device.error is None and device.silent_seconds is None:
+                self._standing[device.uuid] = None
+            return
+        if device.uuid not in self._standing:
+            self._standing[device.uuid] = self._records.released_here(device.uuid, now.boot_id)
+        if self._standing[device.uuid] != verdict.text:
+            self._carry_out(device.uuid, verdict, now)
+            self._standing[device.uuid] = verdict.text
+
+    def _of_errors(self, device: Device, now: Moment) -> Verdict:
+        if device.error is None or nvml_codes.action(device.error) is not Action.COUNT:
+            self._errors.pop(device.uuid, None)
+            return health.FIT
+        number, first = self._errors.get(device.uuid, (0, now))
+        self._errors[device.uuid] = (number + 1, first)
+        return health.of_errors(device.error, in_row=number + 1, seconds=now.seconds_since(first))
+
+    def _carry_out(self, device: DeviceUuid, verdict: Verdict, now: Moment) -> None:
+        if verdict.fitness is Fitness.SUSPECT and self._suspected.get(device) != verdict.text:
+            self._suspected[device] = verdict.text
+            log(events.GPU_SUSPECTED, device=device, problem=verdict.text)
+        if verdict.fitness not in _HELD_BACK:
+            return
+        wanted = Quarantine(
+            device=device,
+            fitness=verdict.fitness,
+            by=_ITSELF,
+            automatic=True,
+            why=verdict.text,
+            began=now,
+        )
+        if self._records.quarantine(wanted):
+            log(events.GPU_QUARANTINED, device=device, problem=f"{verdict.fitness}: {verdict.text}")
+
+    def _slow(self, device: DeviceUuid, verdict: Verdict) -> None:
+        if verdict.fitness is not Fitness.SUSPECT:
+            self._slowed.pop(device, None)
+        elif self._slowed.get(device) != verdict.text:
+            self._slowed[device] = verdict.text
+            log(events.GPU_SUSPECTED, device=device, problem=verdict.text)
+
+    def _marked(self, device: Device, lasting: Mapping[DeviceUuid, Quarantine]) -> Device:
+        found = _of(device, lasting)
+        if found is None:
+            suspicion = self._suspected.get(device.uuid) or self._slowed.get(device.uuid)
+            return replace(device, remark=device.remark or suspicion)
+        draining = found.fitness is Fitness.DRAIN
+        state = DeviceState.DRAINING if draining else DeviceState.QUARANTINED
+        return replace(device, state=max(device.state, state, key=_STRICTNESS.index), remark=found.why)
+
+    def _tell_holders(self, leases: Collection[Lease], now: Moment) -> None:
+        lasting = self._records.quarantines()
+        for lease in leases:
+            for uuid in lease.devices:
+                found = self._found(uuid, lasting)
+                if found is None:
+                    continue
+                end = (
+                    "it is lost to you"
+                    if _takes_away(found)
+                    else "it is yours until you remove the container"
+                )
+                note = f"{self._named(uuid)} is out of service: {found.why}; {end}"
+                self._tell(lease, note, now)
+
+    def _tell(self, lease: Lease, note: str, now: Moment) -> None:
+        if self._notes.get(lease.id) == note:
+            return
+        self._records.tell(lease.id, note, now)
+        self._notes[lease.id] = note
+        log(events.HOLDER_TOLD, lease=lease.id, uid=lease.owner_uid, note=note)
+
+    def _losses(self, leases: Collection[Lease]) -> Iterator[Change]:
+        """Leases on a device that ds01 itself found unfit; what an admin takes out of service is not lost."""
+        lasting = self._records.quarantines()
+        for lease in leases:
+            if lease.state is LeaseState.LOST:
+                continue
+            for uuid in lease.devices:
+                found = self._found(uuid, lasting)
+                if found is not None and _takes_away(found):
+                    yield Change(lease=lease.id, state=LeaseState.LOST, why=f"device {uuid}: {found.why}")
+                    break
+
+    def _found(self, uuid: DeviceUuid, lasting: Mapping[DeviceUuid, Quarantine]) -> Quarantine | None:
+        device = self._read.devices.get(uuid)
+        return lasting.get(uuid) if device is None else _of(device, lasting)
+
+    def _holds(self, lease: Lease, device: DeviceUuid) -> Iterator[bool]:
+        """Whether each device of a lease is this one, or a part of it."""
+        for uuid in lease.devices:
+            seen = self._read.devices.get(uuid)
+            yield uuid == device or (seen is not None and seen.parent == device)
+
+    def _named(self, uuid: DeviceUuid) -> str:
+        device = self._read.devices.get(uuid)
+        if device is None:
+            return f"device {uuid}"
+        return f"{'GPU' if device.kind is DeviceKind.GPU else 'MIG device'} {device.index}"
+
+
+def _of(device: Device, lasting: Mapping[DeviceUuid, Quarantine]) -> Quarantine | None:
+    """The strictest that is on a device or on the GPU it is a part of."""
+    found = [lasting[uuid] for uuid in (device.uuid, device.parent) if uuid is not None and uuid in lasting]
+    return max(found, key=lambda one: one.fitness is Fitness.QUARANTINE, default=None)
+
+
+def _takes_away(found: Quarantine) -> bool:
+    return found.automatic and found.fitness is Fitness.QUARANTINE
+
+
+def _shape(device: Device) -> str:
+    """What may change behind one UUID: a MIG device's profile and place; "" where it is not known."""
+    if device.profile_id is None or device.placement is None:
+        return ""
+    return f"{device.profile_id}@{device.placement.start}+{device.placement.size}"
