@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import scenarios
+from bench import devices, scenarios
 from bench.stack import REPOSITORY, Stack, running
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def quick(stack: Stack) -> Iterable[Figures]:
     yield scenarios.plugin(stack, calls=500)
     yield scenarios.docker_run(stack, runs=5)
     yield scenarios.guard(stack, starts=10)
+    yield devices.look(looks=20)
 
 
 def full(stack: Stack) -> Iterable[Figures]:
@@ -44,6 +45,7 @@ def full(stack: Stack) -> Iterable[Figures]:
     yield scenarios.hop(stack, "/v1.41/containers/json?all=1", "list_0", requests=2000)
     yield scenarios.docker_run(stack, runs=15)
     yield scenarios.guard(stack, starts=40)
+    yield devices.look(looks=100)
     yield scenarios.concurrent(stack, clients=200, requests_each=25)
     yield scenarios.idle_memory(stack, connections=2000)
     yield scenarios.logs(stack, rounds=3)
