@@ -55,10 +55,11 @@ class Lab:
         await self.service.confirm(found.id, ContainerId(f"{owner:064x}"))
         return found
 
-    async def state_of(self, lease: Lease) -> LeaseState:
+    async def is_lost(self, lease: Lease) -> bool:
         found = await self.service.find(lease.id)
         assert found is not None
-        return found.state
+        assert found.live
+        return found.state is LeaseState.LOST
 
     def seen(self, device: Device) -> Device:
         return self.service.watch.current().devices[device.uuid]
@@ -81,7 +82,7 @@ async def test_a_gpu_off_the_bus_is_kept_from_everybody(lab: Lab) -> None:
     held = await lab.leased(WHOLE)
     lab.nvml.put(gpu(0, state=DeviceState.LOST, error=15, pids=None))
     await lab.look()
-    assert await lab.state_of(held) is LeaseState.LOST
+    assert await lab.is_lost(held)
     assert lab.is_noted(held, "GPU 0 is out of service", "fallen off the bus", "it is lost to you")
     await lab.service.release(held.id, why="removed")
     lab.nvml.put(WHOLE)
@@ -104,7 +105,7 @@ async def test_a_bad_device_is_taken_away(lab: Lab, code: int) -> None:
     lab.nvml.xid(WHOLE, code)
     await lab.look()
     assert lab.seen(WHOLE).state is DeviceState.QUARANTINED
-    assert await lab.state_of(held) is LeaseState.LOST
+    assert await lab.is_lost(held)
     assert lab.is_noted(held, f"XID {code}", "lost to you")
 
 
@@ -115,7 +116,7 @@ async def test_contained_memory_errors_drain(lab: Lab, code: int) -> None:
     lab.nvml.xid(WHOLE, code)
     await lab.look()
     assert lab.seen(WHOLE).state is DeviceState.DRAINING
-    assert await lab.state_of(held) is LeaseState.ACTIVE
+    assert not await lab.is_lost(held)
     assert lab.is_noted(held, f"XID {code}", "yours until you remove the container", "reset")
     await lab.service.release(held.id, why="removed")
     assert isinstance(await lab.service.lease(want(device_ids=(WHOLE.uuid,), count=None)), Refusal)
@@ -128,7 +129,7 @@ async def test_a_programs_error_is_told_to_its_owner(lab: Lab, code: int) -> Non
     lab.nvml.xid(WHOLE, code)
     await lab.look()
     assert lab.seen(WHOLE).state is DeviceState.OK
-    assert await lab.state_of(held) is LeaseState.ACTIVE
+    assert not await lab.is_lost(held)
     assert lab.is_noted(held, f"XID {code}", "error of the program")
     await lab.restart()
     assert lab.is_noted(held, f"XID {code}")
@@ -141,7 +142,7 @@ async def test_an_error_of_one_instance_hits_its_tenant_alone(lab: Lab) -> None:
     lab.nvml.xid(PART, 31)
     await lab.look()
     assert (lab.seen(PART).state, lab.seen(OTHER).state) == (DeviceState.QUARANTINED, DeviceState.OK)
-    assert (await lab.state_of(mine), await lab.state_of(others)) == (LeaseState.LOST, LeaseState.ACTIVE)
+    assert (await lab.is_lost(mine), await lab.is_lost(others)) == (True, False)
     assert lab.service.note(others.id) is None
 
 
@@ -152,7 +153,7 @@ async def test_an_error_of_the_device_hits_all_its_tenants(lab: Lab) -> None:
     await lab.look()
     assert {lab.seen(one).state for one in (PART, OTHER, gpu(1))} == {DeviceState.QUARANTINED}
     for lease in (mine, others):
-        assert await lab.state_of(lease) is LeaseState.LOST
+        assert await lab.is_lost(lease)
 
 
 async def test_a_programs_error_without_an_instance_accuses_nobody(lab: Lab) -> None:
@@ -245,20 +246,20 @@ async def test_a_slowed_gpu_is_remarked_while_it_is_slow(lab: Lab) -> None:
 async def test_a_hung_gpu_is_quarantined_after_a_while(lab: Lab) -> None:
     """A slow one is only not leased; one that hangs for half a minute is lost to its holder."""
     held = await lab.leased(WHOLE)
-    for silent, state, lease, remark in (
-        (2.0, DeviceState.UNRESPONSIVE, LeaseState.ACTIVE, None),
-        (7.0, DeviceState.UNRESPONSIVE, LeaseState.ACTIVE, "it has not answered for 5 seconds or more"),
+    for silent, state, lost, remark in (
+        (2.0, DeviceState.UNRESPONSIVE, False, None),
+        (7.0, DeviceState.UNRESPONSIVE, False, "it has not answered for 5 seconds or more"),
         (
             31.0,
             DeviceState.QUARANTINED,
-            LeaseState.LOST,
+            True,
             "it has not answered for 30 seconds or more; reboot the server",
         ),
     ):
         lab.nvml.put(gpu(0, state=DeviceState.UNRESPONSIVE, silent_seconds=silent, pids=None))
         await lab.look()
         assert (lab.seen(WHOLE).state, lab.seen(WHOLE).remark) == (state, remark)
-        assert await lab.state_of(held) is lease
+        assert await lab.is_lost(held) is lost
 
 
 async def test_an_error_that_stays_is_a_quarantine(lab: Lab) -> None:
@@ -317,7 +318,7 @@ async def test_an_admin_takes_a_device_out_and_puts_it_back(lab: Lab) -> None:
     assert await lab.service.quarantine(WHOLE.uuid, who="root", why="a new cooler on Friday")
     assert lab.seen(WHOLE).state is DeviceState.QUARANTINED
     await lab.look()
-    assert await lab.state_of(held) is LeaseState.ACTIVE
+    assert not await lab.is_lost(held)
     assert lab.is_noted(held, "a new cooler on Friday", "yours until you remove")
     assert await lab.service.release_quarantine(WHOLE.uuid, who="root", why="done")
     assert lab.is_noted(held, "in service again")
@@ -352,10 +353,10 @@ async def test_what_a_silent_gpu_hides_is_not_lost(lab: Lab) -> None:
     lab.nvml.take(WHOLE.uuid)
     lab.nvml.snapshot = replace(lab.nvml.snapshot, complete=False, unidentified={"0": "no answer"})
     await lab.look()
-    assert await lab.state_of(held) is LeaseState.ACTIVE
+    assert not await lab.is_lost(held)
     lab.nvml.snapshot = replace(lab.nvml.snapshot, complete=True, unidentified={})
     await lab.look()
-    assert await lab.state_of(held) is LeaseState.LOST
+    assert await lab.is_lost(held)
 
 
 async def test_what_leases_use_is_written_down(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
 from dataclasses import fields
@@ -69,7 +70,7 @@ def state(library: Path, sim: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 async def worker() -> AsyncIterator[NvmlWorker]:
-    one = NvmlWorker(deadline_seconds=5)
+    one = NvmlWorker(deadline_seconds=20)
     yield one
     await one.close()
 
@@ -84,14 +85,14 @@ def leasing(worker: NvmlWorker, folder: Path) -> Allocator:
         ledger=Ledger(folder / "l"),
         inventory=worker,
         now=Clock(),
-        new_id=lambda: LeaseId("lease"),
+        new_id=map(LeaseId, map(str, itertools.count())).__next__,
         timing=Timing(),
     )
 
 
 async def until(worker: NvmlWorker, holds: Callable[[Snapshot], bool]) -> Snapshot:
     """The first look of which it holds; what other threads of the child do shows a moment later."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not holds(read := await worker.read()):  # noqa: ASYNC110  another process tells nobody
             await asyncio.sleep(0.05)
     return read
@@ -213,19 +214,19 @@ async def test_a_machine_without_gpus_is_no_outage(sim: Any, state: Path, worker
 
 async def test_a_hung_gpu_hides_no_other(sim: Any, state: Path) -> None:
     """A call that does not return costs its GPU: unresponsive, nothing known of it, the others fresh in time."""
-    worker = NvmlWorker(deadline_seconds=10, gpu_seconds=0.5)
+    worker = NvmlWorker(deadline_seconds=20, gpu_seconds=2)
     before = await seen(worker)
     sim._add_fault(
         state,
         {
             "gpu": before["1"].uuid,
             "symbol": "nvmlDeviceGetComputeRunningProcesses_v3",
-            "hang_ms": 4_000,
+            "hang_ms": 60_000,
             "times": 1,
         },
     )
     sim.add_process(state, os.getpid(), before["0"].uuid)
-    for limit in (1.5, 0.4):  # the second look does not wait again
+    for limit in (10, 2):  # the second look does not wait again
         began = time.monotonic()
         after = await seen(worker)
         assert time.monotonic() - began < limit
@@ -235,16 +236,16 @@ async def test_a_hung_gpu_hides_no_other(sim: Any, state: Path) -> None:
         assert after["0"].pids == (os.getpid(),)
     silent = after["1"].silent_seconds
     assert silent is not None
-    assert silent > 0.5
+    assert silent > 2
     await worker.close()
 
 
 async def test_a_gpu_that_answers_again_is_seen_again(sim: Any, state: Path) -> None:
     """When the call returns after all, the next look has the GPU's devices as before."""
-    worker = NvmlWorker(deadline_seconds=10, gpu_seconds=0.3)
+    worker = NvmlWorker(deadline_seconds=20, gpu_seconds=1.5)
     before = await seen(worker)
     sim._add_fault(
-        state, {"gpu": before["1"].uuid, "symbol": "nvmlDeviceGetMigMode", "hang_ms": 900, "times": 1}
+        state, {"gpu": before["1"].uuid, "symbol": "nvmlDeviceGetMigMode", "hang_ms": 3_000, "times": 1}
     )
     assert (await seen(worker))["1:0"].state is DeviceState.UNRESPONSIVE
     part = before["1:0"].uuid
@@ -256,9 +257,9 @@ async def test_a_gpu_that_answers_again_is_seen_again(sim: Any, state: Path) -> 
 async def test_a_gpu_that_hangs_from_the_start_is_not_taken_for_gone(sim: Any, state: Path) -> None:
     """It is counted as unidentified, and the snapshot says that it is not complete."""
     sim._add_fault(
-        state, {"gpu": sim.gpu_uuid(1), "symbol": "nvmlDeviceGetUUID", "hang_ms": 3_000, "times": 1}
+        state, {"gpu": sim.gpu_uuid(1), "symbol": "nvmlDeviceGetUUID", "hang_ms": 60_000, "times": 1}
     )
-    worker = NvmlWorker(deadline_seconds=10, gpu_seconds=0.5)
+    worker = NvmlWorker(deadline_seconds=20, gpu_seconds=2)
     read = await worker.read()
     assert {device.index for device in read.devices.values()} == {"0", "2"}
     assert (list(read.unidentified), read.complete) == (["1"], False)
@@ -277,13 +278,13 @@ async def test_a_gpu_lost_from_the_start_is_gone(sim: Any, state: Path, worker: 
 async def test_a_hung_session_is_given_up(sim: Any, state: Path, symbol: str) -> None:
     """A start that does not return costs the deadline; the child is asked to end, and another one follows it."""
     sim.hang(state, symbol, milliseconds=30_000)
-    worker = NvmlWorker(deadline_seconds=1.5)
+    worker = NvmlWorker(deadline_seconds=4)
     with pytest.raises(InventoryUnavailable, match="did not answer") as caught:
         await worker.read()
     assert caught.value.problem is Problem.UNRESPONSIVE
     sim.heal(state)
     assert worker._process is not None
-    await asyncio.wait_for(worker._process.wait(), 5)
+    await asyncio.wait_for(worker._process.wait(), 20)
     assert await seen(worker)
     await worker.close()
 
@@ -533,7 +534,7 @@ async def test_an_xid_becomes_a_quarantine_from_end_to_end(
     assert isinstance(await allocator.lease(want(count=None, device_ids=(part,))), Lease)
     instance = allocator.watch.current().devices[part].gpu_instance_id
     sim.raise_xid(state, sim.gpu_uuid(1), 95, gi=instance, ci=0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while allocator.watch.current().devices[part].state is DeviceState.OK:
             await allocator.sweep()
             await asyncio.sleep(0.05)
@@ -546,15 +547,40 @@ async def test_an_xid_becomes_a_quarantine_from_end_to_end(
     await allocator.close()
 
 
+async def test_a_gpu_that_falls_off_the_bus_is_not_leased_again(
+    sim: Any, state: Path, worker: NvmlWorker, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Its lease is lost and its holder told; back again it stays out, and another GPU is leased as ever."""
+    sim.write_state(state, sim.machine("2xa100-40"))
+    allocator = leasing(worker, tmp_path_factory.mktemp("ledger"))
+    await allocator.sweep()
+    found = await allocator.lease(want())
+    assert isinstance(found, Lease)
+    (gone,) = found.devices
+    sim.lose_gpu(state, gone)
+    await allocator.sweep()
+    (held,) = await allocator.leases(None)
+    assert held.state is LeaseState.LOST
+    assert "fallen off the bus" in (allocator.note(held.id) or "")
+    await allocator.release(held.id, why="removed")
+    sim.heal(state)
+    await allocator.sweep()
+    assert allocator.watch.current().devices[gone].state is DeviceState.QUARANTINED
+    other = await allocator.lease(want())
+    assert isinstance(other, Lease)
+    assert gone not in other.devices
+    await allocator.close()
+
+
 async def test_a_hung_gpu_does_not_stop_leasing_of_others(
     sim: Any, state: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """With one GPU stuck in the driver, the service looks, leases and releases the others as ever."""
-    worker = NvmlWorker(deadline_seconds=10, gpu_seconds=0.3)
+    worker = NvmlWorker(deadline_seconds=20, gpu_seconds=2)
     allocator = leasing(worker, tmp_path_factory.mktemp("ledger"))
     await allocator.sweep()
     stuck = sim.gpu_uuid(1)
-    sim._add_fault(state, {"gpu": stuck, "symbol": "*", "hang_ms": 3_000, "times": 1})
+    sim._add_fault(state, {"gpu": stuck, "symbol": "*", "hang_ms": 60_000, "times": 1})
     await allocator.sweep()
     found = await allocator.lease(want())
     assert isinstance(found, Lease)

@@ -34,6 +34,27 @@ def test_only_missing_steps_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert base.execute("SELECT count(*) FROM more").fetchone() == (0,)
 
 
+def test_leases_of_an_older_ledger_are_counted_from_now_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are live when the tables of usage are made have a cursor, at the moment they were granted."""
+    base = sqlite3.connect(":memory:", isolation_level=None)
+    steps = schema.STEPS
+    monkeypatch.setattr(schema, "STEPS", steps[:1])
+    schema.bring_forward(base)
+    needed = [row for row in base.execute("PRAGMA table_info(leases)") if row[3] or row[5]]
+    for name, live in (("a", 1), ("b", 0)):
+        row = {column: 5 if kind == "INTEGER" else "boot" for _, column, kind, *_ in needed}
+        row |= {"id": name, "state": "active" if live else "released"}
+        names = ", ".join(row)
+        base.execute(
+            f"INSERT INTO leases ({names}) VALUES ({', '.join('?' * len(row))})", tuple(row.values())
+        )
+        base.execute("INSERT INTO lease_devices (lease, device, live) VALUES (?, 'GPU-1', ?)", (name, live))
+    monkeypatch.setattr(schema, "STEPS", steps)
+    schema.bring_forward(base)
+    cursors = base.execute("SELECT lease, device, boottime_ms, boot_id FROM lease_usage_cursors").fetchall()
+    assert cursors == [("a", "GPU-1", 5, "boot")]
+
+
 def test_a_step_that_fails_leaves_the_version_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a step is never kept."""
     base = sqlite3.connect(":memory:", isolation_level=None)
