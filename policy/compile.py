@@ -12,6 +12,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 from policy.document import Document, Entry
@@ -20,13 +22,14 @@ from policy.grants import (
     ROLE_ORDER,
     BindPath,
     DefaultNetwork,
+    GpuTerms,
     Grants,
     Handling,
     Limits,
     Ports,
     Role,
 )
-from policy.model import Actor, Share
+from policy.model import Actor, GroupGpus, Share
 
 UID_MIN = 1000
 USER_SOCKET = "/run/ds01/users/{name}/docker.sock"
@@ -76,6 +79,7 @@ class Policy:
             role=self._role(actor, groups, user),
             groups=tuple(names),
             limits=_limits(document.defaults, groups, user),
+            gpu=_gpu(document, names, user),
             images_private=_images_private(document.defaults, groups, user),
             shares=tuple((name, share) for name in names if (share := _share(document.groups[name]))),
             user_socket=self.user_socket_template.format(name=actor.name),
@@ -130,14 +134,36 @@ def _share(entry: Entry) -> Share | None:
 
 
 def _limits(defaults: Entry, groups: Sequence[Entry], user: Entry) -> Limits:
-    stated: dict[str, int] = {}
+    stated: dict[str, int | Fraction] = {}
     for entry in groups:
         for name, value in entry.limits.items():
             stated[name] = _larger(stated.get(name, value), value)
-    return replace(Limits(), **{**defaults.limits, **stated, **user.limits})
+    merged: dict[str, Any] = {**defaults.limits, **stated, **user.limits}
+    return replace(Limits(), **merged)
 
 
-def _larger(one: int, other: int) -> int:
+def _gpu(document: Document, names: Sequence[str], user: Entry) -> GpuTerms:
+    """The user's own words, else the groups', else the default: classes of all groups, the larger weight and priority."""
+    groups = [document.groups[name] for name in names]
+    found: dict[str, Any] = {}
+    for key in ("classes", "weight", "priority"):
+        for entries in ([user], groups, [document.defaults]):
+            stated = [entry.gpu[key] for entry in entries if key in entry.gpu]
+            if stated:
+                found[key] = tuple(dict.fromkeys(chain(*stated))) if key == "classes" else max(stated)
+                break
+    limits = tuple(
+        GroupGpus(
+            name=name,
+            devices=entry.gpu.get("group_gpus"),
+            equivalents=entry.gpu.get("group_equivalents"),
+        )
+        for name, entry in zip(names, groups, strict=True)
+    )
+    return GpuTerms(groups=limits, **found)
+
+
+def _larger(one: int | Fraction, other: int | Fraction) -> int | Fraction:
     return -1 if -1 in (one, other) else max(one, other)  # -1 is unlimited
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import yaml
 
+from policy.document_gpu import GPU, GPU_LIMITS, GPU_OF_GROUP, read_reservations
 from policy.document_mig import MigLayout, read_mig
 from policy.document_values import (
     ALLOW,
@@ -30,7 +32,7 @@ from policy.document_values import (
     read_role,
     text_of,
 )
-from policy.grants import Role
+from policy.grants import Reservation, Role
 from policy.host_processes import FIELDS, KEYS, HostProcesses
 from policy.model import Share
 
@@ -66,7 +68,8 @@ class Entry:
     """What one block says; a key that is absent was not written. Limits in base units, named as in `Limits`."""
 
     role: Role | None = None
-    limits: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, int | Fraction] = field(default_factory=dict)
+    gpu: Mapping[str, Any] = field(default_factory=dict)
     allow: Mapping[str, Allowed] = field(default_factory=dict)
     images: Mapping[str, bool] = field(default_factory=dict)
     unix_group: str = ""  # groups only
@@ -84,6 +87,7 @@ class Document:
     system_accounts: tuple[str, ...] = ()
     gpu: HostProcesses = field(default_factory=HostProcesses)
     mig: tuple[MigLayout, ...] = ()
+    reservations: tuple[Reservation, ...] = ()
 
 
 def parse(texts: Mapping[str, str] | str) -> Document:
@@ -97,6 +101,7 @@ def parse(texts: Mapping[str, str] | str) -> Document:
     files = {"policy.yaml": texts} if isinstance(texts, str) else texts
     for name, text in files.items():
         reader.read_file(name, text)
+    reader.check_reservations()
     if not reader.saw_version and not reader.mistakes:
         reader.mistakes.append(
             Mistake(
@@ -115,6 +120,7 @@ def parse(texts: Mapping[str, str] | str) -> Document:
         system_accounts=reader.system_accounts,
         gpu=reader.gpu,
         mig=reader.mig,
+        reservations=reader.reservations,
     )
 
 
@@ -131,6 +137,8 @@ class _Reader:
         self.system_accounts: tuple[str, ...] = ()
         self.gpu = HostProcesses()
         self.mig: tuple[MigLayout, ...] = ()
+        self.reservations: tuple[Reservation, ...] = ()
+        self.reserved_at = ("", 0)  # file and line
         self.seen: dict[str, str] = {}
 
     def read_file(self, name: str, text: str) -> None:
@@ -244,9 +252,21 @@ class _Reader:
     def _gpu(self, node: yaml.Node, path: str) -> None:
         found: dict[str, Any] = {}
         table = {key: (FIELDS.get(key, key), read) for key, read in KEYS.items()}
-        self._table(node, path, {**table, "mig": ("mig", read_mig)}, found)
+        more = {"mig": ("mig", read_mig), "reservations": ("reservations", read_reservations)}
+        self._table(node, path, {**table, **more}, found)
         self.mig = found.pop("mig", ())
+        self.reservations = found.pop("reservations", ())
+        self.reserved_at = (self.file, line_of(node.start_mark))
         self.gpu = HostProcesses(**found)
+
+    def check_reservations(self) -> None:
+        """Whoever GPUs are kept for must be a group of the policy; groups may stand in any file."""
+        self.file, line = self.reserved_at
+        for item in self.reservations:
+            if item.group and item.group not in self.groups:
+                near = difflib.get_close_matches(item.group[:60], list(self.groups), n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(self.groups) or 'none'}"
+                self._wrong(line, "gpu.reservations", f"there is no group {item.group}; {hint}")
 
     def _entry(self, node: yaml.Node, path: str, more: Mapping[str, Read]) -> Entry:
         plain: dict[str, Any] = {}
@@ -254,11 +274,15 @@ class _Reader:
         allow: dict[str, Any] = {}
         images: dict[str, Any] = {}
         share: dict[str, Any] = {}
-        for key, value in self._keys(node, path, ["role", "limits", "allow", "images", *more]):
+        gpu: dict[str, Any] = {}
+        for key, value in self._keys(node, path, ["role", "limits", "gpu", "allow", "images", *more]):
             where = _join(path, key)
             match key:
                 case "limits":
-                    self._table(value, where, LIMITS, limits)
+                    self._table(value, where, {**LIMITS, **GPU_LIMITS}, limits)
+                case "gpu":
+                    known = GPU_OF_GROUP if "members" in more else GPU
+                    self._table(value, where, {name: (name, read) for name, read in known.items()}, gpu)
                 case "allow":
                     self._table(value, where, {key: (key, read) for key, read in ALLOW.items()}, allow)
                 case "images":
@@ -268,7 +292,7 @@ class _Reader:
                 case _:
                     found = self._parsed(value, where, {"role": read_role, **more}[key])
                     plain.update({key: found} if found is not None else {})
-        return Entry(limits=limits, allow=allow, images=images, share=share, **plain)
+        return Entry(limits=limits, gpu=gpu, allow=allow, images=images, share=share, **plain)
 
     def _table(
         self, node: yaml.Node, path: str, table: Mapping[str, tuple[str, Read]], into: dict[str, Any]

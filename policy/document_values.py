@@ -53,7 +53,7 @@ def text_of(node: yaml.Node) -> str | None:
     return None
 
 
-def _scalar(node: yaml.Node) -> str:
+def scalar_of(node: yaml.Node) -> str:
     if not isinstance(node, yaml.ScalarNode) or is_null(node):
         raise Wrong("must be one value")
     return str(node.value)
@@ -114,9 +114,9 @@ def read_choice(node: yaml.Node, kind: type[Choice]) -> Choice:
     return kind(text)
 
 
-def _whole(first: int, last: int) -> Read:
+def whole(first: int, last: int) -> Read:
     def read(node: yaml.Node) -> int:
-        text = _scalar(node)
+        text = scalar_of(node)
         if (
             text_of(node) is not None
             or not re.fullmatch(r"[0-9]{1,9}", text)
@@ -129,7 +129,7 @@ def _whole(first: int, last: int) -> Read:
 
 
 def _read_cpus(node: yaml.Node) -> int:
-    text = _scalar(node)
+    text = scalar_of(node)
     if (
         not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text)
         or text_of(node) is not None
@@ -141,7 +141,7 @@ def _read_cpus(node: yaml.Node) -> int:
 
 def _size(*, least: int, unlimited: bool = False) -> Read:
     def read(node: yaml.Node) -> int:
-        text = _scalar(node)
+        text = scalar_of(node)
         if unlimited and text == "unlimited":
             return -1
         found = re.fullmatch(r"([0-9]{1,6})(\.[0-9])? ?(KiB|MiB|GiB|TiB)", text)
@@ -155,7 +155,7 @@ def _size(*, least: int, unlimited: bool = False) -> Read:
 
 
 def read_duration(node: yaml.Node) -> int:
-    found = re.fullmatch(r"([0-9]{1,6})(s|m|h|d)", _scalar(node))
+    found = re.fullmatch(r"([0-9]{1,6})(s|m|h|d)", scalar_of(node))
     if not found:
         raise Wrong("must be a time, like 30s, 10m or 2h")
     return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
@@ -235,7 +235,7 @@ def _port_range(node: yaml.Node) -> Ports:
 
 
 def _read_range(node: yaml.Node) -> tuple[int, int]:
-    found = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", _scalar(node))
+    found = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", scalar_of(node))
     first, last = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 1 <= first <= last <= MAX_PORT:
         raise Wrong("must be two ports, like 8000-9999")
@@ -250,7 +250,7 @@ def _read_ip(node: yaml.Node) -> str:
 
 
 def read_bool(node: yaml.Node) -> bool:
-    text = _scalar(node)
+    text = scalar_of(node)
     if node.tag != "tag:yaml.org,2002:bool" or text.lower() not in {"true", "false"}:
         raise Wrong("must be true or false")
     return text.lower() == "true"
@@ -273,19 +273,19 @@ def read_fields(node: yaml.Node, known: Mapping[str, Read]) -> dict[str, Any]:
 LIMITS: Mapping[str, tuple[str, Read]] = {
     "memory": ("memory_bytes", _size(least=6 * 1024**2)),
     "cpus": ("cpu_millis", _read_cpus),
-    "pids": ("pids", _whole(1, 1_000_000)),
+    "pids": ("pids", whole(1, 1_000_000)),
     "shm": ("shm_bytes", _size(least=1024**2)),
-    "nofile": ("nofile", _whole(64, 1_048_576)),
+    "nofile": ("nofile", whole(64, 1_048_576)),
     "memlock": ("memlock_bytes", _size(least=64 * 1024, unlimited=True)),
-    "gpus": ("gpus", _whole(0, 1024)),
-    "gpus_default": ("gpus_default", _whole(1, 1024)),
-    "containers": ("containers", _whole(0, 10_000)),
-    "networks": ("networks", _whole(0, 1000)),
-    "connections": ("connections", _whole(1, 10_000)),
+    "gpus": ("gpus", whole(0, 1024)),
+    "gpus_default": ("gpus_default", whole(1, 1024)),
+    "containers": ("containers", whole(0, 10_000)),
+    "networks": ("networks", whole(0, 1000)),
+    "connections": ("connections", whole(1, 10_000)),
     "uploads": ("uploads_bytes", _size(least=1024**2)),
     "wait": ("wait_seconds", read_duration),
     "log_size": ("log_bytes", _size(least=1024**2)),
-    "restarts": ("restarts", _whole(0, 1000)),
+    "restarts": ("restarts", whole(0, 1000)),
 }
 ALLOW: Mapping[str, Read] = {
     "capabilities": _read_capabilities,

@@ -1,6 +1,7 @@
 """What each spelling of a GPU wish means, and the one form in which a grant is written.
 
-`read_wish` understands DeviceRequests, `--runtime=nvidia` with its variable, and /dev/nvidia* devices.
+`read_wish` understands DeviceRequests, `--runtime=nvidia` with its variable, /dev/nvidia* devices, and labels of a create
+that say how large and for how long. docs/gpus.md lists them all.
 `granted` writes a grant, `scrubbed_env` alone a create without one: the only two forms that may reach dockerd.
 `granted_devices` and `is_ungranted` recognise exactly those.
 SOURCE: NVIDIA container toolkit and dockerd 20.10 to 29; the device driver "nvidia" ignores Options, works with any
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from policy.fields import as_int, as_list, as_object, as_strings, as_text, shown
 from policy.model import PLAIN_RUNTIME, EngineFacts, Json, Reason
@@ -45,6 +46,20 @@ EXTRA_CAPABILITIES = ("graphics", "video", "display")
 KNOWN_CAPABILITIES = frozenset({"gpu", "nvidia", "compat32", "ngx", *BASE_CAPABILITIES, *EXTRA_CAPABILITIES})
 
 _UUID = re.compile(r"(GPU|MIG)-[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+# Before driver 470 a MIG device was named by its GPU's UUID and its instances; lookups still take that.
+_OLD_MIG = re.compile(
+    r"MIG-GPU-[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}/[0-9]{1,2}/[0-9]{1,2}", re.ASCII
+)
+_CDI_INDEX = re.compile(r"(?:gpu|mig)([0-9]{1,3}(?::[0-9]{1,3})?)", re.ASCII)  # as older specs name devices
+MIG_PROFILE = re.compile(r"(?:[1-7]c\.)?[1-7]g\.[0-9]{1,3}gb(?:\+[a-z0-9.]+)?", re.ASCII)
+PROFILE_LABEL = "ds01.gpu.profile"
+MEMORY_LABEL = "ds01.gpu.memory"
+TIME_LABEL = "ds01.gpu.time"
+WAIT_LABEL = "ds01.wait"
+_PROFILES = frozenset({"full", "any"})
+_SIZE = re.compile(r"([0-9]{1,6})(MiB|GiB)", re.ASCII)
+_DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _INDEX = re.compile(r"[0-9]{1,3}(:[0-9]{1,3})?", re.ASCII)
 _NODE = re.compile(r"/dev/nvidia([0-9]{1,3})", re.ASCII)
 _NEXT = "ask with --gpus N or --gpus device=UUID"
@@ -52,10 +67,18 @@ _NEXT = "ask with --gpus N or --gpus device=UUID"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """One wish for GPUs. Exactly one of `count` and `device_ids` is set."""
+    """One wish for GPUs. Exactly one of `count` and `device_ids` is set.
+
+    profile: a MIG profile, "full" (a whole GPU) or "any"; None: what policy prefers.
+    memory_mib: at least, on each device. seconds, wait_seconds: how long it is for, and may wait; None: not said.
+    """
 
     count: int | None = None
     device_ids: tuple[str, ...] = ()
+    profile: str | None = None
+    memory_mib: int | None = None
+    seconds: int | None = None
+    wait_seconds: int | None = None
     capabilities: tuple[str, ...] = BASE_CAPABILITIES
 
 
@@ -69,9 +92,9 @@ class _Asked:
 
 
 class _Unreadable(Exception):  # noqa: N818  a reason in flight, caught in this module
-    def __init__(self, field: str, asked: object, limit: str) -> None:
+    def __init__(self, field: str, asked: object, limit: str, next_step: str = _NEXT) -> None:
         super().__init__(field)
-        self.field, self.asked, self.limit = field, shown(asked), limit
+        self.field, self.asked, self.limit, self.next_step = field, shown(asked), limit, next_step
 
 
 def read_wish(body: Mapping[str, Json], *, gpus_default: int, rule: str = "gpu") -> Wish | Reason | None:
@@ -84,7 +107,11 @@ def read_wish(body: Mapping[str, Json], *, gpus_default: int, rule: str = "gpu")
         return _read_wish(body, gpus_default)
     except _Unreadable as unreadable:
         return Reason(
-            rule=rule, field=unreadable.field, asked=unreadable.asked, limit=unreadable.limit, next_step=_NEXT
+            rule=rule,
+            field=unreadable.field,
+            asked=unreadable.asked,
+            limit=unreadable.limit,
+            next_step=unreadable.next_step,
         )
 
 
@@ -102,9 +129,52 @@ def _read_wish(body: Mapping[str, Json], gpus_default: int) -> Wish | None:
         raise _Unreadable(
             "HostConfig.DeviceRequests", "several", "one request for GPUs, by number or by name"
         )
+    said = _labels(as_object(body.get("Labels")))
+    if ids and (said.profile is not None or said.memory_mib is not None):
+        label = PROFILE_LABEL if said.profile is not None else MEMORY_LABEL
+        raise _Unreadable(
+            f"Labels.{label}", said.profile or said.memory_mib, "a size, or devices by name", "leave one out"
+        )
     if ids:
-        return Wish(device_ids=ids, capabilities=capabilities)
-    return Wish(count=counts[0], capabilities=capabilities) if counts else None
+        return replace(said, device_ids=ids, capabilities=capabilities)
+    sized = said.profile is not None or said.memory_mib is not None
+    count = counts[0] if counts else 1 if sized else None
+    return replace(said, count=count, capabilities=capabilities) if count else None
+
+
+def _labels(labels: Mapping[str, Json]) -> Wish:
+    """What the labels of a create say of its GPUs; the labels themselves never reach the engine."""
+    profile = _label(labels, PROFILE_LABEL)
+    if profile is not None and profile not in _PROFILES and not MIG_PROFILE.fullmatch(profile):
+        raise _Unreadable(
+            f"Labels.{PROFILE_LABEL}", profile, "a MIG profile, full or any", f"write {PROFILE_LABEL}=2g.10gb"
+        )
+    memory_mib = None
+    if (memory := _label(labels, MEMORY_LABEL)) is not None:
+        found = _SIZE.fullmatch(memory)
+        if found is None or not int(found[1]):
+            raise _Unreadable(f"Labels.{MEMORY_LABEL}", memory, "MiB or GiB", f"write {MEMORY_LABEL}=10GiB")
+        memory_mib = int(found[1]) * (1024 if found[2] == "GiB" else 1)
+    return Wish(
+        profile=profile,
+        memory_mib=memory_mib,
+        seconds=_duration(labels, TIME_LABEL, least=1),
+        wait_seconds=_duration(labels, WAIT_LABEL, least=0),
+    )
+
+
+def _label(labels: Mapping[str, Json], name: str) -> str | None:
+    return as_text(labels[name]) if name in labels else None
+
+
+def _duration(labels: Mapping[str, Json], name: str, *, least: int) -> int | None:
+    if (text := _label(labels, name)) is None:
+        return None
+    found = _DURATION.fullmatch(text)
+    seconds = int(found[1]) * _SECONDS[found[2]] if found else -1
+    if seconds < least:
+        raise _Unreadable(f"Labels.{name}", text, "a time", f"write {name}=10m, or 30s, 2h, 1d")
+    return seconds
 
 
 def _asked_by_request(request: Mapping[str, Json]) -> _Asked:
@@ -133,8 +203,9 @@ def _ids(texts: Sequence[str], field: str, *, cdi: bool = False) -> _Asked:
     names = [name for name in names if name not in {"", "none", "void"}]
     if "all" in names:
         return _Asked(all=True)
+    names = [found[1] if cdi and (found := _CDI_INDEX.fullmatch(name)) else name for name in names]
     for name in names:
-        if not (_UUID.fullmatch(name) or _INDEX.fullmatch(name)):
+        if not (_UUID.fullmatch(name) or _INDEX.fullmatch(name) or _OLD_MIG.fullmatch(name)):
             raise _Unreadable(field, name, "UUIDs (GPU-... or MIG-...) and indices")
     return _Asked(ids=tuple(names))
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
 
-from policy.model import Share
+from policy.model import GroupGpus, Share
 
 SUBNETS = frozenset({"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"})
+UNLIMITED = Fraction(-1)
 MIB = 1024**2
 GIB = 1024**3
 
@@ -53,7 +55,7 @@ class DefaultNetwork(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Numbers per container, except `gpus`, `containers`, `networks`, `connections` and `uploads`, which count per user."""
+    """Numbers per container, except `gpus`, `gpu_equivalents`, `containers`, `networks`, `connections` and `uploads`, which count per user."""
 
     memory_bytes: int = 4 * GIB
     cpu_millis: int = 2000  # thousandths of a CPU
@@ -62,11 +64,16 @@ class Limits:
     nofile: int = 65536
     gpus: int = 0  # devices held at once
     gpus_default: int = 1  # what `--gpus all` means
+    gpu_equivalents: Fraction = UNLIMITED  # of whole GPUs, by compute slices, held at once
+    gpus_per_container: int = -1  # -1: as many as `gpus`
+    gpu_seconds: int = -1  # how long a lease lasts; -1: until its container is removed
+    gpu_hold_seconds: int = -1  # how long a stopped container keeps its lease; -1: until it is removed
     containers: int = 20
     networks: int = 20  # besides the user's default one
     connections: int = 64
     uploads_bytes: int = 32 * GIB  # image tars and build contexts on their way, all together
-    wait_seconds: int = 0  # how long a create may wait for a GPU
+    wait_seconds: int = 0  # how long a create waits for a GPU if it does not say
+    wait_most_seconds: int = 3600  # how long it may wait if it does
     log_bytes: int = 100 * MIB  # all log files of one container together
     restarts: int = 10  # most retries of a restart policy
     memlock_bytes: int = -1  # -1: unlimited, which NCCL wants; locked memory still counts in the cgroup
@@ -93,12 +100,39 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuTerms:
+    """Which devices somebody may have, and how far ahead in the queue.
+
+    classes: best first: "gpu", "mig", or a MIG profile.
+    groups: every policy group of the actor, with what all its members together may hold.
+    """
+
+    classes: tuple[str, ...] = ("gpu", "mig")
+    weight: int = 1
+    priority: int = 0
+    groups: tuple[GroupGpus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """GPUs that policy keeps at set times, for a policy group or, if that is empty, for a user."""
+
+    group: str = ""
+    user: str = ""
+    gpus: int = 1
+    profile: str = "full"
+    when: str = ""  # as `policy.when` reads it
+    lead_seconds: int = 900
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grants:
     """Everything the rules ask about one actor."""
 
     role: Role = Role.NONE
     groups: tuple[str, ...] = ()  # policy groups, sorted
     limits: Limits = Limits()
+    gpu: GpuTerms = GpuTerms()
     capabilities: frozenset[str] = frozenset()  # without CAP_, upper case
     devices: frozenset[str] = frozenset()
     sysctls: frozenset[str] = frozenset()

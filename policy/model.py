@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fractions import Fraction
 from typing import NewType
 
 Uid = NewType("Uid", int)
@@ -188,16 +189,36 @@ class SetHeader:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupGpus:
+    """A policy group, and what all its members together may hold: devices, and whole GPUs; None: no such limit."""
+
+    name: str
+    devices: int | None = None
+    equivalents: Fraction | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseGpus:
     """Obligation: the create holds only with a lease.
 
-    Exactly one of `count` and `device_ids` is set. `limit` is the most devices the owner may hold at once.
+    Exactly one of `count` and `device_ids` is set. `limit` is the most devices the owner may hold at once, `equivalents`
+    the most whole GPUs. `profile`: a MIG profile, "full" or "any". `seconds` and `hold_seconds`: how long the lease lasts,
+    and how long a stopped container keeps it; None: until the container is removed.
     """
 
     count: int | None = None
     device_ids: tuple[str, ...] = ()  # as asked: UUIDs, indices, "0:1"
+    profile: str | None = None
+    memory_mib: int | None = None  # at least, on each device
+    classes: tuple[str, ...] = ("gpu", "mig")  # best first
     limit: int
+    equivalents: Fraction | None = None
+    groups: tuple[GroupGpus, ...] = ()
+    seconds: int | None = None
+    hold_seconds: int | None = None
     wait_seconds: int = 0
+    weight: int = 1
+    priority: int = 0
     capabilities: tuple[str, ...] = ("compute", "utility")
 
 

@@ -135,7 +135,7 @@ class Local:
             "socket": grants.user_socket,
             "door": actor.door,
             "container": actor.peer_container,
-            "limits": asdict(grants.limits),
+            "limits": asdict(grants.limits) | {"gpu_equivalents": str(grants.limits.gpu_equivalents)},
             "usage": {
                 "containers": self._index.count(Kind.CONTAINER, actor.uid)
                 if self._facts.ready.is_set()
@@ -150,7 +150,7 @@ class Local:
             leases = await self._allocator.leases(actor.uid)
         except Unavailable:
             return None
-        return sum(len(lease.devices) for lease in leases if lease.state in ("pending", "active"))
+        return sum(len(lease.devices) for lease in leases if lease.state != "released")
 
     async def _status(self, actor: Actor, grants: Grants) -> Mapping[str, Any]:
         try:

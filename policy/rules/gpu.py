@@ -31,21 +31,65 @@ def decide(ask: Ask) -> Iterable[Finding]:
 
 
 def _lease(ask: Ask, wish: gpus.Wish) -> Iterable[Finding]:
-    limits = ask.grants.limits
-    number = wish.count or len(wish.device_ids)
-    if number > limits.gpus:
-        yield Reason(
-            rule=RULE_ID,
-            field="HostConfig.DeviceRequests",
-            asked=f"{number} GPUs",
-            limit=f"{limits.gpus} for {ask.grants.label}",
-            next_step=f"try --gpus {limits.gpus}" if limits.gpus else "ask the admin for GPU access",
-        )
+    limits, terms = ask.grants.limits, ask.grants.gpu
+    reason = _over(ask, wish)
+    if reason is not None:
+        yield reason
         return
     yield LeaseGpus(
         count=wish.count,
         device_ids=wish.device_ids,
+        profile=wish.profile,
+        memory_mib=wish.memory_mib,
+        classes=terms.classes,
         limit=limits.gpus,
-        wait_seconds=limits.wait_seconds,
+        equivalents=None if limits.gpu_equivalents < 0 else limits.gpu_equivalents,
+        groups=terms.groups,
+        seconds=_shorter(wish.seconds, limits.gpu_seconds),
+        hold_seconds=_shorter(None, limits.gpu_hold_seconds),
+        wait_seconds=limits.wait_seconds if wish.wait_seconds is None else wish.wait_seconds,
+        weight=terms.weight,
+        priority=terms.priority,
         capabilities=wish.capabilities,
     )
+
+
+def _over(ask: Ask, wish: gpus.Wish) -> Reason | None:
+    """What a wish asks above the policy's numbers, whatever is free."""
+    limits = ask.grants.limits
+    number = wish.count or len(wish.device_ids)
+    per_container = limits.gpus if limits.gpus_per_container < 0 else limits.gpus_per_container
+    most = min(limits.gpus, per_container)
+    if number > most:
+        return Reason(
+            rule=RULE_ID,
+            field="HostConfig.DeviceRequests",
+            asked=f"{number} GPUs",
+            limit=f"{most} for {ask.grants.label}",
+            next_step=f"try --gpus {most}" if most else "ask the admin for GPU access",
+        )
+    longest = max(limits.wait_seconds, limits.wait_most_seconds)
+    if wish.wait_seconds is not None and wish.wait_seconds > longest:
+        return Reason(
+            rule=RULE_ID,
+            field=f"Labels.{gpus.WAIT_LABEL}",
+            asked=f"{wish.wait_seconds}s",
+            limit=f"{longest}s for {ask.grants.label}",
+            next_step=f"write {gpus.WAIT_LABEL}={longest}s",
+        )
+    if wish.seconds is not None and 0 <= limits.gpu_seconds < wish.seconds:
+        return Reason(
+            rule=RULE_ID,
+            field=f"Labels.{gpus.TIME_LABEL}",
+            asked=f"{wish.seconds}s",
+            limit=f"{limits.gpu_seconds}s for {ask.grants.label}",
+            next_step=f"write {gpus.TIME_LABEL}={limits.gpu_seconds}s, or leave it out",
+        )
+    return None
+
+
+def _shorter(said: int | None, limit: int) -> int | None:
+    """The time that counts; below 0 there is no limit."""
+    if limit < 0:
+        return said
+    return limit if said is None else min(said, limit)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 from policy.grants import DefaultNetwork, Handling, Role
-from policy.model import Share, Uid
+from policy.model import GroupGpus, Share, Uid
 from tests.fakes.policy_world import ALICE, policy
 
 TWO = """
@@ -79,3 +80,26 @@ def test_groups_that_share_are_told_by_name() -> None:
     both = found.for_actor(replace(ALICE, groups=frozenset({"lab"})))
     assert both.shares == (("a", Share.VIEW), ("b", Share.USE))
     assert not policy("groups: {c: {members: [alice], share: {containers: none}}}").shares_containers
+
+
+def test_gpu_terms_come_together() -> None:
+    """Classes of all groups in their order, the larger weight, each group's own limit; the user's own words instead."""
+    text = (
+        "defaults: {role: user, gpu: {classes: [mig], weight: 9}, limits: {gpu_equivalents: 1/7}}\n"
+        "groups:\n  a: {members: [alice], gpu: {classes: [1g.5gb, gpu], group_gpus: 4}, limits: {gpu_equivalents: 3/7}}\n"
+        "  b: {unix_group: lab, gpu: {classes: [gpu, mig], weight: 2, group_equivalents: 2}}\n"
+    )
+    both = policy(text).for_actor(replace(ALICE, groups=frozenset({"lab"})))
+    assert both.gpu.classes == ("1g.5gb", "gpu", "mig")
+    assert (both.gpu.weight, both.gpu.priority) == (2, 0)
+    assert both.gpu.groups == (
+        GroupGpus(name="a", devices=4),
+        GroupGpus(name="b", equivalents=Fraction(2)),
+    )
+    assert both.limits.gpu_equivalents == Fraction(3, 7)
+    own = policy(
+        text + "users: {alice: {gpu: {classes: [gpu], priority: 5}, limits: {gpu_equivalents: unlimited}}}"
+    )
+    found = own.for_actor(ALICE)
+    assert (found.gpu.classes, found.gpu.weight, found.gpu.priority) == (("gpu",), 9, 5)
+    assert found.limits.gpu_equivalents == -1
