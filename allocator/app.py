@@ -8,15 +8,17 @@ import os
 import secrets
 import signal
 import sys
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 from aiohttp import web
 
 from allocator.api import Api
+from allocator.connections import Doorkeeper
 from allocator.ledger import Ledger
 from allocator.model import LedgerUnavailable, Moment
 from allocator.service import Allocator, Timing
@@ -31,7 +33,9 @@ from policy.model import LeaseId
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_KEYS = frozenset({"trusted_uids", "nvml_deadline_seconds"})
+_KEYS = frozenset({"trusted_uids", "nvml_deadline_seconds", "half_life_hours", "archive_days", "time_zone"})
+_BACKLOG = 128
+_LOCAL_TIME = Path("/etc/localtime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,8 @@ class Settings:
     tree: Tree
     trusted_uids: frozenset[int] = frozenset({0})
     nvml_deadline_seconds: float = 30
+    timing: Timing = field(default_factory=Timing)
+    zone: tzinfo = UTC
 
 
 def parse_settings(arguments: Sequence[str]) -> Settings:
@@ -78,7 +84,29 @@ def _merged(tree: Tree, flags: argparse.Namespace, section: dict[str, Any]) -> S
     deadline = flags.nvml_deadline_seconds or section.get("nvml_deadline_seconds", 30)
     if not all(type(uid) is int and uid >= 0 for uid in trusted) or not 0 < deadline <= 600:
         raise ValueError("trusted_uids: numbers; nvml_deadline_seconds: above 0, at most 600")
-    return Settings(tree=tree, trusted_uids=frozenset({0, *trusted}), nvml_deadline_seconds=deadline)
+    half_life, archive_days = section.get("half_life_hours", 168), section.get("archive_days", 35)
+    if not 1 <= half_life <= 8760 or not 1 <= archive_days <= 3660:
+        raise ValueError("half_life_hours: from 1 to 8760; archive_days: from 1 to 3660")
+    return Settings(
+        tree=tree,
+        trusted_uids=frozenset({0, *trusted}),
+        nvml_deadline_seconds=deadline,
+        timing=Timing(half_life_seconds=half_life * 3600.0, archive_days=archive_days),
+        zone=_zone(section.get("time_zone")),
+    )
+
+
+def _zone(name: object) -> tzinfo:
+    """A zone by name, else this machine's, else UTC. Raises: ValueError: there is no such zone."""
+    if name is not None:
+        try:
+            return ZoneInfo(str(name))
+        except ZoneInfoNotFoundError as error:
+            raise ValueError(f"time_zone: {name!r} is none; write one like Europe/Berlin") from error
+    if not _LOCAL_TIME.exists():
+        return UTC
+    with _LOCAL_TIME.open("rb") as file:
+        return ZoneInfo.from_file(file)
 
 
 def clock() -> Callable[[], Moment]:
@@ -97,22 +125,30 @@ def new_id() -> LeaseId:
     return LeaseId(secrets.token_hex(8))
 
 
+def _protocols(runner: web.AppRunner) -> web.Server:
+    if runner.server is None:
+        raise RuntimeError("the runner was not set up")
+    return runner.server
+
+
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises: LedgerUnavailable, OSError, AddressTaken."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     settings.tree.ledger.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    now = clock()
     worker = NvmlWorker(deadline_seconds=settings.nvml_deadline_seconds)
     service = Allocator(
-        ledger=Ledger(settings.tree.ledger),
+        ledger=Ledger(settings.tree.ledger, half_life_seconds=settings.timing.half_life_seconds),
         inventory=worker,
-        now=clock(),
+        now=now,
         new_id=new_id,
-        timing=Timing(),
+        timing=settings.timing,
+        zone=settings.zone,
     )
     runner = web.AppRunner(
-        Api(service, trusted_uids=settings.trusted_uids).application(),
+        Api(service, trusted_uids=settings.trusted_uids, now=now, new_id=new_id).application(),
         handler_cancellation=True,
         access_log=None,
         shutdown_timeout=2,
@@ -120,7 +156,11 @@ async def serve(settings: Settings) -> None:
     await runner.setup()
     path = settings.tree.allocator_socket
     handed = listener.inherited()
-    await web.SockSite(runner, handed[0] if handed else listener.listen(path, mode=0o666)).start()
+    server = await asyncio.get_running_loop().create_unix_server(
+        Doorkeeper(_protocols(runner), trusted_uids=settings.trusted_uids),
+        sock=handed[0] if handed else listener.listen(path, mode=0o666),
+        backlog=_BACKLOG,
+    )
     log(events.DAEMON_STARTED, version="0.1.0", sockets=["inherited" if handed else str(path)])
     notify.notify("READY=1")
     async with asyncio.TaskGroup() as tasks:
@@ -128,6 +168,7 @@ async def serve(settings: Settings) -> None:
         await stop.wait()
         notify.notify("STOPPING=1")
         sweeping.cancel()
+    server.close()
     await runner.cleanup()
     await worker.close()  # first: a hung look ends with it
     await service.close()

@@ -2,28 +2,36 @@
 
 INVARIANT: the database itself refuses a second live lease on a device (`one_live_lease_per_device`), and a
 trigger keeps a device's liveness equal to its lease's, so no bug above this file can lease one device twice.
+What is asked often, the live leases and past usage, is kept in memory as well, and read again after any failure.
+Leases that ended long ago move to a table of their own (`archive`), so that the others stay few however old the ledger.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from allocator import rows
 from allocator.model import Lease, LeaseState, LedgerUnavailable, Moment
 from allocator.schema import bring_forward
-from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
+from allocator.shares import HALF_LIFE_SECONDS, with_lease
+from policy.model import LeaseId, Uid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
-_COLUMNS = (
-    "id, owner_uid, owner_name, session, request_id, state, container,"
-    " created_utc, created_ms, created_boot, changed_utc, changed_ms, changed_boot"
+    from allocator.reservations import Reservation
+    from allocator.shares import Usage
+    from policy.model import ContainerId
+
+_NOTE = (
+    "INSERT INTO events (utc, boottime_ms, boot_id, lease, who, before, what, why)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_Row = tuple[str, int, str, str, str, str, str | None, str, int, str, str, int, str]
 
 
 class Conflict(Exception):  # noqa: N818  the name says what is wrong
@@ -36,8 +44,15 @@ class Ledger:
     Not for two threads at once. Raises: LedgerUnavailable from every method.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open or make the file. Raises: LedgerUnavailable: unreadable, or written by a newer ds01."""
+    def __init__(self, path: Path, *, half_life_seconds: float = HALF_LIFE_SECONDS) -> None:
+        """Open or make the file. Raises: LedgerUnavailable: unreadable, or written by a newer ds01.
+
+        Args: half_life_seconds: after which past usage counts half.
+        """
+        self._half_life_seconds = half_life_seconds
+        self._live: dict[LeaseId, Lease] = {}
+        self._usage: dict[Uid, Usage] = {}
+        self._stale = True  # whether the two above must be read before they are used
         try:
             self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._prepare()
@@ -60,16 +75,31 @@ class Ledger:
 
     def live(self) -> tuple[Lease, ...]:
         """Every lease that holds devices, oldest first."""
-        return self._select("state <> 'released'")
+        self._freshen()
+        return tuple(self._live.values())
 
     def of_owner(self, owner: Uid) -> tuple[Lease, ...]:
         """The live leases of one user, oldest first."""
-        return self._select("state <> 'released' AND owner_uid = ?", owner)
+        return tuple(lease for lease in self.live() if lease.owner_uid == owner)
+
+    def at_hand(self) -> tuple[tuple[Lease, ...], Mapping[Uid, Usage]] | None:
+        """What `books` says, without a look at the disk; None when that is needed."""
+        return None if self._stale else (tuple(self._live.values()), self._usage)
+
+    def books(self) -> tuple[tuple[Lease, ...], Mapping[Uid, Usage]]:
+        """The live leases, and what each user has used in leases that are over."""
+        return self.live(), self._usage
 
     def find(self, lease: LeaseId) -> Lease | None:
-        """One lease in whatever state; None when it was never granted."""
+        """One lease in whatever state, however old; None when it was never granted."""
+        self._freshen()
+        if lease in self._live:
+            return self._live[lease]
         found = self._select("id = ?", lease)
-        return found[0] if found else None
+        if found:
+            return found[0]
+        old = self.read("SELECT lease FROM old_leases WHERE id = ?", lease)
+        return rows.read_archived(old[0][0]) if old else None
 
     def grant(self, lease: Lease, *, limit: int) -> None:
         """Write a new pending lease. Raises: Conflict: a device is held, or the owner would pass `limit`."""
@@ -82,20 +112,24 @@ class Ledger:
                 raise Conflict(
                     f"{lease.owner_name} would hold {held + len(lease.devices)} devices of {limit}"
                 )
-            base.execute(f"INSERT INTO leases ({_COLUMNS}) VALUES ({','.join('?' * 13)})", _row(lease))  # noqa: S608  constants
+            base.execute(f"INSERT INTO leases ({rows.COLUMNS}) VALUES ({rows.PLACES})", rows.lease_row(lease))  # noqa: S608  constants
             base.executemany(
-                "INSERT INTO lease_devices (lease, device) VALUES (?, ?)",
-                [(lease.id, device) for device in lease.devices],
+                "INSERT INTO lease_devices (lease, device, generation) VALUES (?, ?, ?)",
+                [
+                    (lease.id, device, generation)
+                    for device, generation in zip(lease.devices, lease.generations, strict=True)
+                ],
             )
-            _note(
-                base, lease.id, "granted", f"request {lease.request_id} of {lease.owner_name}", lease.created
-            )
+            why = f"request {lease.request_id} of {lease.owner_name}"
+            _note(base, lease.id, lease.created, who=lease.session, before=None, what="granted", why=why)
+        self._live[lease.id] = lease
 
     def change(
         self,
         lease: LeaseId,
         state: LeaseState,
         *,
+        who: str,
         why: str,
         now: Moment,
         container: ContainerId | None = None,
@@ -103,46 +137,123 @@ class Ledger:
         """Put a lease into `state`, and on `container` if one is given; None when there is no such lease.
 
         Idempotent: nothing is written when nothing changes.
-        Raises: Conflict: brought back to life although a device of it is held by another.
+        Raises: Conflict: brought back to life although a device of it is held by another, or after so long that it
+            was put away.
         """
+        old = self.find(lease)
+        if old is None:
+            return None
+        new = replace(old, state=state, container=container or old.container, changed=now)
+        if (new.state, new.container) == (old.state, old.container):
+            return old
+        if not old.live and new.live:
+            new = replace(new, since=now)
+        usage = self._usage.get(old.owner_uid)
+        if old.live and not new.live:
+            usage = with_lease(usage, old, now, self._half_life_seconds)
         with self.transaction() as base:
-            old = self.find(lease)
-            if old is None:
-                return None
-            new = replace(old, state=state, container=container or old.container, changed=now)
-            if (new.state, new.container) == (old.state, old.container):
-                return old
-            base.execute(
-                "UPDATE leases SET state = ?, container = ?, changed_utc = ?, changed_ms = ?, changed_boot = ?"
-                " WHERE id = ?",
-                (new.state, new.container, now.utc, now.boottime_ms, now.boot_id, lease),
-            )
-            _note(base, lease, state, why, now)
-            return new
+            self._write(base, new)
+            if usage is not None and old.live and not new.live:
+                base.execute(
+                    "INSERT OR REPLACE INTO usage (owner_uid, amount, utc, boottime_ms, boot_id) VALUES (?, ?, ?, ?, ?)",
+                    (old.owner_uid, usage.amount, *rows.moment_row(usage.at)),
+                )
+            _note(base, lease, now, who=who, before=old.state, what=state, why=why)
+        self._live.pop(lease, None)
+        if new.live:
+            self._live[lease] = new
+        elif usage is not None:
+            self._usage[old.owner_uid] = usage
+        return new
 
-    def events(self, lease: LeaseId) -> tuple[tuple[str, str], ...]:
-        """What happened to a lease, in order: (what, why)."""
-        rows = self.read("SELECT what, why FROM events WHERE lease = ? ORDER BY number", lease)
-        return tuple((str(what), str(why)) for what, why in rows)
+    def events(self, lease: LeaseId) -> tuple[tuple[str, str, str], ...]:
+        """What happened to a lease, in order: (who, what, why)."""
+        found = self.read("SELECT who, what, why FROM events WHERE lease = ? ORDER BY number", lease)
+        if not found:
+            old = self.read("SELECT events FROM old_leases WHERE id = ?", lease)
+            found = [(event[4], event[6], event[7]) for event in json.loads(old[0][0])] if old else []
+        return tuple((str(who), str(what), str(why)) for who, what, why in found)
 
-    def _select(self, condition: str, *values: object) -> tuple[Lease, ...]:
-        rows = self.read(f"SELECT {_COLUMNS} FROM leases WHERE {condition} ORDER BY rowid", *values)  # noqa: S608  constants
-        return tuple(self._lease(row) for row in rows)
+    def archive(self, before_utc: str, *, most: int) -> int:
+        """Put away at most `most` leases that ended before a time of day. Returns: how many."""
+        over = self._select(
+            "state = 'released' AND changed_utc < ?", before_utc, order="changed_utc", most=most
+        )
+        if not over:
+            return 0
+        with self.transaction() as base:
+            for lease in over:
+                events = base.execute(
+                    "SELECT utc, boottime_ms, boot_id, lease, who, before, what, why FROM events"
+                    " WHERE lease = ? ORDER BY number",
+                    (lease.id,),
+                ).fetchall()
+                base.execute(
+                    "INSERT INTO old_leases VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        *(lease.id, lease.owner_uid, lease.created.utc, lease.changed.utc),
+                        *(rows.archived(lease), json.dumps(events)),
+                    ),
+                )
+                for table, column in (("events", "lease"), ("lease_devices", "lease"), ("leases", "id")):
+                    base.execute(f"DELETE FROM {table} WHERE {column} = ?", (lease.id,))  # noqa: S608  constants
+        return len(over)
 
-    def _lease(self, row: _Row) -> Lease:
-        lease, uid, name, session, request, state, container = row[:7]
-        devices = self.read("SELECT device FROM lease_devices WHERE lease = ? ORDER BY device", lease)
-        return Lease(
-            id=LeaseId(lease),
-            owner_uid=Uid(uid),
-            owner_name=name,
-            session=session,
-            request_id=request,
-            state=LeaseState(state),
-            container=None if container is None else ContainerId(container),
-            devices=tuple(DeviceUuid(device) for (device,) in devices),
-            created=_moment(*row[7:10]),
-            changed=_moment(*row[10:]),
+    def reservations(self) -> tuple[Reservation, ...]:
+        """All of them, in the order of their ids."""
+        found = self.read("SELECT reservation FROM reservations ORDER BY id")
+        return tuple(rows.read_reservation(text) for (text,) in found)
+
+    def reserve(self, added: Collection[Reservation]) -> None:
+        """Write reservations; one with a known id replaces it."""
+        with self.transaction() as base:
+            _reserve(base, added)
+
+    def replace_reservations(self, source: str, reservations: Collection[Reservation]) -> None:
+        """Write all reservations of one source, and forget those it had before."""
+        with self.transaction() as base:
+            base.execute("DELETE FROM reservations WHERE source = ?", (source,))
+            _reserve(base, reservations)
+
+    def forget_reservation(self, number: str) -> bool:
+        """Whether there was one."""
+        with self.transaction() as base:
+            return base.execute("DELETE FROM reservations WHERE id = ?", (number,)).rowcount > 0
+
+    def _write(self, base: sqlite3.Connection, lease: Lease) -> None:
+        done = base.execute(
+            "UPDATE leases SET state = ?, container = ?, changed_utc = ?, changed_ms = ?, changed_boot = ?,"
+            " since_utc = ?, since_ms = ?, since_boot = ? WHERE id = ?",
+            (
+                *(lease.state, lease.container, *rows.moment_row(lease.changed)),
+                *(*rows.moment_row(lease.since), lease.id),
+            ),
+        )
+        if done.rowcount != 1:
+            raise Conflict(f"lease {lease.id} ended too long ago to come back")
+
+    def _freshen(self) -> None:
+        """Read again what is kept in memory, where a failure left open what is on disk."""
+        if not self._stale:
+            return
+        self._live = {lease.id: lease for lease in self._select("state <> 'released'")}
+        found = self.read("SELECT owner_uid, amount, utc, boottime_ms, boot_id FROM usage")
+        self._usage = {Uid(uid): rows.read_usage(row) for uid, *row in found}
+        self._stale = False
+
+    def _select(
+        self, condition: str, *values: object, order: str = "rowid", most: int = -1
+    ) -> tuple[Lease, ...]:
+        found = self.read(
+            f"SELECT {rows.COLUMNS} FROM leases WHERE {condition} ORDER BY {order} LIMIT ?",  # noqa: S608  constants
+            *values,
+            most,
+        )
+        return tuple(rows.read_lease(row, self._devices(row[0])) for row in found)
+
+    def _devices(self, lease: str) -> list[tuple[str, int]]:
+        return self.read(
+            "SELECT device, generation FROM lease_devices WHERE lease = ? ORDER BY device", lease
         )
 
     def read(self, query: str, *values: object) -> list[Any]:
@@ -162,28 +273,28 @@ class Ledger:
         except sqlite3.IntegrityError as error:
             raise Conflict(str(error)) from error
         except sqlite3.Error as error:
+            self._stale = True  # the last statement may have reached the disk all the same
             raise LedgerUnavailable(f"the ledger cannot be written: {error}") from error
         finally:
             if self._base.in_transaction:
                 self._base.execute("ROLLBACK")
 
 
-def _row(lease: Lease) -> _Row:
-    created, changed = lease.created, lease.changed
-    return (
-        *(lease.id, lease.owner_uid, lease.owner_name, lease.session, lease.request_id),
-        *(lease.state, lease.container),
-        *(created.utc, created.boottime_ms, created.boot_id),
-        *(changed.utc, changed.boottime_ms, changed.boot_id),
+def _reserve(base: sqlite3.Connection, added: Collection[Reservation]) -> None:
+    base.executemany(
+        "INSERT OR REPLACE INTO reservations VALUES (?, ?, ?)",
+        [(item.id, item.source, rows.reservation_text(item)) for item in added],
     )
 
 
-def _moment(utc: str, boottime_ms: int, boot_id: str) -> Moment:
-    return Moment(utc=utc, boottime_ms=boottime_ms, boot_id=boot_id)
-
-
-def _note(base: sqlite3.Connection, lease: LeaseId, what: str, why: str, now: Moment) -> None:
-    base.execute(
-        "INSERT INTO events (utc, boottime_ms, boot_id, lease, what, why) VALUES (?, ?, ?, ?, ?, ?)",
-        (now.utc, now.boottime_ms, now.boot_id, lease, what, why),
-    )
+def _note(
+    base: sqlite3.Connection,
+    lease: LeaseId,
+    now: Moment,
+    *,
+    who: str,
+    before: str | None,
+    what: str,
+    why: str,
+) -> None:
+    base.execute(_NOTE, (*rows.moment_row(now), lease, who, before, what, why))

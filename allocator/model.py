@@ -1,9 +1,20 @@
-"""The allocator's values: devices as NVML reported them, leases as the ledger holds them, requests and refusals."""
+"""The allocator's values: devices as NVML reported them, leases as the ledger holds them, requests and refusals.
+
+A lease is in one of these states, and holds its devices in every one but the last:
+- pending: granted; its create is under way and no container is known.
+- bound: its container exists and was never started.
+- active: its container runs, or was let start a moment ago.
+- held: its container has stopped; the devices stay its own until it is removed, or until its time is over.
+- lost: a device of it went away, or came back as another; held until its container is removed.
+- released: over. Only a running container that still carries it brings it back, if nobody else has the devices.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import IntEnum, StrEnum
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from allocator.readings import Measures
@@ -13,6 +24,9 @@ if TYPE_CHECKING:
 
     from allocator.readings import GpuProcess, MigMode, Span, XidEvent
     from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
+
+ANY = "any"  # as a profile: one device of whatever kind, the smallest that is free
+FULL = "full"  # as a profile: a whole GPU
 
 
 class DeviceKind(StrEnum):
@@ -114,11 +128,13 @@ class Snapshot:
 
 
 class LeaseState(StrEnum):
-    """A lease is live, and holds its devices, in every state but RELEASED."""
+    """See the module's docstring."""
 
-    PENDING = "pending"  # granted; its container is not known yet
+    PENDING = "pending"
+    BOUND = "bound"
     ACTIVE = "active"
-    LOST = "lost"  # a device of it went away: held until its container is removed
+    HELD = "held"
+    LOST = "lost"
     RELEASED = "released"
 
 
@@ -136,18 +152,42 @@ class Moment:
             return float("inf")
         return (self.boottime_ms - earlier.boottime_ms) / 1000
 
+    def elapsed_since(self, earlier: Moment) -> float:
+        """How long ago `earlier` was, at least 0; across a reboot by UTC, which is all there is then."""
+        if earlier.boot_id == self.boot_id:
+            return max(0.0, self.seconds_since(earlier))
+        return max(0.0, (self.when() - earlier.when()).total_seconds())
+
+    def when(self) -> datetime:
+        """The time of day, aware."""
+        return datetime.fromisoformat(self.utc)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """Devices held for one container of one user."""
+    """Devices held for one container of one user.
+
+    generations: of `devices`, in their order; 0: not known.
+    groups: the policy groups of the owner, sorted; each one's limit counts this lease.
+    equivalents: what the devices are of whole GPUs, by compute slices.
+    seconds: how long it lasts from `created`; None: until its container is removed.
+    hold_seconds: how long a stopped container keeps it; None: until it is removed.
+    since: since when it holds its devices without a break: `created`, unless it was released and came back.
+    """
 
     id: LeaseId
     owner_uid: Uid
     owner_name: str
     devices: tuple[DeviceUuid, ...]  # sorted, at least one
+    generations: tuple[int, ...] = ()
+    groups: tuple[str, ...] = ()
+    equivalents: Fraction = Fraction(1)
+    seconds: int | None = None
+    hold_seconds: int | None = None
     session: str  # of the proxy that asked
     request_id: str
     created: Moment
+    since: Moment
     changed: Moment  # of the last change of state
     state: LeaseState = LeaseState.PENDING
     container: ContainerId | None = None
@@ -157,23 +197,50 @@ class Lease:
         """Whether it holds its devices."""
         return self.state is not LeaseState.RELEASED
 
+    def seconds_left(self, now: Moment) -> float | None:
+        """Until it ends, below 0 when it should have; None: it has no end."""
+        return None if self.seconds is None else self.seconds - now.elapsed_since(self.created)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupLimit:
+    """A policy group of the owner, and what all its members together may hold; None: no such limit."""
+
+    name: str
+    devices: int | None = None
+    equivalents: Fraction | None = None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuRequest:
     """What one create asks for. Exactly one of `count` (1 or more) and `device_ids` is set.
 
-    limit: the most devices the owner may hold at once, these included.
-    kinds: for a count, the kinds to try, in order; one grant never mixes them, since a CUDA process
-        sees only one MIG device and none beside a whole GPU.
+    limit, equivalents: the most the owner may hold at once, these included, in devices and in whole GPUs.
+    profile: a MIG profile ("2g.10gb"), FULL or ANY; None: what `classes` prefers.
+    memory_mib: at least so much on each device.
+    classes: what the owner may have, best first: "gpu", "mig" or a MIG profile. One grant never mixes GPUs and MIG
+        devices, since a CUDA process sees only one MIG device and none beside a whole GPU.
+    seconds, hold_seconds: as in Lease.
+    weight, priority: in the queue; a weight of 2 gets twice the share, a higher priority goes first whatever the shares.
+    asked_ms: CLOCK_BOOTTIME of its first asking, where it asks again; None: now.
     """
 
     owner_uid: Uid
     owner_name: str
+    groups: tuple[GroupLimit, ...] = ()
     limit: int
+    equivalents: Fraction | None = None
     count: int | None = None
     device_ids: tuple[str, ...] = ()
-    kinds: tuple[DeviceKind, ...] = (DeviceKind.GPU, DeviceKind.MIG)
+    profile: str | None = None
+    memory_mib: int | None = None
+    classes: tuple[str, ...] = ("gpu", "mig")
+    seconds: int | None = None
+    hold_seconds: int | None = None
     wait_seconds: int = 0
+    weight: int = 1
+    priority: int = 0
+    asked_ms: int | None = None
     request_id: str
     session: str
 
@@ -183,17 +250,26 @@ class Placement:
     """The devices chosen: distinct UUIDs, sorted."""
 
     devices: tuple[DeviceUuid, ...]
+    equivalents: Fraction = Fraction(1)
 
 
 class RefusalKind(StrEnum):
     """Why no device now."""
 
     LIMIT = "limit"  # the owner would hold too many
+    GROUP_LIMIT = "group_limit"  # the owner's group would: another member's release may help
+    NOT_ALLOWED = "not_allowed"  # a class that policy does not give
     UNKNOWN_DEVICE = "unknown_device"
     AMBIGUOUS_DEVICE = "ambiguous_device"
     NOT_USABLE = "not_usable"  # lost, quarantined, or a GPU in MIG mode
     TOO_FEW = "too_few"  # this server never has that many of one kind
-    IN_USE = "in_use"  # held by leases, or used by processes without one: waiting may help
+    IN_USE = (
+        "in_use"  # held by leases, used by processes without one, or for who waits longer: waiting may help
+    )
+    RESERVED = "reserved"  # free, and kept for a reservation: waiting may help
+
+
+_PASSING = frozenset({RefusalKind.IN_USE, RefusalKind.RESERVED, RefusalKind.GROUP_LIMIT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +282,7 @@ class Refusal:
     @property
     def waiting_helps(self) -> bool:
         """Whether somebody else's release can change the answer."""
-        return self.kind is RefusalKind.IN_USE
+        return self.kind in _PASSING
 
 
 class Problem(StrEnum):

@@ -1,134 +1,190 @@
-"""Which devices for one request: pure, and exact about why not.
+"""Which devices for one request: pure, and exact about why not (`allocator.refusals` has the words).
 
-A device is free only if it is known to be: state ok, no live lease on it, its parent or its children, and a
-process list that was read and is empty. A plain count takes whole GPUs if enough are free, else MIG devices
-(`GpuRequest.kinds`), filling GPUs that are already shared first, so that the others stay whole.
+A count takes one class after the other as policy prefers them; a size, or "any", takes the smallest that will do.
+Among equal MIG devices those go first that leave most whole: a GPU that is shared already, a half of it that is broken
+already, the upper half, since the lower alone takes a 4g. Of whole GPUs one takes the farthest from the others, and
+several the nearest to each other.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from fractions import Fraction
+from itertools import combinations
+from math import comb
 from typing import TYPE_CHECKING
 
-from allocator.model import Device, DeviceKind, DeviceState, Placement, Refusal, RefusalKind
+from allocator import refusals
+from allocator.board import Board, may_be
+from allocator.model import Device, DeviceKind, Link, Placement, Refusal
+from allocator.slices import equivalents, halves
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
+    from allocator.board import Devices
     from allocator.model import GpuRequest, Lease, Snapshot
     from policy.model import DeviceUuid
 
 _PREFIX_MIN = 8  # "GPU-" and four hex digits
-_NAMED = {DeviceKind.GPU: "GPU", DeviceKind.MIG: "MIG device"}
+_MOST_SETS = 500  # all sets of GPUs are compared up to here; beyond, sets are grown from each GPU
+_NONE: Devices = frozenset()
 
 
-def place(snapshot: Snapshot, leases: Collection[Lease], want: GpuRequest) -> Placement | Refusal:
+def place(
+    board: Board, want: GpuRequest, *, claimed: Devices = _NONE, withheld: Devices = _NONE
+) -> Placement | Refusal:
     """Choose devices for one request; change nothing.
 
-    Args: leases: the live ones, at most one per device.
+    Args:
+        claimed: what somebody further ahead in the queue could use.
+        withheld: what a reservation keeps from this request.
     Returns: exactly `want.count` distinct UUIDs, or exactly the devices that were named; else a Refusal.
     """
-    chosen = _choose_count(snapshot, leases, want, want.count) if want.count else _named(snapshot, want)
+    if want.count is not None:
+        over = refusals.over_devices(board, want, want.count)
+        return over or _by_count(board, want, want.count, claimed, withheld)
+    chosen = _named(board.snapshot, want)
     if isinstance(chosen, Refusal):
         return chosen
-    over = _over_limit(leases, want, len(chosen))
-    if over is not None:
-        return over
-    blocked = [_obstacle(device, snapshot, leases) for device in chosen]
-    refusals = [item for item in blocked if item is not None]
-    # What waiting cannot cure is said first.
-    for refusal in sorted(refusals, key=lambda item: item.waiting_helps):
-        return refusal
-    return Placement(devices=tuple(sorted(device.uuid for device in chosen)))
+    return (
+        refusals.over_devices(board, want, len(chosen))
+        or _obstacle(board, want, chosen, claimed, withheld)
+        or refusals.over_equivalents(board, want, _sum(chosen))
+        or _placed(chosen)
+    )
 
 
 def is_free(device: Device, snapshot: Snapshot, leases: Collection[Lease]) -> bool:
     """Whether nobody holds or uses the device, as far as is known for certain."""
-    return _obstacle(device, snapshot, leases) is None
+    return device.uuid in Board(snapshot, leases).free
 
 
-def _over_limit(leases: Collection[Lease], want: GpuRequest, asked: int) -> Refusal | None:
-    held = sum(len(lease.devices) for lease in leases if lease.owner_uid == want.owner_uid)
-    if held + asked <= want.limit:
-        return None
-    return Refusal(
-        kind=RefusalKind.LIMIT,
-        message=(
-            f"{_number(asked, 'GPU')} asked, {want.owner_name} holds {held}, limit is {want.limit}"
-            " (rule gpu_limit); ask for fewer, or remove a container that holds one"
-        ),
+def could_use(board: Board, want: GpuRequest) -> Devices:
+    """Every device of which a request might take some once others are given back."""
+    if want.count is not None:
+        return board.usable(want)
+    chosen = _named(board.snapshot, want)
+    if isinstance(chosen, Refusal):
+        return _NONE
+    return frozenset(device.uuid for device in chosen)
+
+
+def in_order(board: Board, devices: Collection[DeviceUuid]) -> list[Device]:
+    """MIG devices and GPUs in the order in which one of them would be taken, smallest first."""
+    found = [board.snapshot.devices[uuid] for uuid in devices]
+    left: dict[DeviceUuid | None, int] = {}
+    for uuid in board.free:
+        parent = board.snapshot.devices[uuid].parent
+        left[parent] = left.get(parent, 0) + 1
+    return sorted(found, key=lambda device: _rank(board, device, left))
+
+
+def _rank(board: Board, device: Device, left: dict[DeviceUuid | None, int]) -> tuple[object, ...]:
+    taken = board.taken_halves.get(device.parent, frozenset()) if device.parent else frozenset()
+    own = halves(device)
+    return (
+        (device.memory_mib is None, equivalents(device), device.memory_mib or 0),
+        not taken,
+        not own & taken,
+        left.get(device.parent, 0) if device.parent else 0,
+        0 in own,
+        order(device),
+        device.uuid,
     )
 
 
-def _choose_count(
-    snapshot: Snapshot, leases: Collection[Lease], want: GpuRequest, count: int
-) -> list[Device] | Refusal:
-    """Free devices of one kind, best first; if no kind has enough, the refusal for the count."""
-    over = _over_limit(leases, want, count)
-    if over is not None:
-        return over
-    usable = [device for device in snapshot.devices.values() if device.state is DeviceState.OK]
-    free = [device for device in usable if is_free(device, snapshot, leases)]
-    for kind in want.kinds:
-        candidates = [device for device in free if device.kind is kind]
-        if len(candidates) >= count:
-            return _packed(candidates, leases, snapshot)[:count]
-    return _too_few(usable, free, leases, want, count)
-
-
-def _packed(candidates: list[Device], leases: Collection[Lease], snapshot: Snapshot) -> list[Device]:
-    """Order by: parent already shared, fewest free left on it, smallest, then index."""
-    left = Counter(device.parent for device in candidates)
-    shared = {
-        snapshot.devices[uuid].parent
-        for lease in leases
-        for uuid in lease.devices
-        if uuid in snapshot.devices
-    }
-
-    def key(device: Device) -> tuple[bool, int, float, tuple[int, ...], str]:
-        memory = float("inf") if device.memory_mib is None else device.memory_mib
-        if device.kind is DeviceKind.GPU:
-            return (False, 0, 0, _order(device), device.uuid)
-        return (device.parent not in shared, left[device.parent], memory, _order(device), device.uuid)
-
-    return sorted(candidates, key=key)
-
-
-def _order(device: Device) -> tuple[int, ...]:
+def order(device: Device) -> tuple[int, ...]:
+    """By index, as numbers."""
     return tuple(int(part) for part in device.index.split(":"))
 
 
-def _too_few(
-    usable: list[Device], free: list[Device], leases: Collection[Lease], want: GpuRequest, count: int
-) -> Refusal:
-    total = max((sum(device.kind is kind for device in usable) for kind in want.kinds), default=0)
-    if total < count:
-        return Refusal(
-            kind=RefusalKind.TOO_FEW,
-            message=(
-                f"{_number(count, 'GPU')} asked, this server has {total} of one kind to lease (rule gpu_lease);"
-                " ask for fewer, or name devices with --gpus '\"device=...\"'"
-            ),
-        )
-    counts = Counter(device.kind for device in free)
-    said = " and ".join(f"{_number(counts[kind], _NAMED[kind])}" for kind in want.kinds)
-    return Refusal(
-        kind=RefusalKind.IN_USE,
-        message=(
-            f"{_number(count, 'GPU')} asked, {said} free (rule gpu_lease); {_holders(leases)}"
-            " wait for one to end, or ask its holder"
-        ),
+# --- by number ----------------------------------------------------------------------------------------------
+
+
+def _by_count(
+    board: Board, want: GpuRequest, count: int, claimed: Devices, withheld: Devices
+) -> Placement | Refusal:
+    usable = board.usable(want)
+    open_to = (usable & board.free) - claimed - withheld
+    for tier in _tiers(board, want, open_to) if len(open_to) >= count else ():
+        if len(tier) < count:
+            continue
+        for chosen in (_best(board, tier, count), _smallest(tier, count)):
+            if refusals.over_equivalents(board, want, _sum(chosen)) is None:
+                return _placed(chosen)
+    return _over_at_best(board, want, count, usable) or refusals.too_few(
+        board, want, count, usable, claimed=claimed, withheld=withheld
     )
 
 
-def _holders(leases: Collection[Lease]) -> str:
-    held = Counter[str]()
-    for lease in leases:
-        held[lease.owner_name] += len(lease.devices)
-    if not held:
-        return "the rest is used by processes that hold no lease;"
-    return "held by " + ", ".join(f"{name} ({number})" for name, number in sorted(held.items())) + ";"
+def _over_at_best(board: Board, want: GpuRequest, count: int, usable: Devices) -> Refusal | None:
+    """Why even the smallest devices of the server would pass a limit; None: they would not, or there are too few."""
+    over: Refusal | None = None
+    devices = [board.snapshot.devices[uuid] for uuid in usable]
+    for kind in DeviceKind:
+        some = _smallest([device for device in devices if device.kind is kind], count)
+        if len(some) == count:
+            over = refusals.over_equivalents(board, want, _sum(some))
+            if over is None:
+                return None
+    return over
+
+
+def _tiers(board: Board, want: GpuRequest, open_to: Devices) -> Iterator[list[Device]]:
+    """The devices to choose from, best class first."""
+    ordered = in_order(board, open_to)
+    if want.profile is not None or want.memory_mib is not None:
+        kinds = (DeviceKind.MIG, DeviceKind.GPU)  # whole GPUs last: they stay whole
+        yield from ([device for device in ordered if device.kind is kind] for kind in kinds)
+        return
+    for name in want.classes:
+        yield [device for device in ordered if name in {device.kind.value, device.profile}]
+
+
+def _best(board: Board, tier: Sequence[Device], count: int) -> list[Device]:
+    links = board.snapshot.links
+    if tier[0].kind is DeviceKind.MIG or not links:
+        return list(tier[:count])  # MIG devices do not reach each other
+    if count == 1:
+        return [max(tier, key=lambda one: sum(_link(board, one, other) for other in tier))]
+    if comb(len(tier), count) <= _MOST_SETS:
+        return list(min(combinations(tier, count), key=lambda some: _spread(board, some)))
+    return min((_grown(board, tier, seed, count) for seed in tier), key=lambda some: _spread(board, some))
+
+
+def _grown(board: Board, tier: Sequence[Device], seed: Device, count: int) -> list[Device]:
+    """A near set that begins with one GPU."""
+    grown = [seed]
+    while len(grown) < count:
+        rest = [device for device in tier if device not in grown]
+        grown.append(min(rest, key=lambda one: sum(_link(board, one, other) for other in grown)))
+    return grown
+
+
+def _spread(board: Board, devices: Iterable[Device]) -> int:
+    return sum(_link(board, one, other) for one, other in combinations(devices, 2))
+
+
+def _link(board: Board, one: Device, other: Device) -> int:
+    if one is other or board.snapshot.links is None:
+        return 0
+    pair = (one.uuid, other.uuid) if one.uuid < other.uuid else (other.uuid, one.uuid)
+    return board.snapshot.links.get(pair, Link.SYSTEM)
+
+
+def _smallest(tier: Sequence[Device], count: int) -> list[Device]:
+    return sorted(tier, key=equivalents)[:count]
+
+
+def _sum(devices: Collection[Device]) -> Fraction:
+    return sum(map(equivalents, devices), Fraction(0))
+
+
+def _placed(devices: Collection[Device]) -> Placement:
+    return Placement(devices=tuple(sorted(device.uuid for device in devices)), equivalents=_sum(devices))
+
+
+# --- by name ------------------------------------------------------------------------------------------------
 
 
 def _named(snapshot: Snapshot, want: GpuRequest) -> list[Device] | Refusal:
@@ -155,15 +211,8 @@ def _find(snapshot: Snapshot, text: str) -> Device | Refusal:
     if len(near) == 1:
         return near[0]
     if near:
-        return Refusal(
-            kind=RefusalKind.AMBIGUOUS_DEVICE,
-            message=f"{text} names {len(near)} devices (rule gpu_lease); give the whole UUID",
-        )
-    known = ", ".join(device.index for device in sorted(snapshot.devices.values(), key=_order)) or "none"
-    return Refusal(
-        kind=RefusalKind.UNKNOWN_DEVICE,
-        message=f"no device is called {text[:80]!r}, there are {known} (rule gpu_lease); name one of these or its UUID",
-    )
+        return refusals.ambiguous(text, len(near))
+    return refusals.unknown(text, [device.index for device in sorted(snapshot.devices.values(), key=order)])
 
 
 def _spellings(device: Device) -> tuple[str, ...]:
@@ -172,49 +221,18 @@ def _spellings(device: Device) -> tuple[str, ...]:
     return (device.index, device.uuid.casefold(), legacy.casefold())
 
 
-def _obstacle(device: Device, snapshot: Snapshot, leases: Collection[Lease]) -> Refusal | None:
-    """Why the device is not free; None when it is."""
-    if device.state is not DeviceState.OK:
-        return _not_usable(device, snapshot)
-    for lease in leases:
-        if any(_overlaps(device, uuid, snapshot) for uuid in lease.devices):
-            return _in_use(device, f"held by {lease.owner_name} since {lease.created.utc}")
-    if device.pids is None:
-        return _in_use(device, "possibly in use: its processes cannot be read")
-    if device.pids:
-        return _in_use(device, f"used by process {device.pids[0]}, which holds no lease")
-    return None
-
-
-def _overlaps(device: Device, held: DeviceUuid, snapshot: Snapshot) -> bool:
-    """Whether a lease on `held` reaches this device: itself, its parent, or a part of it."""
-    other = snapshot.devices.get(held)
-    return held in (device.uuid, device.parent) or (other is not None and other.parent == device.uuid)
-
-
-def _in_use(device: Device, why: str) -> Refusal:
-    return Refusal(
-        kind=RefusalKind.IN_USE,
-        message=f"{_NAMED[device.kind]} {device.index} is {why} (rule gpu_lease); wait, or ask for another device",
-    )
-
-
-def _not_usable(device: Device, snapshot: Snapshot) -> Refusal:
-    parts = [other.index for other in snapshot.devices.values() if other.parent == device.uuid]
-    if parts:
-        why, step = "is split into MIG devices", f"ask for one of {', '.join(sorted(parts))}"
-    elif device.state is DeviceState.UNUSABLE:
-        why, step = (
-            "is in MIG mode without MIG devices",
-            "ask for another device, or ask the admin to make some",
-        )
-    else:
-        why, step = f"is {device.state}", "ask for another device, and tell the admin"
-    return Refusal(
-        kind=RefusalKind.NOT_USABLE,
-        message=f"{_NAMED[device.kind]} {device.index} {why} (rule gpu_lease); {step}",
-    )
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def _obstacle(
+    board: Board, want: GpuRequest, chosen: Collection[Device], claimed: Devices, withheld: Devices
+) -> Refusal | None:
+    """Why a named device cannot be had; what waiting cannot cure is said first."""
+    found: list[Refusal] = []
+    for device in chosen:
+        if not may_be(device, want):
+            found.append(refusals.not_allowed(device, want))
+        elif device.uuid not in board.free:
+            found.append(refusals.not_free(board, device))
+        elif device.uuid in withheld:
+            found.append(refusals.reserved(device))
+        elif device.uuid in claimed:
+            found.append(refusals.waited_for(device))
+    return min(found, key=lambda refusal: refusal.waiting_helps, default=None)

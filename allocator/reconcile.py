@@ -25,6 +25,7 @@ class Carrier:
     container: ContainerId
     lease: LeaseId
     owner_uid: Uid
+    state: str | None = None  # dockerd's word, "running"; None: not told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,17 @@ class Contradiction:
     problem: str
 
 
+_STATES = {  # SOURCE: Engine API, ContainerSummary.State
+    "created": LeaseState.BOUND,
+    "running": LeaseState.ACTIVE,
+    "paused": LeaseState.ACTIVE,
+    "restarting": LeaseState.ACTIVE,
+    "removing": LeaseState.HELD,
+    "exited": LeaseState.HELD,
+    "dead": LeaseState.HELD,
+}
+
+
 def settle(
     leases: Collection[Lease], evidence: Evidence, *, now: Moment, grace_seconds: float
 ) -> Iterator[Change | Contradiction]:
@@ -67,13 +79,15 @@ def settle(
     for carrier in evidence.carriers:
         carried.setdefault(carrier.lease, []).append(carrier)
     for lease_id, carriers in carried.items():
-        yield from _settle_carried(by_id.get(lease_id), carriers)
+        yield from _settle_carried(by_id.get(lease_id), carriers, now, grace_seconds)
     for lease in leases:
         if lease.live and lease.id not in carried:
             yield from _settle_alone(lease, evidence, now, grace_seconds)
 
 
-def _settle_carried(lease: Lease | None, carriers: list[Carrier]) -> Iterator[Change | Contradiction]:
+def _settle_carried(
+    lease: Lease | None, carriers: list[Carrier], now: Moment, grace_seconds: float
+) -> Iterator[Change | Contradiction]:
     if lease is None:
         yield from (_contradiction(item, "carries a lease that was never granted") for item in carriers)
         return
@@ -83,11 +97,44 @@ def _settle_carried(lease: Lease | None, carriers: list[Carrier]) -> Iterator[Ch
         return
     holder = next((item for item in own if item.container == lease.container), own[0])
     yield from (_contradiction(item, "carries a lease twice used") for item in own if item is not holder)
+    seen = None if holder.state is None else _STATES.get(holder.state)
     if lease.state is LeaseState.RELEASED:
-        yield _change(lease, LeaseState.ACTIVE, "a container still carries it", holder.container)
+        # A stopped container whose lease is over stays without: the guard does not let it start.
+        if seen in {None, LeaseState.ACTIVE}:
+            yield _change(lease, LeaseState.ACTIVE, "a container still carries it", holder.container)
     elif lease.state is LeaseState.PENDING or lease.container != holder.container:
-        state = LeaseState.LOST if lease.state is LeaseState.LOST else LeaseState.ACTIVE
+        state = LeaseState.LOST if lease.state is LeaseState.LOST else seen or _bound(lease.state)
         yield _change(lease, state, "a container carries it", holder.container)
+    elif lease.state is not LeaseState.LOST and seen is not None:
+        yield from _settle_state(lease, seen, now, grace_seconds)
+
+
+def _bound(state: LeaseState) -> LeaseState:
+    return LeaseState.BOUND if state is LeaseState.PENDING else state
+
+
+def _settle_state(lease: Lease, seen: LeaseState, now: Moment, grace_seconds: float) -> Iterator[Change]:
+    """Follow whether the container of a lease runs, and end the lease of one that does not when its time is over.
+
+    INVARIANT: a lease ends so only after two looks a grace apart have found its container stopped. Evidence may be
+    older than a start, and a start within the grace shows in the second look.
+    """
+    settled_for = now.seconds_since(lease.changed)
+    if seen is LeaseState.ACTIVE:
+        if lease.state is not LeaseState.ACTIVE:
+            yield _change(lease, LeaseState.ACTIVE, "its container runs")
+    elif settled_for < grace_seconds:
+        return
+    elif lease.state is LeaseState.ACTIVE or (lease.state, seen) == (LeaseState.BOUND, LeaseState.HELD):
+        yield _change(lease, LeaseState.HELD, "its container has stopped")
+    elif (left := lease.seconds_left(now)) is not None and left <= 0:
+        yield _change(lease, LeaseState.RELEASED, "its time is over and its container does not run")
+    elif (
+        lease.state is LeaseState.HELD
+        and lease.hold_seconds is not None
+        and settled_for >= lease.hold_seconds
+    ):
+        yield _change(lease, LeaseState.RELEASED, "its container has been stopped for too long")
 
 
 def _settle_alone(lease: Lease, evidence: Evidence, now: Moment, grace_seconds: float) -> Iterator[Change]:
@@ -103,17 +150,23 @@ def _settle_alone(lease: Lease, evidence: Evidence, now: Moment, grace_seconds: 
 
 
 def lost(leases: Collection[Lease], snapshot: Snapshot) -> Iterator[Change]:
-    """Leases of which a device has gone. They keep holding it until their container is removed."""
+    """Leases of which a device has gone, or has come back as another. They hold it until their container is removed."""
     for lease in leases:
-        gone = [uuid for uuid in lease.devices if not _is_there(snapshot, uuid)]
-        if gone and lease.state in (LeaseState.PENDING, LeaseState.ACTIVE):
+        generations = lease.generations or (0,) * len(lease.devices)
+        held = zip(lease.devices, generations, strict=True)
+        gone = [uuid for uuid, generation in held if not _is_there(snapshot, uuid, generation)]
+        if gone and lease.live and lease.state is not LeaseState.LOST:
             yield _change(lease, LeaseState.LOST, f"device lost: {', '.join(gone)}")
 
 
-def _is_there(snapshot: Snapshot, uuid: DeviceUuid) -> bool:
+def _is_there(snapshot: Snapshot, uuid: DeviceUuid, generation: int) -> bool:
     """Whether it is, or may be: a look that not every GPU answered says nothing of what is missing."""
     device = snapshot.devices.get(uuid)
-    return not snapshot.complete if device is None else device.state is not DeviceState.LOST
+    if device is None:
+        return not snapshot.complete
+    if device.state is DeviceState.LOST:
+        return False
+    return not generation or not device.generation or device.generation == generation
 
 
 def _change(lease: Lease, state: LeaseState, why: str, container: ContainerId | None = None) -> Change:

@@ -12,19 +12,26 @@ CREATE TABLE leases (
     id TEXT PRIMARY KEY,
     owner_uid INTEGER NOT NULL,
     owner_name TEXT NOT NULL,
+    groups TEXT NOT NULL,
+    equivalents TEXT NOT NULL,
+    seconds INTEGER, hold_seconds INTEGER,
     session TEXT NOT NULL,
     request_id TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('pending', 'active', 'lost', 'released')),
+    state TEXT NOT NULL CHECK (state IN ('pending', 'bound', 'active', 'held', 'lost', 'released')),
     container TEXT,
     created_utc TEXT NOT NULL, created_ms INTEGER NOT NULL, created_boot TEXT NOT NULL,
+    since_utc TEXT NOT NULL, since_ms INTEGER NOT NULL, since_boot TEXT NOT NULL,
     changed_utc TEXT NOT NULL, changed_ms INTEGER NOT NULL, changed_boot TEXT NOT NULL
 ) STRICT;
+CREATE INDEX live_leases ON leases (owner_uid) WHERE state <> 'released';
+CREATE INDEX leases_to_archive ON leases (changed_utc) WHERE state = 'released';
 CREATE TABLE lease_devices (
     lease TEXT NOT NULL REFERENCES leases (id),
     device TEXT NOT NULL,
+    generation INTEGER NOT NULL DEFAULT 0,
     live INTEGER NOT NULL DEFAULT 1 CHECK (live IN (0, 1)),
     PRIMARY KEY (lease, device)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX one_live_lease_per_device ON lease_devices (device) WHERE live = 1;
 CREATE TRIGGER device_lives_with_lease AFTER UPDATE OF state ON leases BEGIN
     UPDATE lease_devices SET live = (NEW.state <> 'released') WHERE lease = NEW.id;
@@ -33,7 +40,26 @@ CREATE TABLE devices (uuid TEXT PRIMARY KEY, generation INTEGER NOT NULL, presen
 CREATE TABLE events (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     utc TEXT NOT NULL, boottime_ms INTEGER NOT NULL, boot_id TEXT NOT NULL,
-    lease TEXT NOT NULL, what TEXT NOT NULL, why TEXT NOT NULL
+    lease TEXT NOT NULL, who TEXT NOT NULL, before TEXT, what TEXT NOT NULL, why TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_of_lease ON events (lease);
+CREATE TABLE usage (
+    owner_uid INTEGER PRIMARY KEY,
+    amount REAL NOT NULL,
+    utc TEXT NOT NULL, boottime_ms INTEGER NOT NULL, boot_id TEXT NOT NULL
+) STRICT;
+CREATE TABLE old_leases (
+    id TEXT PRIMARY KEY,
+    owner_uid INTEGER NOT NULL,
+    created_utc TEXT NOT NULL,
+    changed_utc TEXT NOT NULL,
+    lease TEXT NOT NULL,
+    events TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE reservations (
+    id TEXT PRIMARY KEY,
+    source TEXT NOT NULL,
+    reservation TEXT NOT NULL
 ) STRICT;
 """
 _MIG: Final = """

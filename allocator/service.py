@@ -7,15 +7,17 @@ transaction half way: it is awaited, and a grant that nobody will learn of is re
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from datetime import UTC, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 from allocator import reconcile
 from allocator.care import Care
+from allocator.changes import Changes
 from allocator.finishing import Finishing
+from allocator.granting import Granting
 from allocator.ledger import Conflict
 from allocator.model import (
     InventoryUnavailable,
@@ -23,25 +25,33 @@ from allocator.model import (
     LeaseState,
     LedgerUnavailable,
     Refusal,
-    RefusalKind,
-    Snapshot,
 )
-from allocator.place import place
+from allocator.reservations import is_over
+from allocator.shares import HALF_LIFE_SECONDS
 from allocator.usage import UsageRecords
+from allocator.waiting import Line
 from allocator.watch import Watch
 from observability import events
 from observability.logging import log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection
+    from datetime import tzinfo
 
+    from allocator.board import Board
+    from allocator.granting import Declined
     from allocator.ledger import Ledger
-    from allocator.model import GpuRequest, Moment
+    from allocator.model import GpuRequest, Moment, Snapshot
     from allocator.ports import Inventory
+    from allocator.queue import Entry
     from allocator.reconcile import Change, Contradiction, Evidence
+    from allocator.reservations import Reservation, Window
+    from allocator.waiting import Waiter
     from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
 
 _LEAST_SECONDS = 0.2  # between two sweeps
+_ARCHIVE_AT_ONCE = 20  # leases put away in one transaction
+POLICY = "policy"  # the source of reservations that policy states
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +62,8 @@ class Timing:
     sweep_seconds: float = 5
     patience_seconds: float = 5  # how long a request waits for NVML; the look itself goes on
     fresh_seconds: float = 8  # a grant rests on a look no older than this; more than an interval and a sweep
-
-
-@dataclass(eq=False, slots=True, kw_only=True)
-class _Waiter:
-    want: GpuRequest
-    refusal: Refusal
-    outcome: asyncio.Future[Lease] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    archive_days: float = 35  # leases that ended so long ago are put away
+    half_life_seconds: float = HALF_LIFE_SECONDS  # after which past usage counts half in the queue
 
 
 class Allocator:
@@ -72,11 +77,13 @@ class Allocator:
         now: Callable[[], Moment],
         new_id: Callable[[], LeaseId],
         timing: Timing,
+        zone: tzinfo = UTC,
     ) -> None:
+        """Args: zone: the local time, in which reservations are written."""
         self._ledger = ledger
         self._now = now
-        self._new_id = new_id
         self._timing = timing
+        self._zone = zone
         self._lock = asyncio.Lock()  # over every decision and every change of the ledger
         self._finishing = Finishing()
         self._durably = self._finishing.durably
@@ -91,35 +98,56 @@ class Allocator:
             fresh_seconds=timing.fresh_seconds,
         )
         self._nudge = asyncio.Event()
-        self._queue: deque[_Waiter] = deque()
-        self._known: frozenset[Contradiction] = frozenset()
+        self._line = Line()
+        self._granting = Granting(
+            ledger=ledger,
+            durably=self._durably,
+            watch=self.watch,
+            line=self._line,
+            now=now,
+            new_id=new_id,
+            half_life_seconds=timing.half_life_seconds,
+            zone=zone,
+        )
+        self._changes = Changes(ledger=ledger, durably=self._durably, now=now)
         self.reconciled = False
 
     async def lease(self, want: GpuRequest) -> Lease | Refusal:
-        """Devices for one create, waiting at most `want.wait_seconds` for some to become free.
+        """Devices for one create, waiting in line at most `want.wait_seconds` for some to become free.
 
         Raises: InventoryUnavailable, LedgerUnavailable. On cancellation nothing is held.
         """
-        outcome = await self._try(want)
-        if isinstance(outcome, Lease) or not outcome.waiting_helps or want.wait_seconds <= 0:
-            return self._told(outcome, want)
-        waiter = _Waiter(want=want, refusal=outcome)
-        self._queue.append(waiter)
+        entry = self._line.enter(want, self._now())
+        outcome = await self._try(entry)
+        if isinstance(outcome, Lease):
+            return outcome
+        if not outcome.refusal.waiting_helps or want.wait_seconds <= 0:
+            return self._told(outcome.refusal, want)
+        with self._line.joined(entry, outcome.refusal, outcome.claims) as waiter:
+            try:
+                refusal = await self._wait(waiter, want.wait_seconds)
+            except asyncio.CancelledError:
+                if waiter.outcome.done():
+                    await self.release(
+                        waiter.outcome.result().id, who=want.session, why="the client was gone"
+                    )
+                raise
+            # Nothing is awaited from here until the line is left, so nothing can be given any more.
+            if waiter.outcome.done():
+                return waiter.outcome.result()
+        return self._told(refusal, want)
+
+    async def _wait(self, waiter: Waiter, seconds: int) -> Refusal:
+        """Until it is served or its time is over. Returns: the refusal that counts if it was not served."""
         try:
             # Not wait_for: in Python 3.11 it swallows a cancellation that meets a result.
-            async with asyncio.timeout(want.wait_seconds):
-                return await asyncio.shield(waiter.outcome)
+            async with asyncio.timeout(seconds):
+                await asyncio.shield(waiter.outcome)
         except TimeoutError:
-            return waiter.outcome.result() if waiter.outcome.done() else self._told(waiter.refusal, want)
-        except asyncio.CancelledError:
-            if waiter.outcome.done():
-                await self.release(waiter.outcome.result().id, why="the client was gone")
-            raise
-        finally:
-            with suppress(ValueError):
-                self._queue.remove(waiter)
+            return await self._in_vain(waiter)
+        return waiter.refusal
 
-    async def confirm(self, lease: LeaseId, container: ContainerId) -> Lease | None:
+    async def confirm(self, lease: LeaseId, container: ContainerId, *, who: str) -> Lease | None:
         """The create succeeded. None when there is no such lease. Raises: Conflict: released, or on another."""
         async with self._lock:
             old = await self._durably(partial(self._ledger.find, lease))
@@ -127,22 +155,38 @@ class Allocator:
                 return None
             if not old.live or old.container not in (None, container):
                 raise Conflict(f"lease {lease} is {old.state} and cannot be confirmed")
-            state = LeaseState.LOST if old.state is LeaseState.LOST else LeaseState.ACTIVE
-            return await self._change(
-                reconcile.Change(lease=lease, state=state, why="confirmed", container=container)
-            )
+            state = LeaseState.BOUND if old.state is LeaseState.PENDING else old.state
+            change = reconcile.Change(lease=lease, state=state, why="confirmed", container=container)
+            return await self._changes.make(change, who=who)
 
-    async def release(self, lease: LeaseId, *, why: str) -> Lease | None:
+    async def start(self, lease: LeaseId, container: ContainerId, *, who: str) -> Lease | None:
+        """The container is about to start. None when there is no such lease.
+
+        Raises: Conflict: it does not hold its devices any more, or its time is over.
+        """
+        async with self._lock:
+            old = await self._durably(partial(self._ledger.find, lease))
+            if old is None:
+                return None
+            left = old.seconds_left(self._now())
+            startable = old.state in {LeaseState.BOUND, LeaseState.ACTIVE, LeaseState.HELD}
+            if not startable or old.container != container or (left is not None and left <= 0):
+                raise Conflict(f"lease {lease} is {old.state if left is None or left > 0 else 'over'}")
+            change = reconcile.Change(lease=lease, state=LeaseState.ACTIVE, why="its container starts")
+            return await self._changes.make(change, who=who)
+
+    async def release(self, lease: LeaseId, *, who: str, why: str) -> Lease | None:
         """Give the devices back; a second time changes nothing. None when there is no such lease.
 
         Shielded: once begun it finishes, whatever becomes of the caller.
         """
-        return await self._finishing.finish(self._release(lease, why=why))
+        return await self._finishing.finish(self._release(lease, who=who, why=why))
 
-    async def _release(self, lease: LeaseId, *, why: str) -> Lease | None:
+    async def _release(self, lease: LeaseId, *, who: str, why: str) -> Lease | None:
         async with self._lock:
-            done = await self._change(reconcile.Change(lease=lease, state=LeaseState.RELEASED, why=why))
-            await self._serve_waiters()
+            change = reconcile.Change(lease=lease, state=LeaseState.RELEASED, why=why)
+            done = await self._changes.make(change, who=who)
+            await self._granting.serve()
         self._nudge.set()  # the freed device's processes may end only now: look again soon
         return done
 
@@ -172,19 +216,58 @@ class Allocator:
             wanted = reconcile.settle(
                 leases, evidence, now=self._now(), grace_seconds=self._timing.pending_grace_seconds
             )
-            done = await self._apply(wanted)
+            done = await self._changes.apply(wanted, who=f"evidence of {evidence.session}")
             self.reconciled = True
-            await self._serve_waiters()
-        self._report(done)
+            await self._granting.serve()
+        self._changes.report(done)
         return done
 
+    async def queue(self) -> tuple[Board, tuple[Waiter, ...]]:
+        """What is free, and who waits, next first. Raises: InventoryUnavailable."""
+        async with self._lock:
+            board, used = await self._granting.books()
+            return board, tuple(self._line.ordered(used))
+
+    async def windows(self) -> tuple[Window, ...]:
+        """Reservations that run or come within days."""
+        async with self._lock:
+            return await self._granting.windows()
+
+    async def reservations(self) -> tuple[Reservation, ...]:
+        """All of them, policy's and others."""
+        async with self._lock:
+            return await self._granting.reservations()
+
+    async def reserve(self, reservation: Reservation) -> None:
+        """Keep devices for a group or a user at set times."""
+        await self._change_reservations(partial(self._ledger.reserve, (reservation,)))
+
+    async def declare(self, reservations: Collection[Reservation]) -> None:
+        """Take over what policy reserves, all of it; what is known already is not written again."""
+        known = [item for item in await self.reservations() if item.source == POLICY]
+        if sorted(known, key=lambda item: item.id) == sorted(reservations, key=lambda item: item.id):
+            return
+        await self._change_reservations(partial(self._ledger.replace_reservations, POLICY, reservations))
+
+    async def unreserve(self, number: str) -> bool:
+        """Whether there was such a reservation."""
+        return bool(await self._change_reservations(partial(self._ledger.forget_reservation, number)))
+
+    async def _change_reservations(self, act: Callable[[], object]) -> object:
+        async with self._lock:
+            done = await self._durably(act)
+            self._granting.reservations_changed()
+            await self._granting.serve()
+            return done
+
     async def sweep(self) -> None:
-        """Look at the devices, mark leases whose device has gone, serve who waits, and write down what is used."""
+        """Look at the devices, mark leases whose device has gone, serve who waits, write down what is used, put old leases away."""
         with suppress(InventoryUnavailable):
             await self.watch.look()
         async with self._lock:
-            await self._serve_waiters()
+            await self._granting.serve()
             await self._durably(partial(self._usage.tick, self.watch.measures(), self._now()))
+            await self._put_away()
 
     async def run(self) -> None:
         """Sweep for ever: at every interval, and at once when something was released while somebody waits."""
@@ -204,18 +287,34 @@ class Allocator:
             self._finishing.close()
             self._ledger.close()
 
-    async def _try(self, want: GpuRequest) -> Lease | Refusal:
-        """Place on a recent look; look again before saying that devices are in use."""
+    async def _try(self, entry: Entry) -> Lease | Declined:
+        """Decide on a recent look; look again before saying that devices are in use."""
         looks = self.watch.looks
         if not self.watch.is_fresh():
             await self.watch.look()
         async with self._lock:
-            outcome = await self._place(want)
-        if isinstance(outcome, Lease) or not outcome.waiting_helps or self.watch.looks != looks:
+            outcome = await self._granting.decide(entry)
+        if isinstance(outcome, Lease) or self.watch.looks != looks:
+            return outcome
+        if not outcome.refusal.waiting_helps:
             return outcome
         await self.watch.look()
         async with self._lock:
-            return await self._place(want)
+            return await self._granting.decide(entry)
+
+    async def _in_vain(self, waiter: Waiter) -> Refusal:
+        """The refusal of who waited to the end, with its place in line."""
+        seconds = waiter.entry.want.wait_seconds
+        try:
+            async with self._lock:
+                refusal = await self._granting.refusal(waiter)
+                _, used = await self._granting.books()
+            waiting = self._line.ordered(used)
+            at = waiting.index(waiter) + 1
+        except (InventoryUnavailable, LedgerUnavailable, ValueError):  # the last: it was served
+            return waiter.refusal
+        place = f"; you waited {seconds}s, at position {at} of {len(waiting)}"
+        return replace(refusal, message=refusal.message + place)
 
     async def quarantine(self, device: DeviceUuid, *, who: str, why: str) -> bool:
         """Take a device out of service: nobody new gets it, who holds it is told. False: there is no such device."""
@@ -233,118 +332,31 @@ class Allocator:
             done = await self._durably(act)
             if done and self.watch.problem is None:
                 self.watch.snapshot = await self._durably(self._care.marked)
-                await self._serve_waiters()
+                await self._granting.serve()
             return done
 
     async def _take_in(self, read: Snapshot) -> Snapshot:
         """What NVML said, with generations and quarantines; leases whose device has gone are marked."""
         async with self._lock:
             taken = await self._durably(partial(self._care.take_in, read, self._now()))
-            await self._apply(taken.changes)
-            await self._apply(reconcile.lost(await self._durably(self._ledger.live), taken.snapshot))
+            await self._changes.apply(taken.changes, who="nvml")
+            gone = reconcile.lost(await self._durably(self._ledger.live), taken.snapshot)
+            await self._changes.apply(gone, who="nvml")
             return taken.snapshot
 
     # Everything below runs under the lock.
 
-    async def _place(self, want: GpuRequest) -> Lease | Refusal:
-        placed = place(self.watch.current(), await self._durably(self._ledger.live), want)
-        if isinstance(placed, Refusal):
-            return placed
+    async def _put_away(self) -> None:
+        """Leases that ended long ago, some at a time, and reservations that have no further time."""
         now = self._now()
-        lease = Lease(
-            id=self._new_id(),
-            owner_uid=want.owner_uid,
-            owner_name=want.owner_name,
-            devices=placed.devices,
-            session=want.session,
-            request_id=want.request_id,
-            created=now,
-            changed=now,
-        )
-        try:
-            await self._durably(partial(self._ledger.grant, lease, limit=want.limit))
-        except asyncio.CancelledError:
-            await self._undo(lease)
-            raise
-        except Conflict:
-            return Refusal(
-                kind=RefusalKind.IN_USE,
-                message="the devices were taken meanwhile (rule gpu_lease); try again",
-            )
-        log(events.LEASE_GRANTED, lease=lease.id, uid=lease.owner_uid, devices=list(lease.devices))
-        return lease
+        before = (now.when() - timedelta(days=self._timing.archive_days)).astimezone(UTC)
+        text = before.isoformat(timespec="seconds").replace("+00:00", "Z")
+        await self._durably(partial(self._ledger.archive, text, most=_ARCHIVE_AT_ONCE))
+        for item in await self._granting.reservations():
+            if is_over(item, now.when(), self._zone):
+                await self._durably(partial(self._ledger.forget_reservation, item.id))
+                self._granting.reservations_changed()
 
-    async def _undo(self, lease: Lease) -> None:
-        release = partial(
-            self._ledger.change, lease.id, LeaseState.RELEASED, why="the client was gone", now=self._now()
-        )
-        await self._durably(release)
-
-    async def _serve_waiters(self) -> None:
-        """Give what is free to who has waited longest; who cannot be served now does not hold up the next."""
-        for waiter in tuple(self._queue):
-            if waiter.outcome.done() or waiter not in self._queue:
-                continue
-            if not self.watch.is_fresh():
-                return
-            outcome = await self._place(waiter.want)
-            if isinstance(outcome, Refusal):
-                waiter.refusal = outcome
-            elif waiter in self._queue:
-                waiter.outcome.set_result(outcome)
-            else:
-                await self._undo(outcome)
-
-    async def _apply(self, wanted: Iterable[Change | Contradiction]) -> tuple[Change | Contradiction, ...]:
-        done: list[Change | Contradiction] = []
-        for item in wanted:
-            if isinstance(item, reconcile.Contradiction):
-                done.append(item)
-                continue
-            try:
-                await self._change(item)
-                done.append(item)
-            except Conflict:
-                # A container still carries a released lease whose device was leased on: it is only reported.
-                container = item.container
-                if container is not None:
-                    problem = "carries a released lease whose devices are another's now"
-                    done.append(
-                        reconcile.Contradiction(container=container, lease=item.lease, problem=problem)
-                    )
-        return tuple(done)
-
-    async def _change(self, change: Change) -> Lease | None:
-        before = await self._durably(partial(self._ledger.find, change.lease))
-        write = partial(
-            self._ledger.change,
-            change.lease,
-            change.state,
-            why=change.why,
-            now=self._now(),
-            container=change.container,
-        )
-        after = await self._durably(write)
-        if before is not None and after is not None and before.state is not after.state:
-            _log_change(after, change.why)
-        return after
-
-    def _told(self, outcome: Lease | Refusal, want: GpuRequest) -> Lease | Refusal:
-        if isinstance(outcome, Refusal):
-            log(events.LEASE_REFUSED, uid=want.owner_uid, refusal=outcome.kind.value)
-        return outcome
-
-    def _report(self, done: tuple[Change | Contradiction, ...]) -> None:
-        """Log changes, and each contradiction once as long as it lasts."""
-        conflicts = frozenset(item for item in done if isinstance(item, reconcile.Contradiction))
-        changes = [item for item in done if item not in self._known]
-        self._known = conflicts
-        if changes:
-            log(events.LEDGER_RECONCILED, changes=[str(item) for item in changes])
-
-
-def _log_change(lease: Lease, why: str) -> None:
-    if lease.state is LeaseState.RELEASED:
-        log(events.LEASE_RELEASED, lease=lease.id, uid=lease.owner_uid, reason=why)
-    elif lease.state is LeaseState.LOST:
-        log(events.LEASE_LOST, lease=lease.id, uid=lease.owner_uid, devices=list(lease.devices), problem=why)
+    def _told(self, refusal: Refusal, want: GpuRequest) -> Refusal:
+        log(events.LEASE_REFUSED, uid=want.owner_uid, refusal=refusal.kind.value)
+        return refusal

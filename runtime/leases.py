@@ -43,14 +43,15 @@ class AllocatorClient:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def fetch(self, lease: LeaseId) -> Lease | None:
-        """The lease, None when there is none. Raises: LeasesUnavailable."""
+    def start(self, lease: LeaseId, container: ContainerId) -> Lease | None:
+        """The lease, None when the container has none now. Raises: LeasesUnavailable."""
         connection = _Connection(self._path)
+        body = msgspec.json.encode({"container_id": container})
         try:
-            connection.request("GET", f"/v1/leases/{lease}")
+            connection.request("POST", f"/v1/leases/{lease}/start", body)
             response = connection.getresponse()
             body = response.read(_ANSWER_BYTES)
-            if response.status == 404:
+            if response.status in {404, 409}:
                 return None
             if response.status != 200:
                 raise LeasesUnavailable(f"the allocator answered {response.status}")

@@ -16,7 +16,7 @@ class LeasesUnavailable(Exception):  # noqa: N818  named by what it means to a s
 class Lease:
     """A grant of devices as it is now. `container` None: not confirmed."""
 
-    state: str  # pending, active, released, lost
+    state: str  # active: it may start; every other: it may not
     devices: frozenset[DeviceUuid]
     container: ContainerId | None
 
@@ -24,5 +24,8 @@ class Lease:
 class Leases(Protocol):
     """The allocator, as the guard uses it."""
 
-    def fetch(self, lease: LeaseId) -> Lease | None:
-        """The lease, None when there is none. Blocks, for some seconds at most. Raises: LeasesUnavailable."""
+    def start(self, lease: LeaseId, container: ContainerId) -> Lease | None:
+        """The lease of a container that is about to start, None when it has none now.
+
+        Blocks, for some seconds at most. Raises: LeasesUnavailable.
+        """

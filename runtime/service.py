@@ -185,7 +185,7 @@ class Guard:
     def _check_lease(self, approval: Approval) -> None:
         """The devices are this container's now: dockerd would hand them out for as long as the container exists."""
         try:
-            lease = self._leases.fetch(approval.lease) if approval.lease else None
+            lease = self._leases.start(approval.lease, approval.container) if approval.lease else None
         except LeasesUnavailable as error:
             raise Refused(
                 f"the GPU lease of this container cannot be checked: {error}",

@@ -219,20 +219,21 @@ class Containers:
 
     async def _lease_refusal(self, lease_id: LeaseId, container: ContainerId) -> Refusal | None:
         lease = await self._leaser.fetch(lease_id)
-        if isinstance(lease, LeaseRefused) and lease.status == 503:
+        if not isinstance(lease, LeaseRefused):
+            if lease.state == "pending" and lease.container is None:
+                # The create could not confirm it; its sealed label says that this container carries it.
+                await self._leaser.confirm(lease_id, container)
+            lease = await self._leaser.start(lease_id, container)
+        if not isinstance(lease, LeaseRefused):
+            return None
+        if lease.status == 503:
             return Refusal(status=503, message=lease.message, rules=("gpu_lease",))
-        if not isinstance(lease, LeaseRefused) and lease.state == "pending" and lease.container is None:
-            # The create could not confirm it; its sealed label says that this container carries it.
-            await self._leaser.confirm(lease_id, container)
-            lease = await self._leaser.fetch(lease_id)
-        if isinstance(lease, LeaseRefused) or lease.state != "active" or lease.container != container:
-            return Refusal(
-                status=409,
-                message=f"ds01: the GPU lease {lease_id} of this container has ended (rule gpu_lease); "
-                "create the container again to get a new one",
-                rules=("gpu_lease",),
-            )
-        return None
+        return Refusal(
+            status=409,
+            message=f"ds01: the GPU lease {lease_id} of this container has ended (rule gpu_lease); "
+            "create the container again to get a new one",
+            rules=("gpu_lease",),
+        )
 
     async def rename(self, transaction: Transaction) -> Refusal | None:
         response = await self._answers.send(transaction)

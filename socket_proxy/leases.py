@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import aiohttp
 
-from policy.model import ContainerId, DeviceUuid, Json, LeaseGpus, LeaseId, RequestId, Uid
-from socket_proxy.ports import Held, Lease, LeaseRefused
+from host.clock import boottime_ms
+from policy.model import ContainerId, DeviceUuid, GroupGpus, Json, LeaseGpus, LeaseId, RequestId, Uid
+from socket_proxy.ports import Held, Lease, LeaseOver, LeaseRefused
 from socket_proxy.refusals import Unavailable
 
 _CONNECT_SECONDS = 2
 _ANSWER_SECONDS = 10
+_AGAIN_SECONDS = 1  # before an allocator that went away is asked again
+
+
+_OVER = (
+    404,
+    409,
+)  # there is no such lease, or it is released or another container's: asking again changes nothing
 
 
 class AllocatorClient:
@@ -28,7 +37,9 @@ class AllocatorClient:
         self._working: set[LeaseId] = set()
         self._http = aiohttp.ClientSession(
             base_url="http://allocator",
-            connector=aiohttp.UnixConnector(path=str(socket)),
+            # No limit of its own: each connection is one client's create, start or end, and those are limited.
+            # With one, creates that wait would hold up the releases for which they wait.
+            connector=aiohttp.UnixConnector(path=str(socket), limit=0),
             timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS, sock_connect=_CONNECT_SECONDS),
         )
 
@@ -38,25 +49,25 @@ class AllocatorClient:
     async def reserve(
         self, *, uid: Uid, name: str, want: LeaseGpus, request_id: RequestId
     ) -> Lease | LeaseRefused:
-        """Ask for devices; waits as long as `want.wait_seconds` and no longer than the allocator."""
-        body: dict[str, Json] = {
-            "owner_uid": uid,
-            "owner_name": name,
-            "limit": want.limit,
-            "wait_seconds": want.wait_seconds,
-            "request_id": request_id,
-            "session": self.session,
-        }
-        if want.count is not None:
-            body["count"] = want.count
-        else:
-            body["device_ids"] = list(want.device_ids)
-        try:
-            status, answer = await self._call(
-                "POST", "/v1/leases", body, seconds=want.wait_seconds + _ANSWER_SECONDS
-            )
-        except Unavailable as error:
-            return LeaseRefused(status=503, message=f"ds01: no GPU can be leased: {error}")
+        """Ask for devices; waits as long as `want.wait_seconds` and no longer than the allocator.
+
+        If the allocator goes away meanwhile, it is asked again until that time is over, with the moment of the first
+        asking: its line is in the order in which requests first came.
+        """
+        asked_ms = boottime_ms()
+        body = _asked(want, uid=uid, name=name) | {"request_id": request_id, "session": self.session}
+        while True:
+            left = want.wait_seconds - (boottime_ms() - asked_ms) // 1000
+            try:
+                status, answer = await self._call(
+                    "POST", "/v1/leases", body, seconds=max(0, left) + _ANSWER_SECONDS
+                )
+                break
+            except Unavailable as error:
+                if left <= _AGAIN_SECONDS:
+                    return LeaseRefused(status=503, message=f"ds01: no GPU can be leased: {error}")
+            await asyncio.sleep(_AGAIN_SECONDS)
+            body |= {"asked_ms": asked_ms, "wait_seconds": left - _AGAIN_SECONDS}
         if status != 201:
             return _refused(status, answer)
         lease = _lease(answer)
@@ -80,17 +91,39 @@ class AllocatorClient:
             )
         return _lease(answer) if status == 200 else _refused(status, answer)
 
+    async def start(self, lease: LeaseId, container: ContainerId) -> Lease | LeaseRefused:
+        """Ask whether the container may start with its devices now; the allocator notes that it does."""
+        try:
+            status, answer = await self._call(
+                "POST", f"/v1/leases/{lease}/start", {"container_id": container}
+            )
+        except Unavailable as error:
+            return LeaseRefused(
+                status=503, message=f"ds01: the lease of this container cannot be checked: {error}"
+            )
+        return _lease(answer) if status == 200 else _refused(status, answer)
+
     async def report(self, held: tuple[Held, ...]) -> None:
         """Tell the allocator what dockerd holds, so that it can repair what a crash left."""
-        containers: list[Json] = [
-            {"id": item.container, "lease": item.lease, "owner_uid": item.owner_uid} for item in held
-        ]
+        containers: list[Json] = [_told(item) for item in held]
         pending: list[Json] = [*sorted(self._working)]
         status, answer = await self._call(
             "POST", "/v1/evidence", {"session": self.session, "containers": containers, "pending": pending}
         )
         if status != 200:
             raise Unavailable(_refused(status, answer).message)
+
+    async def declare(self, reservations: Sequence[Mapping[str, Json]]) -> None:
+        """Tell the allocator all that policy reserves. Raises: Unavailable."""
+        status, answer = await self._ask(
+            "PUT", "/v1/reservations", {"reservations": [*map(dict, reservations)]}
+        )
+        if status != 200:
+            raise Unavailable(_refused(status, answer if isinstance(answer, dict) else {}).message)
+
+    def forget(self, lease: LeaseId) -> None:
+        """Leave a lease to reconciliation: evidence no longer says that it is worked on."""
+        self._working.discard(lease)
 
     async def leases(self, uid: Uid) -> tuple[Lease, ...]:
         """What one user holds or held. Raises: Unavailable."""
@@ -119,6 +152,9 @@ class AllocatorClient:
 
     async def _settled(self, verb: str, lease: LeaseId, body: dict[str, Json]) -> None:
         status, answer = await self._call("POST", f"/v1/leases/{lease}/{verb}", body)
+        if status in _OVER:
+            self._working.discard(lease)
+            raise LeaseOver(_refused(status, answer).message)
         if status >= 300:
             raise Unavailable(_refused(status, answer).message)
         self._working.discard(lease)
@@ -142,6 +178,44 @@ class AllocatorClient:
             raise Unavailable(
                 "the GPU allocator does not answer; try again in a moment or tell the admin"
             ) from error
+
+
+def _asked(want: LeaseGpus, *, uid: Uid, name: str) -> dict[str, Json]:
+    """What a create asks for, as the allocator reads it; what is not said is left out."""
+    said: dict[str, Json] = {
+        "owner_uid": uid,
+        "owner_name": name,
+        "limit": want.limit,
+        "classes": [*want.classes],
+        "groups": [_group(group) for group in want.groups],
+        "wait_seconds": want.wait_seconds,
+        "weight": want.weight,
+        "priority": want.priority,
+    }
+    optional: dict[str, Json] = {
+        "count": want.count,
+        "device_ids": None if want.count is not None else [*want.device_ids],
+        "profile": want.profile,
+        "memory_mib": want.memory_mib,
+        "equivalents": None if want.equivalents is None else str(want.equivalents),
+        "seconds": want.seconds,
+        "hold_seconds": want.hold_seconds,
+    }
+    return said | {key: value for key, value in optional.items() if value is not None}
+
+
+def _group(group: GroupGpus) -> dict[str, Json]:
+    said: dict[str, Json] = {"name": group.name}
+    if group.devices is not None:
+        said["devices"] = group.devices
+    if group.equivalents is not None:
+        said["equivalents"] = str(group.equivalents)
+    return said
+
+
+def _told(held: Held) -> dict[str, Json]:
+    said: dict[str, Json] = {"id": held.container, "lease": held.lease, "owner_uid": held.owner_uid}
+    return said | {"state": held.state} if held.state else said
 
 
 def _lease(answer: Mapping[str, Json]) -> Lease:

@@ -12,7 +12,7 @@ from typing import TypedDict
 
 from host import listener
 from host.policy_files import PolicyFiles
-from host.users import Users
+from host.users import Users, look_up_name
 from http1.errors import UpstreamUnavailable
 from http1.limits import Limits
 from http1.server import Exchange, Server
@@ -53,6 +53,7 @@ from socket_proxy.pipeline import Pipeline
 from socket_proxy.prune import Prunes
 from socket_proxy.records import Records
 from socket_proxy.refusals import Refusal, of_error
+from socket_proxy.reserved import Declaring
 from socket_proxy.scrapes import Scrapes
 from socket_proxy.seal import Sealer
 from socket_proxy.settings import Settings
@@ -164,6 +165,10 @@ class Parts:
     @cached_property
     def settlements(self) -> Settlements:
         return Settlements(engine=self.engine, leaser=self.allocator, sealer=self.sealer)
+
+    @cached_property
+    def declaring(self) -> Declaring:
+        return Declaring(allocator=self.allocator, policy=self.policy, account=look_up_name)
 
     @cached_property
     def watcher(self) -> Watcher:

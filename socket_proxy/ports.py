@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from policy.model import ContainerId, DeviceUuid, LeaseGpus, LeaseId, RequestId, Uid
+from socket_proxy.refusals import Unavailable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +15,7 @@ class Lease:
 
     id: LeaseId
     owner_uid: Uid
-    state: str  # pending, active, released, lost
+    state: str  # pending, bound, active, held, lost, released
     devices: tuple[DeviceUuid, ...]
     container: ContainerId | None
 
@@ -27,6 +28,10 @@ class LeaseRefused:
     message: str
 
 
+class LeaseOver(Unavailable):
+    """The allocator knows no such lease, or it is over or another container's. Asking again changes nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """A container that carries a lease, as the engine shows it now."""
@@ -34,6 +39,7 @@ class Held:
     container: ContainerId
     lease: LeaseId
     owner_uid: Uid
+    state: str = ""  # the engine's word, "running"; empty: not told
 
 
 class Leaser(Protocol):
@@ -45,8 +51,12 @@ class Leaser(Protocol):
 
     async def confirm(self, lease: LeaseId, container: ContainerId) -> None: ...
 
+    async def start(self, lease: LeaseId, container: ContainerId) -> Lease | LeaseRefused: ...
+
     async def release(self, lease: LeaseId, reason: str) -> None: ...
 
     async def fetch(self, lease: LeaseId) -> Lease | LeaseRefused: ...
+
+    def forget(self, lease: LeaseId) -> None: ...
 
     async def report(self, held: tuple[Held, ...]) -> None: ...

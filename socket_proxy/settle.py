@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 
 import msgspec
 
@@ -19,13 +20,21 @@ from policy import ownership
 from policy.dockerapi.model import Operation
 from policy.model import ContainerId, LeaseId
 from socket_proxy.engine import Engine
-from socket_proxy.ports import Leaser
+from socket_proxy.ports import LeaseOver, Leaser
 from socket_proxy.refusals import EngineError, Unavailable
 from socket_proxy.seal import Sealer
 from socket_proxy.stamp import LIFETIME_MS
 
 _MARGIN_MS = 5_000  # dockerd may have accepted the stamp at its last moment and still be creating
 _TICK_SECONDS = 1
+_MOST_TRIES = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Due:
+    at_ms: int
+    lease: LeaseId
+    tries: int
 
 
 class _Listed(msgspec.Struct):
@@ -41,18 +50,25 @@ class Settlements:
         self._engine = engine
         self._leaser = leaser
         self._sealer = sealer
-        self._due: deque[tuple[int, LeaseId]] = deque()
+        self._due: deque[_Due] = deque()
 
     def later(self, lease: LeaseId) -> None:
         """Settle `lease` once no create can bring its container any more."""
-        self._due.append((boottime_ms() + LIFETIME_MS + _MARGIN_MS, lease))
+        self._again(lease, tries=0)
+
+    def _again(self, lease: LeaseId, *, tries: int) -> None:
+        self._due.append(_Due(at_ms=boottime_ms() + LIFETIME_MS + _MARGIN_MS, lease=lease, tries=tries))
 
     async def run(self) -> None:
-        """Work until cancelled. What cannot be settled now comes round again."""
+        """Work until cancelled. What cannot be settled now comes round again, some times.
+
+        Then it is left to evidence: the allocator takes back a pending lease that nobody works on and no container carries.
+        """
         while True:
             await asyncio.sleep(_TICK_SECONDS)
-            while self._due and self._due[0][0] <= boottime_ms():
-                _, lease = self._due.popleft()
+            while self._due and self._due[0].at_ms <= boottime_ms():
+                due = self._due.popleft()
+                lease = due.lease
                 try:
                     await self._settle(lease)
                 except (
@@ -63,7 +79,10 @@ class Settlements:
                     msgspec.DecodeError,
                 ) as error:
                     log(events.LEASE_UNSETTLED, lease=lease, problem=str(error))
-                    self.later(lease)
+                    if isinstance(error, LeaseOver) or due.tries + 1 >= _MOST_TRIES:
+                        self._leaser.forget(lease)
+                        continue
+                    self._again(lease, tries=due.tries + 1)
                     break
 
     async def _settle(self, lease: LeaseId) -> None:

@@ -36,6 +36,7 @@ class _Container(msgspec.Struct):
     Names: list[str] | None = None
     Created: int = 0
     Labels: dict[str, str] | None = None
+    State: str = ""
 
 
 class _Config(msgspec.Struct):
@@ -194,10 +195,12 @@ class Watcher:
         self._images.match_local(tag for image in images for tag in image.RepoTags or ())
 
     async def _containers(self) -> list[Entry]:
+        return [self._container(item) for item in await self._listed()]
+
+    async def _listed(self) -> list[_Container]:
         """Every container, oldest first: of two with the same sealed labels the first is the one they were made for."""
         answer = await self._engine.ask(Operation.CONTAINER_LIST, query={"all": ("1",)})
-        listed = msgspec.json.decode(answer, type=list[_Container])
-        return [self._container(item) for item in sorted(listed, key=lambda item: item.Created)]
+        return sorted(msgspec.json.decode(answer, type=list[_Container]), key=lambda item: item.Created)
 
     async def report(self) -> None:
         """Tell the allocator, at start and every 30 s, which containers carry leases.
@@ -222,12 +225,16 @@ class Watcher:
 
     async def send_evidence(self) -> None:
         held: dict[LeaseId, Held] = {}
-        for entry in await self._containers():
+        for item in await self._listed():
+            entry = self._container(item)
             if entry.lease is not None and entry.owner is not None:
-                held.setdefault(
-                    entry.lease,
-                    Held(container=ContainerId(entry.id), lease=entry.lease, owner_uid=entry.owner),
+                found = Held(
+                    container=ContainerId(entry.id),
+                    lease=entry.lease,
+                    owner_uid=entry.owner,
+                    state=item.State,
                 )
+                held.setdefault(entry.lease, found)
         await self._leaser.report(tuple(held.values()))
 
     def _container(self, item: _Container) -> Entry:

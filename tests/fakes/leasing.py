@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from allocator.ledger import Ledger
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from tests.fakes.fake_nvml import FakeNvml
 
 
+_START = datetime(2026, 1, 1, tzinfo=UTC)  # a Thursday
+
+
 class Clock:
     """A clock that tests move."""
 
@@ -25,7 +29,8 @@ class Clock:
         self.boot = "boot-1"
 
     def __call__(self) -> Moment:
-        return Moment(utc="2026-01-01T00:00:00Z", boottime_ms=int(self.seconds * 1000), boot_id=self.boot)
+        utc = (_START + timedelta(seconds=self.seconds)).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return Moment(utc=utc, boottime_ms=int(self.seconds * 1000), boot_id=self.boot)
 
 
 def want(**changes: object) -> GpuRequest:
@@ -43,9 +48,11 @@ def lease(name: str, *devices: str, owner: int = 1000, **changes: object) -> Lea
         owner_uid=Uid(owner),
         owner_name=f"user{owner}",
         devices=tuple(sorted(DeviceUuid(item) for item in devices)),
+        generations=(0,) * len(devices),
         session="one",
         request_id="r" * 12,
         created=Clock()(),
+        since=Clock()(),
         changed=Clock()(),
     )
     return replace(base, **changes)  # type: ignore[arg-type]  # tests pass fields by name

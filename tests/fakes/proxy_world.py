@@ -48,6 +48,7 @@ class MemoryLeaser:
         self.leases: dict[LeaseId, Lease] = {}
         self.fails: dict[str, BaseException] = {}
         self.held: tuple[Held, ...] = ()
+        self.forgotten: list[LeaseId] = []
 
     def add(self, lease: str, *, state: str = "pending", container: str | None = None) -> None:
         self.leases[LeaseId(lease)] = Lease(
@@ -69,12 +70,21 @@ class MemoryLeaser:
         self._fail("confirm")
         self.add(lease, state="active", container=container)
 
+    async def start(self, lease: LeaseId, container: ContainerId) -> Lease | LeaseRefused:
+        found = self.leases.get(lease)
+        if found is None or found.container != container or found.state not in {"bound", "active", "held"}:
+            return LeaseRefused(status=409, message="over")
+        return found
+
     async def release(self, lease: LeaseId, reason: str) -> None:
         self._fail("release")
         self.add(lease, state="released")
 
     async def fetch(self, lease: LeaseId) -> Lease | LeaseRefused:
         return self.leases.get(lease) or LeaseRefused(status=404, message="no such lease")
+
+    def forget(self, lease: LeaseId) -> None:
+        self.forgotten.append(lease)
 
     async def report(self, held: tuple[Held, ...]) -> None:
         self.held = held

@@ -5,6 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from allocator import place as placing
+from allocator.board import Board
 from allocator.model import (
     Device,
     DeviceKind,
@@ -12,12 +14,18 @@ from allocator.model import (
     GpuRequest,
     Lease,
     Placement,
+    Refusal,
     RefusalKind,
     Snapshot,
 )
-from allocator.place import is_free, place
+from allocator.place import is_free
 from tests.fakes.fake_nvml import A100_40, gpu, mig, snapshot
 from tests.fakes.leasing import lease, want
+
+
+def place(machine: Snapshot, leases: tuple[Lease, ...], asked: GpuRequest) -> Placement | Refusal:
+    return placing.place(Board(machine, leases), asked)
+
 
 PIDS = st.sampled_from([(), (), (), (7,), None])
 OWNERS = st.integers(1, 4)

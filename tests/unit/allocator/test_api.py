@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 from aiohttp import ClientSession, UnixConnector, web
 
-from allocator.api import Api, BadInput, parse_evidence, parse_want
+from allocator.api import Api
+from allocator.bodies import BadInput, parse_evidence, parse_want
 from allocator.model import Problem
 from host import listener
+from policy.model import LeaseId
 from tests.fakes.fake_nvml import FakeNvml, gpu, split
 from tests.fakes.leasing import Clock, service
 
@@ -42,7 +44,9 @@ class Server:
         self.service = service(path / "ledger", FakeNvml(gpu(0), *split(1, "1g.5gb", "1g.5gb")), Clock())
 
     async def __aenter__(self) -> Self:
-        api = Api(self.service, trusted_uids=frozenset(self.trusted))
+        api = Api(
+            self.service, trusted_uids=frozenset(self.trusted), now=Clock(), new_id=lambda: LeaseId("r1")
+        )
         api._trusted = self.trusted  # type: ignore[assignment]  # tests change who is trusted
         self.runner = web.AppRunner(api.application(), handler_cancellation=True)
         await self.runner.setup()
@@ -72,19 +76,15 @@ async def test_a_lease_from_request_to_release(server: Server) -> None:
     status, lease = await server.call("POST", "/v1/leases", WANT)
     assert status == 201
     assert set(lease) == {
-        "id",
-        "owner_uid",
-        "owner_name",
-        "state",
-        "devices",
-        "container_id",
-        "created_at",
-        "note",
+        *("id", "owner_uid", "owner_name", "state", "devices", "generations", "equivalents", "container_id"),
+        *("created_at", "ends_at", "ends_in_seconds", "note"),
     }
     assert (lease["state"], lease["devices"], lease["container_id"]) == ("pending", [gpu(0).uuid], None)
     path = f"/v1/leases/{lease['id']}"
     status, lease = await server.call("POST", f"{path}/confirm", {"container_id": CONTAINER})
-    assert (status, lease["state"], lease["container_id"]) == (200, "active", CONTAINER)
+    assert (status, lease["state"], lease["container_id"]) == (200, "bound", CONTAINER)
+    status, lease = await server.call("POST", f"{path}/start", {"container_id": CONTAINER})
+    assert (status, lease["state"]) == (200, "active")
     assert await server.call("GET", path) == (200, lease)
     assert await server.call("GET", "/v1/leases?owner_uid=1000") == (200, [lease])
     assert await server.call("GET", "/v1/leases?owner_uid=1") == (200, [])
@@ -211,7 +211,7 @@ async def test_evidence_answers_what_was_changed(server: Server) -> None:
         "POST", "/v1/evidence", {"session": "one", "containers": [carried, stray]}
     )
     assert status == 200
-    assert [item["state"] for item in answer["changes"]] == ["active"]
+    assert [item["state"] for item in answer["changes"]] == ["bound"]
     assert [item["container"] for item in answer["conflicts"]] == ["2" * 64]
     assert (await server.call("GET", "/v1/health"))[1]["reconciled"] is True
 
@@ -300,5 +300,65 @@ async def test_a_client_that_hangs_up_while_it_waits_leaves_the_queue(server: Se
 
 async def until(server: Server, waiting: int) -> None:
     async with asyncio.timeout(3):
-        while len(server.service._queue) != waiting:  # noqa: ASYNC110  the queue tells nobody
+        while len(server.service._line) != waiting:  # noqa: ASYNC110  the queue tells nobody
             await asyncio.sleep(0.005)
+
+
+RESERVATION = {"group": "course", "name": "course", "count": 1, "when": "Thu 00:20-12:00"}
+
+
+async def test_reservations_are_made_shown_and_taken_back(server: Server) -> None:
+    """By the trusted alone; everybody sees them, ahead of time, in the queue too."""
+    status, made = await server.call("POST", "/v1/reservations", RESERVATION)
+    assert (status, made["id"], made["source"]) == (201, "r1", f"uid {os.getuid()}")
+    declared = [RESERVATION | {"profile": "1g.5gb"}]
+    status, listed = await server.call("PUT", "/v1/reservations", {"reservations": declared})
+    assert (status, [item["id"] for item in listed]) == (200, ["policy-0"])
+    await server.call("POST", "/v1/leases", WANT | {"profile": "1g.5gb"})
+    server.trusted.clear()
+    _, listed = await server.call("GET", "/v1/reservations")
+    assert [item["id"] for item in listed] == ["policy-0", "r1"]
+    _, queue = await server.call("GET", "/v1/queue")
+    first = next(item for item in queue["reservations"] if item["reservation"] == "r1")
+    assert (first["needs"], first["running"], first["begins_at"]) == (1, False, "2026-01-01T00:20:00Z")
+    for method, path in (
+        ("POST", "/v1/reservations"),
+        ("PUT", "/v1/reservations"),
+        ("DELETE", "/v1/reservations/r1"),
+    ):
+        assert (await server.call(method, path, RESERVATION))[0] == 403
+    server.trusted.add(os.getuid())
+    assert (await server.call("DELETE", "/v1/reservations/policy-0"))[0] == 409
+    assert (await server.call("DELETE", "/v1/reservations/r1"))[0] == 200
+    assert (await server.call("DELETE", "/v1/reservations/r1"))[0] == 404
+
+
+async def test_the_queue_shows_who_waits(server: Server) -> None:
+    """To the trusted with names, to others their own alone."""
+    await server.call("POST", "/v1/leases", WANT | {"owner_uid": 1, "profile": "full"})
+    async with asyncio.TaskGroup() as tasks:
+        body = WANT | {"profile": "full", "wait_seconds": 60}
+        asking = tasks.create_task(server.call("POST", "/v1/leases", body))
+        while not len(server.service._line):  # noqa: ASYNC110  the line tells nobody
+            await asyncio.sleep(0.01)
+        _, queue = await server.call("GET", "/v1/queue")
+        server.trusted.clear()
+        _, for_others = await server.call("GET", "/v1/queue")
+        asking.cancel()
+    (waiter,), (other,) = queue["waiting"], for_others["waiting"]
+    assert (waiter["position"], waiter["owner_name"], waiter["wants"]) == (
+        1,
+        "alice",
+        {"count": 1, "profile": "full"},
+    )
+    assert (other["position"], other["owner_name"], other["request_id"]) == (1, None, None)
+
+
+async def test_a_start_is_only_for_who_holds(server: Server) -> None:
+    """409 once the lease is over, 404 where there is none, 403 for others."""
+    _, lease = await server.call("POST", "/v1/leases", WANT)
+    path = f"/v1/leases/{lease['id']}/start"
+    assert (await server.call("POST", path, {"container_id": CONTAINER}))[0] == 409
+    assert (await server.call("POST", "/v1/leases/none/start", {"container_id": CONTAINER}))[0] == 404
+    server.trusted.clear()
+    assert (await server.call("POST", path, {"container_id": CONTAINER}))[0] == 403

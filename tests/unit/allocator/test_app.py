@@ -35,10 +35,26 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
     assert str(settings.tree.allocator_socket) == "/x/allocator.sock"
 
 
+def test_times_are_local_unless_the_file_says_otherwise(tmp_path: Path) -> None:
+    """A zone by its name, the half-life of usage in hours, and after how many days leases are put away."""
+    root = ["--root", str(tmp_path)]
+    (tmp_path / "etc").mkdir()
+    assert parse_settings(root).zone is not None
+    (tmp_path / "etc/daemon.yaml").write_text(
+        "allocator: {time_zone: Europe/Berlin, half_life_hours: 24, archive_days: 90}\n"
+    )
+    settings = parse_settings(root)
+    assert str(settings.zone) == "Europe/Berlin"
+    assert (settings.timing.half_life_seconds, settings.timing.archive_days) == (86400, 90)
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "allocator: {trusted_uid: [7]}",
+        "allocator: {half_life_hours: 0}",
+        "allocator: {archive_days: x}",
+        "allocator: {time_zone: Mars/Phobos}",
         "allocator: {trusted_uids: [true]}",
         "allocator: {trusted_uids: 7}",
         "allocator: {nvml_deadline_seconds: 0.0001e-9999}",

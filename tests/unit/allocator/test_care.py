@@ -52,7 +52,7 @@ class Lab:
             want(count=None, device_ids=(device.uuid,), owner_uid=Uid(owner), owner_name=f"user{owner}")
         )
         assert isinstance(found, Lease)
-        await self.service.confirm(found.id, ContainerId(f"{owner:064x}"))
+        await self.service.confirm(found.id, ContainerId(f"{owner:064x}"), who="x")
         return found
 
     async def is_lost(self, lease: Lease) -> bool:
@@ -84,7 +84,7 @@ async def test_a_gpu_off_the_bus_is_kept_from_everybody(lab: Lab) -> None:
     await lab.look()
     assert await lab.is_lost(held)
     assert lab.is_noted(held, "GPU 0 is out of service", "fallen off the bus", "it is lost to you")
-    await lab.service.release(held.id, why="removed")
+    await lab.service.release(held.id, who="x", why="removed")
     lab.nvml.put(WHOLE)
     for _ in range(2):
         await lab.look()
@@ -118,7 +118,7 @@ async def test_contained_memory_errors_drain(lab: Lab, code: int) -> None:
     assert lab.seen(WHOLE).state is DeviceState.DRAINING
     assert not await lab.is_lost(held)
     assert lab.is_noted(held, f"XID {code}", "yours until you remove the container", "reset")
-    await lab.service.release(held.id, why="removed")
+    await lab.service.release(held.id, who="x", why="removed")
     assert isinstance(await lab.service.lease(want(device_ids=(WHOLE.uuid,), count=None)), Refusal)
 
 
@@ -180,7 +180,7 @@ async def test_errors_of_different_users_make_a_suspect(lab: Lab) -> None:
         lab.nvml.xid(PART, 31)
         lab.nvml.xid(OTHER, 31)
         await lab.look(60)
-        await lab.service.release(held.id, why="done")
+        await lab.service.release(held.id, who="x", why="done")
     assert "different users" in (lab.seen(PART).remark or "")
     assert lab.seen(OTHER).remark is None
     assert lab.seen(PART).state is DeviceState.OK
@@ -195,7 +195,7 @@ async def test_errors_far_apart_make_no_suspect(lab: Lab) -> None:
         held = await lab.leased(WHOLE, 1 + turn % 2)
         lab.nvml.xid(WHOLE, 31)
         await lab.look(200)
-        await lab.service.release(held.id, why="done")
+        await lab.service.release(held.id, who="x", why="done")
     assert lab.seen(WHOLE).remark is None
 
 
@@ -341,7 +341,7 @@ async def test_notes_end_with_the_lease(lab: Lab) -> None:
     held = await lab.leased(WHOLE)
     lab.nvml.xid(WHOLE, 31)
     await lab.look()
-    await lab.service.release(held.id, why="removed")
+    await lab.service.release(held.id, who="x", why="removed")
     await lab.look()
     assert lab.service.note(held.id) is None
 

@@ -44,7 +44,7 @@ def test_the_database_refuses_a_second_live_lease(tmp_path: Path) -> None:
     assert [item.id for item in ledger.live()] == ["a"]
     other = sqlite3.connect(tmp_path / "l")
     with pytest.raises(sqlite3.IntegrityError):
-        other.execute("INSERT INTO lease_devices VALUES ('a2', 'GPU-1', 1)")
+        other.execute("INSERT INTO lease_devices VALUES ('a2', 'GPU-1', 0, 1)")
     other.close()
     ledger.close()
 
@@ -63,18 +63,23 @@ def test_release_frees_and_revival_takes_back(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "l")
     ledger.grant(lease("a", "GPU-1"), limit=9)
     for _ in range(2):
-        done = ledger.change(LeaseId("a"), LeaseState.RELEASED, why="removed", now=NOW)
+        done = ledger.change(LeaseId("a"), LeaseState.RELEASED, who="x", why="removed", now=NOW)
         assert done is not None
         assert not done.live
-    ledger.change(LeaseId("a"), LeaseState.ACTIVE, why="seen", now=NOW, container=ContainerId("c"))
+    ledger.change(LeaseId("a"), LeaseState.ACTIVE, who="x", why="seen", now=NOW, container=ContainerId("c"))
     with pytest.raises(Conflict):
         ledger.grant(lease("b", "GPU-1"), limit=9)
-    ledger.change(LeaseId("a"), LeaseState.RELEASED, why="removed", now=NOW)
+    ledger.change(LeaseId("a"), LeaseState.RELEASED, who="x", why="removed", now=NOW)
     ledger.grant(lease("b", "GPU-1"), limit=9)
     with pytest.raises(Conflict):
-        ledger.change(LeaseId("a"), LeaseState.ACTIVE, why="seen", now=NOW)
-    assert [what for what, _ in ledger.events(LeaseId("a"))] == ["granted", "released", "active", "released"]
-    assert ledger.change(LeaseId("never"), LeaseState.ACTIVE, why="", now=NOW) is None
+        ledger.change(LeaseId("a"), LeaseState.ACTIVE, who="x", why="seen", now=NOW)
+    assert [what for _, what, _ in ledger.events(LeaseId("a"))] == [
+        "granted",
+        "released",
+        "active",
+        "released",
+    ]
+    assert ledger.change(LeaseId("never"), LeaseState.ACTIVE, who="x", why="", now=NOW) is None
     ledger.close()
 
 
@@ -99,7 +104,7 @@ ledger, now = Ledger(Path(sys.argv[1])), Clock()()
 for number in range(10**6):
     item = lease(f"{sys.argv[2]}-{number}", "GPU-1", "GPU-2")
     for old in ledger.live():
-        ledger.change(old.id, LeaseState.RELEASED, why="next", now=now)
+        ledger.change(old.id, LeaseState.RELEASED, who="x", why="next", now=now)
     ledger.grant(item, limit=2)
     print(item.id, flush=True)
 """
@@ -159,7 +164,7 @@ def test_a_statement_that_fails_leaves_all_or_nothing(tmp_path: Path, number: in
             if act == "grant":
                 ledger.grant(lease("a", "GPU-1", "GPU-2"), limit=2)
             else:
-                ledger.change(LeaseId("a"), LeaseState.RELEASED, why="x", now=NOW)
+                ledger.change(LeaseId("a"), LeaseState.RELEASED, who="x", why="x", now=NOW)
         except LedgerUnavailable:
             failed = True
         ledger._base = real
@@ -167,3 +172,78 @@ def test_a_statement_that_fails_leaves_all_or_nothing(tmp_path: Path, number: in
         assert ledger.live() == (before if failed else done)
         assert not real.in_transaction
         ledger.close()
+
+
+def over(ledger: Ledger, name: str, device: str, *, seconds: float, owner: int = 1000) -> None:
+    """A lease that ended so long after the clock's beginning."""
+    clock = Clock()
+    ledger.grant(lease(name, device, owner=owner), limit=99)
+    clock.seconds += seconds
+    ledger.change(LeaseId(name), LeaseState.RELEASED, who="x", why="removed", now=clock())
+
+
+def test_old_leases_are_put_away_and_still_found(tmp_path: Path) -> None:
+    """Some at a time, oldest first, with their events; live and recent ones stay, and nothing is granted differently."""
+    ledger = Ledger(tmp_path / "l")
+    for number, days in enumerate((3, 1, 2, 9)):
+        over(ledger, f"l{number}", "GPU-1", seconds=86400 * days)
+    ledger.grant(lease("live", "GPU-1"), limit=1)
+    before = {name: ledger.find(LeaseId(name)) for name in ("l0", "l1", "l2", "l3")}
+    assert ledger.archive("2026-01-05T00:00:00Z", most=2) == 2
+    assert ledger.archive("2026-01-05T00:00:00Z", most=2) == 1
+    assert ledger.archive("2026-01-05T00:00:00Z", most=2) == 0
+    assert {name: ledger.find(LeaseId(name)) for name in before} == before
+    assert [what for _, what, _ in ledger.events(LeaseId("l1"))] == ["granted", "released"]
+    assert [item.id for item in ledger.live()] == ["live"]
+    base = sqlite3.connect(tmp_path / "l")
+    assert base.execute("SELECT count(*) FROM leases").fetchone() == (2,)
+    assert base.execute("SELECT count(*) FROM lease_devices").fetchone() == (2,)
+    base.close()
+    with pytest.raises(Conflict, match="too long ago"):
+        ledger.change(LeaseId("l0"), LeaseState.ACTIVE, who="x", why="seen", now=NOW)
+    ledger.close()
+
+
+def test_past_usage_is_kept(tmp_path: Path) -> None:
+    """What released leases have used is there after the ledger was opened again; what lives is not in it."""
+    ledger = Ledger(tmp_path / "l")
+    over(ledger, "a", "GPU-1", seconds=3600)
+    over(ledger, "b", "GPU-1", seconds=3600, owner=2)
+    ledger.grant(lease("live", "GPU-2", owner=3), limit=1)
+    ledger.close()
+    ledger = Ledger(tmp_path / "l")
+    live, past = ledger.books()
+    assert [item.id for item in live] == ["live"]
+    assert past.keys() == {1000, 2}
+    assert 3500 < past[Uid(2)].amount < 3600
+    ledger.close()
+
+
+def test_a_lease_that_comes_back_counts_from_then(tmp_path: Path) -> None:
+    """The time between its release and its return was nobody's."""
+    clock = Clock()
+    ledger = Ledger(tmp_path / "l")
+    over(ledger, "a", "GPU-1", seconds=100)
+    clock.seconds += 5000
+    back = ledger.change(LeaseId("a"), LeaseState.ACTIVE, who="x", why="seen", now=clock())
+    assert back is not None
+    assert (back.since, back.created) == (clock(), NOW)
+    ledger.close()
+    ledger = Ledger(tmp_path / "l")
+    assert ledger.live() == (back,)
+    ledger.close()
+
+
+def test_each_change_says_who_and_why(tmp_path: Path) -> None:
+    """With the state before it and both clocks."""
+    ledger = Ledger(tmp_path / "l")
+    ledger.grant(lease("a", "GPU-1"), limit=1)
+    ledger.change(LeaseId("a"), LeaseState.BOUND, who="uid 0", why="confirmed", now=NOW)
+    ledger.close()
+    base = sqlite3.connect(tmp_path / "l")
+    found = base.execute("SELECT who, before, what, why, utc, boottime_ms FROM events").fetchall()
+    base.close()
+    assert found == [
+        ("one", None, "granted", "request rrrrrrrrrrrr of user1000", NOW.utc, NOW.boottime_ms),
+        ("uid 0", "pending", "bound", "confirmed", NOW.utc, NOW.boottime_ms),
+    ]

@@ -562,7 +562,7 @@ async def test_a_gpu_that_falls_off_the_bus_is_not_leased_again(
     (held,) = await allocator.leases(None)
     assert held.state is LeaseState.LOST
     assert "fallen off the bus" in (allocator.note(held.id) or "")
-    await allocator.release(held.id, why="removed")
+    await allocator.release(held.id, who="x", why="removed")
     sim.heal(state)
     await allocator.sweep()
     assert allocator.watch.current().devices[gone].state is DeviceState.QUARANTINED
@@ -585,7 +585,7 @@ async def test_a_hung_gpu_does_not_stop_leasing_of_others(
     found = await allocator.lease(want())
     assert isinstance(found, Lease)
     assert found.devices == (sim.gpu_uuid(0),)
-    await allocator.release(found.id, why="removed")
+    await allocator.release(found.id, who="x", why="removed")
     for uuid in sim.device_uuids(sim.read_state(state)["gpus"][1]):
         outcome = await allocator.lease(want(count=None, device_ids=(uuid,)))
         assert isinstance(outcome, Refusal)

@@ -73,7 +73,7 @@ def test_a_reboot_ends_every_grace() -> None:
 @pytest.mark.parametrize(
     ("item", "state"),
     [
-        pytest.param(PENDING, LeaseState.ACTIVE, id="pending becomes active"),
+        pytest.param(PENDING, LeaseState.BOUND, id="pending becomes bound"),
         pytest.param(RELEASED, LeaseState.ACTIVE, id="released comes back"),
         pytest.param(
             replace(LOST, container=None), LeaseState.LOST, id="lost stays lost, with its container"
@@ -86,6 +86,75 @@ def test_a_lease_its_owner_carries(item: Lease, state: LeaseState) -> None:
     (done,) = settled(item, carriers=(carrier(),))
     assert isinstance(done, Change)
     assert (done.state, done.container) == (state, ONE)
+
+
+@pytest.mark.parametrize(
+    ("before", "seen", "later", "after"),
+    [
+        pytest.param("pending", "created", 60, "bound", id="created"),
+        pytest.param("pending", "running", 0, "active", id="already running"),
+        pytest.param("bound", "created", 60, None, id="not started yet"),
+        pytest.param("bound", "running", 0, "active", id="started"),
+        pytest.param("bound", "exited", 60, "held", id="started and stopped between two looks"),
+        pytest.param("active", "paused", 60, None, id="paused still runs"),
+        pytest.param("active", "exited", 60, "held", id="stopped"),
+        pytest.param("active", "exited", 19, None, id="evidence may be older than the start"),
+        pytest.param("held", "exited", 60, None, id="still stopped"),
+        pytest.param("held", "running", 0, "active", id="started again"),
+        pytest.param("lost", "running", 60, None, id="lost stays lost"),
+        pytest.param("released", "exited", 60, None, id="a stopped container brings nothing back"),
+        pytest.param("released", "running", 60, "active", id="a running one does"),
+        pytest.param("active", "asleep", 60, None, id="a word that nobody knows changes nothing"),
+    ],
+)
+def test_a_lease_follows_its_container(before: str, seen: str, later: float, after: str | None) -> None:
+    """dockerd's word for the container is the lease's state, unless it may be older than the last change."""
+    item = replace(ACTIVE, state=LeaseState(before))
+    done = settled(item, carriers=(replace(carrier(), state=seen),), later=later)
+    assert [change.state for change in done if isinstance(change, Change)] == ([after] if after else [])
+
+
+HELD = replace(ACTIVE, state=LeaseState.HELD)
+
+
+@pytest.mark.parametrize(
+    ("item", "seen", "later", "released"),
+    [
+        pytest.param(replace(HELD, seconds=50), "exited", 60, True, id="time over, stopped"),
+        pytest.param(replace(HELD, seconds=90), "exited", 60, False, id="time not over"),
+        pytest.param(
+            replace(ACTIVE, seconds=50), "running", 60, False, id="time over, running: not ours to stop"
+        ),
+        pytest.param(replace(HELD, seconds=5), "exited", 19, False, id="stopped only just now"),
+        pytest.param(replace(HELD, hold_seconds=40), "exited", 60, True, id="stopped for too long"),
+        pytest.param(replace(HELD, hold_seconds=90), "exited", 60, False, id="may stay stopped"),
+        pytest.param(replace(HELD, hold_seconds=0), "exited", 19, False, id="never within the grace"),
+        pytest.param(
+            replace(HELD, state=LeaseState.BOUND, seconds=50),
+            "created",
+            60,
+            True,
+            id="never started, time over",
+        ),
+        pytest.param(
+            replace(HELD, state=LeaseState.BOUND, hold_seconds=1), "created", 60, False, id="never started"
+        ),
+    ],
+)
+def test_a_stopped_container_keeps_its_lease_for_a_time(
+    *, item: Lease, seen: str, later: float, released: bool
+) -> None:
+    """The lease of a container that does not run ends with its time, or when it has been stopped for too long."""
+    done = settled(item, carriers=(replace(carrier(), state=seen),), later=later)
+    assert [change.state for change in done if isinstance(change, Change)] == [LeaseState.RELEASED] * released
+
+
+def test_another_generation_is_another_device() -> None:
+    """A MIG device that was made anew in the same place is not the one that was leased."""
+    item = replace(ACTIVE, generations=(1,))
+    assert list(lost([item], snapshot(gpu(0, generation=1)))) == []
+    (done,) = lost([item], snapshot(gpu(0, generation=2)))
+    assert done.state is LeaseState.LOST
 
 
 def test_agreement_changes_nothing() -> None:

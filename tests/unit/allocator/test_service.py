@@ -56,7 +56,7 @@ async def held(allocator: Allocator, **changes: object) -> Lease:
 
 async def queued(allocator: Allocator, number: int) -> None:
     async with asyncio.timeout(2):
-        while len(allocator._queue) != number:  # noqa: ASYNC110  the queue tells nobody
+        while len(allocator._line) != number:  # noqa: ASYNC110  the queue tells nobody
             await asyncio.sleep(0.001)
 
 
@@ -65,11 +65,11 @@ async def test_a_lease_goes_from_pending_to_released(one: Allocator) -> None:
     lease = await held(one)
     assert lease.state is LeaseState.PENDING
     for _ in range(2):
-        confirmed = await one.confirm(lease.id, ONE)
+        confirmed = await one.confirm(lease.id, ONE, who="x")
         assert confirmed is not None
-        assert (confirmed.state, confirmed.container) == (LeaseState.ACTIVE, ONE)
+        assert (confirmed.state, confirmed.container) == (LeaseState.BOUND, ONE)
     for _ in range(2):
-        released = await one.release(lease.id, why="removed")
+        released = await one.release(lease.id, who="x", why="removed")
         assert released is not None
         assert released.state is LeaseState.RELEASED
     assert await one.leases(None) == ()
@@ -78,14 +78,14 @@ async def test_a_lease_goes_from_pending_to_released(one: Allocator) -> None:
 async def test_what_cannot_be_confirmed(one: Allocator) -> None:
     """A lease of another container or a released one is a conflict; an unknown one is None."""
     lease = await held(one)
-    await one.confirm(lease.id, ONE)
+    await one.confirm(lease.id, ONE, who="x")
     with pytest.raises(Conflict):
-        await one.confirm(lease.id, ContainerId("2" * 64))
-    await one.release(lease.id, why="removed")
+        await one.confirm(lease.id, ContainerId("2" * 64), who="x")
+    await one.release(lease.id, who="x", why="removed")
     with pytest.raises(Conflict):
-        await one.confirm(lease.id, ONE)
-    assert await one.confirm(LeaseId("never"), ONE) is None
-    assert await one.release(LeaseId("never"), why="x") is None
+        await one.confirm(lease.id, ONE, who="x")
+    assert await one.confirm(LeaseId("never"), ONE, who="x") is None
+    assert await one.release(LeaseId("never"), who="x", why="x") is None
 
 
 async def test_a_thousand_at_once_get_one_gpu(one: Allocator) -> None:
@@ -102,10 +102,10 @@ async def test_the_oldest_waiter_is_served_first(one: Allocator) -> None:
         await queued(one, 1)
         younger = tasks.create_task(held(one, wait_seconds=5, owner_uid=Uid(3)))
         await queued(one, 2)
-        await one.release(first.id, why="removed")
+        await one.release(first.id, who="x", why="removed")
         lease = await older
         assert not younger.done()
-        await one.release(lease.id, why="removed")
+        await one.release(lease.id, who="x", why="removed")
         assert (await younger).owner_uid == 3
 
 
@@ -132,7 +132,7 @@ async def test_a_waiter_that_left_gets_nothing(one: Allocator) -> None:
         waiter = tasks.create_task(one.lease(want(wait_seconds=60)))
         await queued(one, 1)
         waiter.cancel()
-    await one.release(first.id, why="removed")
+    await one.release(first.id, who="x", why="removed")
     assert await one.leases(None) == ()
 
 
@@ -142,8 +142,8 @@ async def test_a_grant_that_crosses_a_cancellation_goes_back(one: Allocator) -> 
     async with asyncio.TaskGroup() as tasks:
         waiter = tasks.create_task(one.lease(want(wait_seconds=60)))
         await queued(one, 1)
-        one._queue[0].outcome.add_done_callback(lambda _: waiter.cancel())
-        await one.release(first.id, why="removed")
+        one._line._waiters[0].outcome.add_done_callback(lambda _: waiter.cancel())
+        await one.release(first.id, who="x", why="removed")
     assert waiter.cancelled()
     assert await one.leases(None) == ()
 
@@ -185,7 +185,7 @@ async def test_without_nvml_nothing_is_granted_and_all_is_kept(one: Allocator, n
     assert one.watch.problem == "no driver"
     (kept,) = await one.leases(None)
     assert kept.state is LeaseState.PENDING
-    await one.release(lease.id, why="removed")
+    await one.release(lease.id, who="x", why="removed")
     nvml.problem = None
     await held(one)
     assert one.watch.problem is None
@@ -196,7 +196,7 @@ async def test_a_lost_device_is_held_until_its_container_is_gone(
 ) -> None:
     """Lost and back again, a device stays its holder's until evidence says the container is gone."""
     lease = await held(one)
-    await one.confirm(lease.id, ONE)
+    await one.confirm(lease.id, ONE, who="x")
     nvml.put(gpu(0, state=DeviceState.LOST))
     await one.sweep()
     nvml.put(gpu(0))
@@ -226,11 +226,11 @@ async def test_a_released_lease_still_carried_comes_back_or_is_reported(one: All
     carried = Evidence(
         session="one", carriers=(Carrier(container=ONE, lease=lease.id, owner_uid=lease.owner_uid),)
     )
-    await one.release(lease.id, why="by mistake")
+    await one.release(lease.id, who="x", why="by mistake")
     await one.settle(carried)
     (back,) = await one.leases(None)
     assert (back.id, back.state) == (lease.id, LeaseState.ACTIVE)
-    await one.release(lease.id, why="by mistake")
+    await one.release(lease.id, who="x", why="by mistake")
     other = await held(one, owner_uid=Uid(2))
     (problem,) = await one.settle(carried)
     assert isinstance(problem, Contradiction)
@@ -259,8 +259,8 @@ async def test_a_hung_driver_holds_up_no_release(one: Allocator, monkeypatch: py
         tasks.create_task(one.sweep())
         await asyncio.sleep(0)
         async with asyncio.timeout(2):
-            await one.confirm(lease.id, ONE)
-            await one.release(lease.id, why="removed")
+            await one.confirm(lease.id, ONE, who="x")
+            await one.release(lease.id, who="x", why="removed")
             assert await one.leases(None) == ()
         hung.set()
 
@@ -275,7 +275,7 @@ async def test_a_release_wakes_the_sweep(one: Allocator, nvml: FakeNvml) -> None
         waiter = tasks.create_task(held(one, wait_seconds=4, owner_uid=Uid(2)))
         await queued(one, 1)
         nvml.put(gpu(0))
-        await one.release(lease.id, why="removed")
+        await one.release(lease.id, who="x", why="removed")
         async with asyncio.timeout(3):
             assert (await waiter).owner_uid == 2
         sweeping.cancel()

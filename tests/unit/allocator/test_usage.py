@@ -60,10 +60,10 @@ class Machine:
 
     def grant(self, name: str, *devices: str, owner: int = 1000) -> None:
         now = self.time()
-        self.ledger.grant(lease(name, *devices, owner=owner, created=now, changed=now), limit=99)
+        self.ledger.grant(lease(name, *devices, owner=owner, created=now, since=now, changed=now), limit=99)
 
     def change(self, name: str, state: LeaseState) -> None:
-        self.ledger.change(LeaseId(name), state, why="x", now=self.time())
+        self.ledger.change(LeaseId(name), state, who="x", why="x", now=self.time())
 
     def tick(self, **measured: object) -> None:
         seen: Mapping[DeviceUuid, Measures] = {GPU: Measures(**measured)} if measured else {}  # type: ignore[arg-type]  # tests pass fields by name

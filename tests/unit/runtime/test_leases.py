@@ -29,7 +29,10 @@ def answering(path: Path, answer: bytes) -> list[bytes]:
 
     def serve() -> None:
         with listening, listening.accept()[0] as connection:
-            asked.append(connection.recv(4096))
+            data = b""
+            while not data.endswith(b"}"):  # head and body come in pieces
+                data += connection.recv(4096)
+            asked.append(data)
             connection.sendall(answer)
 
     threading.Thread(target=serve, daemon=True).start()
@@ -43,24 +46,25 @@ def http(status: str, body: bytes) -> bytes:
 def test_a_lease_is_fetched(tmp_path: Path) -> None:
     """What it grants, to which container, and whether it still does."""
     asked = answering(tmp_path / "s", http("200 OK", json.dumps(ANSWER).encode()))
-    assert AllocatorClient(tmp_path / "s").fetch(LeaseId("L1")) == Lease(
+    assert AllocatorClient(tmp_path / "s").start(LeaseId("L1"), ContainerId(ID)) == Lease(
         state="active", devices=frozenset({DeviceUuid("GPU-1")}), container=ContainerId(ID)
     )
-    assert asked[0].startswith(b"GET /v1/leases/L1 HTTP/1.1\r\n")
+    assert asked[0].startswith(b"POST /v1/leases/L1/start HTTP/1.1\r\n")
 
 
 def test_an_unconfirmed_lease_has_no_container(tmp_path: Path) -> None:
     """None, and not an empty name."""
     answering(tmp_path / "s", http("200 OK", json.dumps({**ANSWER, "container_id": None}).encode()))
-    lease = AllocatorClient(tmp_path / "s").fetch(LeaseId("L1"))
+    lease = AllocatorClient(tmp_path / "s").start(LeaseId("L1"), ContainerId(ID))
     assert lease is not None
     assert lease.container is None
 
 
-def test_no_such_lease_is_an_answer(tmp_path: Path) -> None:
-    """It is gone, and not unknown."""
-    answering(tmp_path / "s", http("404 Not Found", b"{}"))
-    assert AllocatorClient(tmp_path / "s").fetch(LeaseId("L1")) is None
+@pytest.mark.parametrize("status", ["404 Not Found", "409 Conflict"])
+def test_no_such_lease_is_an_answer(tmp_path: Path, status: str) -> None:
+    """It is gone or over, and not unknown."""
+    answering(tmp_path / "s", http(status, b"{}"))
+    assert AllocatorClient(tmp_path / "s").start(LeaseId("L1"), ContainerId(ID)) is None
 
 
 @pytest.mark.parametrize(
@@ -79,14 +83,14 @@ def test_anything_else_is_no_word(tmp_path: Path, answer: bytes) -> None:
     """Unknown is never granted."""
     answering(tmp_path / "s", answer)
     with pytest.raises(LeasesUnavailable):
-        AllocatorClient(tmp_path / "s").fetch(LeaseId("L1"))
+        AllocatorClient(tmp_path / "s").start(LeaseId("L1"), ContainerId(ID))
 
 
 def test_a_dead_allocator_says_nothing(tmp_path: Path) -> None:
     """No socket, or nobody behind it."""
     with pytest.raises(LeasesUnavailable):
-        AllocatorClient(tmp_path / "none").fetch(LeaseId("L1"))
+        AllocatorClient(tmp_path / "none").start(LeaseId("L1"), ContainerId(ID))
     with socket.socket(socket.AF_UNIX) as gone:
         gone.bind(str(tmp_path / "s"))
     with pytest.raises(LeasesUnavailable):
-        AllocatorClient(tmp_path / "s").fetch(LeaseId("L1"))
+        AllocatorClient(tmp_path / "s").start(LeaseId("L1"), ContainerId(ID))

@@ -49,7 +49,7 @@ class FakeLeases:
         )
         self.asked = 0
 
-    def fetch(self, _lease: LeaseId) -> Lease | None:
+    def start(self, _lease: LeaseId, _container: ContainerId) -> Lease | None:
         self.asked += 1
         if isinstance(self.answer, LeasesUnavailable):
             raise self.answer

@@ -99,7 +99,7 @@ class Case:
 
     @property
     def handed_over(self) -> bool:
-        return any(lease == "L1" for _, lease in self.settlements._due)
+        return any(due.lease == "L1" for due in self.settlements._due)
 
     @property
     def state(self) -> str:

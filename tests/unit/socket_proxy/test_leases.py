@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from allocator.api import Api
 from allocator.model import Lease as Granted
 from allocator.model import LeaseState
 from allocator.service import Allocator
-from policy.model import ContainerId, LeaseGpus, RequestId, Uid
+from policy.model import ContainerId, LeaseGpus, LeaseId, RequestId, Uid
 from socket_proxy.leases import AllocatorClient
-from socket_proxy.ports import Held, Lease
+from socket_proxy.ports import Held, Lease, LeaseOver, LeaseRefused
 from tests.fakes.fake_nvml import FakeNvml, gpu
 from tests.fakes.leasing import Clock, service, want
 
@@ -35,9 +36,12 @@ async def allocator(tmp_path: Path, clock: Clock) -> AsyncIterator[Allocator]:
 
 
 @pytest.fixture
-async def client(tmp_path: Path, allocator: Allocator) -> AsyncIterator[AllocatorClient]:
+async def client(tmp_path: Path, allocator: Allocator, clock: Clock) -> AsyncIterator[AllocatorClient]:
     path = tmp_path / "allocator.sock"
-    runner = web.AppRunner(Api(allocator, trusted_uids=frozenset({0})).application(), access_log=None)
+    runner = web.AppRunner(
+        Api(allocator, trusted_uids=frozenset({0}), now=clock, new_id=lambda: LeaseId("r1")).application(),
+        access_log=None,
+    )
     await runner.setup()
     await web.UnixSite(runner, str(path)).start()
     speaking = AllocatorClient(path)
@@ -94,8 +98,10 @@ async def test_a_confirmed_lease_is_its_containers(
     lease = await _reserve(client)
     await client.confirm(lease.id, CONTAINER)
     clock.seconds += GRACE_SECONDS
-    await client.report((Held(container=CONTAINER, lease=lease.id, owner_uid=Uid(1000)),))
+    held = Held(container=CONTAINER, lease=lease.id, owner_uid=Uid(1000), state="running")
+    await client.report((held,))
     assert await _state(allocator, lease) is LeaseState.ACTIVE
+    clock.seconds += GRACE_SECONDS
     await client.report(())
     assert await _state(allocator, lease) is LeaseState.RELEASED
 
@@ -110,4 +116,44 @@ async def test_there_are_devices_until_nobody_can_say(
     (tmp_path / "allocator.sock").unlink()
     alone = AllocatorClient(tmp_path / "allocator.sock")
     assert not await alone.has_devices()
+    await alone.close()
+
+
+async def test_who_waits_while_the_allocator_restarts_keeps_its_place(
+    client: AllocatorClient, allocator: Allocator, clock: Clock, tmp_path: Path
+) -> None:
+    """It asks again until its time is over, with the moment of its first asking."""
+    first, second = await _reserve(client), await _reserve(client)
+    path = tmp_path / "allocator.sock"
+    away = tmp_path / "away.sock"
+    path.rename(away)  # as if it had stopped
+    wish, another = LeaseGpus(count=1, limit=8, wait_seconds=30), AllocatorClient(path)
+    async with asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(
+            another.reserve(uid=Uid(1001), name="bob", want=wish, request_id=RequestId("b" * 12))
+        )
+        await asyncio.sleep(0.1)
+        away.rename(path)
+        async with asyncio.timeout(5):
+            while not len(allocator._line):  # noqa: ASYNC110  the line tells nobody
+                await asyncio.sleep(0.01)
+        (waiter,) = allocator._line.ordered({})
+        assert waiter.entry.want.asked_ms is not None
+        assert waiter.entry.want.wait_seconds < 30
+        await client.release(first.id, "removed")
+        lease = await asking
+    await another.close()
+    assert isinstance(lease, Lease)
+    with pytest.raises(LeaseOver):
+        await client.confirm(first.id, CONTAINER)
+    assert not isinstance(await client.start(second.id, CONTAINER), Lease)
+
+
+async def test_without_a_wait_an_absent_allocator_is_said_at_once(tmp_path: Path) -> None:
+    """503 with the reason."""
+    alone = AllocatorClient(tmp_path / "none.sock")
+    wish = LeaseGpus(count=1, limit=8)
+    refused = await alone.reserve(uid=Uid(1), name="a", want=wish, request_id=RequestId("b" * 12))
+    assert isinstance(refused, LeaseRefused)
+    assert refused.status == 503
     await alone.close()

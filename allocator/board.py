@@ -1,0 +1,126 @@
+"""What is free, what a request could ever take, and who holds how much: one snapshot and its leases, made ready.
+
+Pure, and quick to ask many times: a board serves a whole queue. A device is free only if it is known to be: state ok,
+no live lease on it, its parent or its children, and a process list that was read and is empty.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from fractions import Fraction
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from allocator.model import ANY, FULL, Device, DeviceKind, DeviceState, GpuRequest
+from allocator.slices import equivalents, halves
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from allocator.model import Lease, Moment, Snapshot
+    from policy.model import DeviceUuid
+
+Devices = frozenset["DeviceUuid"]
+
+
+def may_be(device: Device, want: GpuRequest) -> bool:
+    """Whether policy gives the owner devices of this class, and the limit is not too small for this one."""
+    if want.equivalents is not None and equivalents(device) > want.equivalents:
+        return False
+    return device.kind.value in want.classes or device.profile in want.classes
+
+
+def suits(device: Device, want: GpuRequest) -> bool:
+    """Whether a device is what a request by number asks for."""
+    if want.profile == FULL and device.kind is not DeviceKind.GPU:
+        return False
+    if want.profile not in {None, ANY, FULL} and device.profile != want.profile:
+        return False
+    if want.memory_mib is not None and (device.memory_mib is None or device.memory_mib < want.memory_mib):
+        return False
+    return may_be(device, want)
+
+
+class Board:
+    """One snapshot and the live leases on it."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        leases: Collection[Lease],
+        now: Moment | None = None,
+        *,
+        same_devices: Board | None = None,
+    ) -> None:
+        """Args:
+
+        now: for the ends of leases; None: they are not told.
+        same_devices: an earlier board, whose answers about the same snapshot are used again.
+        """
+        self.snapshot = snapshot
+        self.leases = tuple(leases)
+        self.now = now
+        self.holders = self._find_holders()
+        self.free: Devices = frozenset(
+            uuid for uuid, device in snapshot.devices.items() if self._is_free(device)
+        )
+        same = same_devices is not None and same_devices.snapshot is snapshot
+        self._usable: dict[tuple[object, ...], tuple[Devices, Fraction]]
+        self._usable = same_devices._usable if same and same_devices is not None else {}  # noqa: SLF001  one of us
+
+    def usable(self, want: GpuRequest) -> Devices:
+        """The devices that a request by number could take if nobody held any."""
+        return self._shape(want)[0]
+
+    def largest(self, want: GpuRequest) -> Fraction:
+        """What the largest of those is of a whole GPU; 0 when there is none."""
+        return self._shape(want)[1]
+
+    def _shape(self, want: GpuRequest) -> tuple[Devices, Fraction]:
+        shape = (want.profile, want.memory_mib, want.classes, want.equivalents)
+        if (found := self._usable.get(shape)) is None:
+            devices = self.snapshot.devices.values()
+            some = [one for one in devices if one.state is DeviceState.OK and suits(one, want)]
+            worth = max(map(equivalents, some), default=Fraction(0))
+            found = self._usable[shape] = (frozenset(one.uuid for one in some), worth)
+        return found
+
+    def held_by_owner(self, want: GpuRequest) -> tuple[int, Fraction]:
+        """Devices and equivalents that the owner of a request holds."""
+        return _total([lease for lease in self.leases if lease.owner_uid == want.owner_uid])
+
+    def held_by_group(self, name: str) -> tuple[int, Fraction]:
+        """Devices and equivalents that the members of a group hold together."""
+        return _total([lease for lease in self.leases if name in lease.groups])
+
+    def _find_holders(self) -> dict[DeviceUuid, Lease]:
+        """By device, the lease that reaches it: on itself, its parent, or a part of it."""
+        direct = {uuid: lease for lease in self.leases for uuid in lease.devices}
+        holders = dict(direct)
+        for uuid, device in self.snapshot.devices.items():
+            if device.parent is None:
+                continue
+            if device.parent in direct:
+                holders.setdefault(uuid, direct[device.parent])
+            if uuid in direct:
+                holders.setdefault(device.parent, direct[uuid])
+        return holders
+
+    def _is_free(self, device: Device) -> bool:
+        return device.state is DeviceState.OK and device.uuid not in self.holders and device.pids == ()
+
+    @cached_property
+    def taken_halves(self) -> dict[DeviceUuid, frozenset[int]]:
+        """By GPU, its halves in which a MIG device is leased."""
+        found: dict[DeviceUuid, frozenset[int]] = defaultdict(frozenset)
+        for lease in self.leases:
+            for uuid in lease.devices:
+                device = self.snapshot.devices.get(uuid)
+                if device is not None and device.parent is not None:
+                    found[device.parent] |= halves(device)
+        return found
+
+
+def _total(leases: Collection[Lease]) -> tuple[int, Fraction]:
+    devices = sum(len(lease.devices) for lease in leases)
+    return devices, sum((lease.equivalents for lease in leases), Fraction(0))

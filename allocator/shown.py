@@ -1,0 +1,97 @@
+"""What the allocator shows, as JSON: leases, the line, reservations. Pure, and sparing with other people's."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from allocator.board import Board
+from allocator.reservations import missing
+
+if TYPE_CHECKING:
+    from allocator.model import GpuRequest, Lease, Moment
+    from allocator.reservations import Reservation, Window
+    from allocator.waiting import Waiter
+
+
+def lease(item: Lease, now: Moment, note: str | None = None) -> dict[str, Any]:
+    """A lease of the reader's own, or for who may see all.
+
+    `ends_in_seconds`: below 0, it should have ended. `note`: what its holder was told last of its devices.
+    """
+    left = item.seconds_left(now)
+    return {
+        "id": item.id,
+        "owner_uid": item.owner_uid,
+        "owner_name": item.owner_name,
+        "state": item.state.value,
+        "devices": list(item.devices),
+        "generations": list(item.generations),
+        "equivalents": str(item.equivalents),
+        "container_id": item.container,
+        "created_at": item.created.utc,
+        "ends_at": None if left is None else _utc(now, left),
+        "ends_in_seconds": None if left is None else int(left),
+        "note": note,
+    }
+
+
+def waiter(item: Waiter, position: int, now: Moment, uid: int, *, sees_all: bool) -> dict[str, Any]:
+    """One in line: all see that somebody waits for what and how long; who it is, only the same and who may see all."""
+    want = item.entry.want
+    visible = sees_all or want.owner_uid == uid
+    return {
+        "position": position,
+        "owner_name": want.owner_name if visible else None,
+        "request_id": want.request_id if visible else None,
+        "wants": wanted(want) if visible or not want.device_ids else {"count": len(want.device_ids)},
+        "priority": want.priority,
+        "waited_seconds": max(0, now.boottime_ms - item.entry.asked_ms) // 1000,
+        "wait_seconds": want.wait_seconds,
+        "refusal": item.refusal.kind.value,
+    }
+
+
+def wanted(want: GpuRequest) -> dict[str, Any]:
+    """What a request asks for, without what it is measured by."""
+    said = {
+        "count": want.count,
+        "device_ids": list(want.device_ids),
+        "profile": want.profile,
+        "memory_mib": want.memory_mib,
+    }
+    return {key: value for key, value in said.items() if value}
+
+
+def reservation(item: Reservation) -> dict[str, Any]:
+    """A reservation as it was made."""
+    return {
+        "id": item.id,
+        "group": item.group,
+        "uid": item.uid,
+        "name": item.name,
+        "count": item.count,
+        "profile": item.profile,
+        "when": item.when_text,
+        "lead_seconds": item.lead_seconds,
+        "source": item.source,
+    }
+
+
+def window(item: Window, now: Moment, board: Board | None) -> dict[str, Any]:
+    """One time of a reservation. `needs`: how many devices it still lacks, free or not; None: nobody can say now."""
+    return {
+        "reservation": item.reservation.id,
+        "name": item.reservation.name,
+        "count": item.reservation.count,
+        "profile": item.reservation.profile,
+        "begins_at": _utc(now, item.begin),
+        "ends_at": _utc(now, item.end),
+        "running": item.begin <= 0,
+        "needs": None if board is None else max(0, missing(board, item)),
+    }
+
+
+def _utc(now: Moment, seconds: float) -> str:
+    at = now.when() + timedelta(seconds=seconds)
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")

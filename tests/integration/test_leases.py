@@ -1,0 +1,163 @@
+"""GPUs on a real engine: sizes by label, the states of a lease, the queue across a restart, reservations of the policy."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration.conftest import PREFIX, Lab, eventually, running_lab
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.dockerd, pytest.mark.timeout(150)]
+
+_EVIDENCE_SECONDS = 75  # two reports, and what the first took
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Lab]:
+    """One whole GPU and one in seven parts."""
+    with running_lab(f"{PREFIX}-lea", f"{PREFIX}-leb", "--gpus", "a100-40,a100-40:7x1g.5gb") as running:
+        _policy(running)
+        yield running
+
+
+@pytest.fixture
+def clean(own: Lab) -> Iterator[Lab]:
+    own.clean()
+    yield own
+    own.clean()
+
+
+def _policy(lab: Lab) -> None:
+    """Give both users two GPUs, and the first a group of its own; wait until the proxy has it."""
+    text = (
+        "version: 1\n"
+        f"groups:\n  all: {{members: [{lab.alice}, {lab.bob}], limits: {{gpus: 2, containers: 50}}}}\n"
+        f"  course: {{members: [{lab.alice}]}}\n"
+    )
+    (lab.root / "etc" / "policy.d").mkdir(exist_ok=True)
+    _write(lab, lab.root / "etc" / "policy.d" / "leases.yaml", text)
+
+
+def _write(lab: Lab, path: Path, text: str) -> None:
+    before = lab.log("proxy").count("policy.loaded")
+    path.write_text(text)
+    path.chmod(0o644)
+    assert eventually(lambda: lab.log("proxy").count("policy.loaded") > before, seconds=10), lab.log("proxy")[
+        -600:
+    ]
+
+
+def _asked(lab: Lab, path: str) -> Any:
+    """What the allocator answers root."""
+    connection = http.client.HTTPConnection("allocator", timeout=10)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(lab.root / "run" / "allocator.sock"))
+    connection.request("GET", path)
+    answer = json.loads(connection.getresponse().read())
+    connection.close()
+    return answer
+
+
+def _states(lab: Lab) -> list[str]:
+    return [lease["state"] for lease in _asked(lab, "/v1/leases")]
+
+
+@pytest.mark.parametrize(
+    ("flags", "device"),
+    [
+        (["--label", "ds01.gpu.profile=1g.5gb"], "MIG-"),
+        (["--gpus", "1", "--label", "ds01.gpu.profile=any"], "MIG-"),
+        (["--label", "ds01.gpu.memory=20GiB"], "GPU-"),
+        (["--gpus", "all", "--label", "ds01.gpu.profile=full"], "GPU-"),
+    ],
+)
+def test_a_label_says_the_size(clean: Lab, flags: list[str], device: str) -> None:
+    """The container has one device of that size, and no label of the wish."""
+    name = "sized"
+    clean.ok(clean.alice, "create", "--name", name, *flags, "busybox", "true")
+    made = json.loads(clean.ok(clean.alice, "inspect", name))[0]
+    (visible,) = [entry for entry in made["Config"]["Env"] if entry.startswith("NVIDIA_VISIBLE_DEVICES=")]
+    assert visible.partition("=")[2].startswith(device)
+    assert not [label for label in made["Config"]["Labels"] or {} if label.startswith("ds01.gpu.")]
+
+
+def test_a_lease_follows_its_container(clean: Lab) -> None:
+    """Bound when created, active from its start on, held once it has stopped, and gone with it."""
+    clean.ok(clean.alice, "create", "--name", "state", "--gpus", "1", "busybox", "sleep", "60")
+    assert _states(clean) == ["bound"]
+    clean.ok(clean.alice, "start", "state")
+    assert _states(clean) == ["active"]
+    clean.ok(clean.alice, "kill", "state")
+    assert eventually(lambda: _states(clean) == ["held"], seconds=_EVIDENCE_SECONDS)
+    clean.ok(clean.alice, "start", "state")
+    assert _states(clean) == ["active"]
+    clean.ok(clean.alice, "rm", "-f", "state")
+    assert eventually(lambda: _states(clean) == [], seconds=10)
+
+
+def test_who_waits_in_vain_is_told_why(clean: Lab) -> None:
+    """Who holds what, whether it ends, the position, and what helps."""
+    clean.ok(clean.alice, "create", "--gpus", "device=0", "busybox", "true")
+    refused = clean.docker(
+        clean.bob, "create", "--label", "ds01.gpu.profile=full", "--label", "ds01.wait=1s", "busybox", "true"
+    )
+    assert refused.status != 0
+    assert f"held by {clean.alice} (1 GPU); none of it has a time limit" in refused.err
+    assert "see ds01 gpu queue" in refused.err
+    assert "at position 1 of 1" in refused.err
+
+
+def test_a_wait_outlives_the_allocator(clean: Lab) -> None:
+    """A create that waits gets the GPU when its holder is gone, though the allocator was killed meanwhile."""
+    clean.ok(clean.alice, "create", "--name", "holder", "--gpus", "device=0", "busybox", "true")
+    flags = ["--label", "ds01.gpu.profile=full", "--label", "ds01.wait=90s"]
+    waiting = subprocess.Popen(
+        clean.command(clean.bob, "docker", "create", *flags, "busybox", "true"),
+        env=clean.environment(clean.bob),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert eventually(lambda: len(_asked(clean, "/v1/queue")["waiting"]) == 1, seconds=20)
+    before = clean.pid("allocator")
+    clean.kill("allocator")
+    assert eventually(lambda: clean.pid("allocator") != before, seconds=20)
+
+    def waits_again() -> bool:
+        try:
+            return len(_asked(clean, "/v1/queue").get("waiting", ())) == 1
+        except OSError:
+            return False
+
+    assert eventually(waits_again, seconds=20)
+    clean.ok(clean.alice, "rm", "holder")
+    out, err = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0, err
+    assert len(out.strip()) == 64
+
+
+def test_a_reservation_of_the_policy_is_honoured(clean: Lab) -> None:
+    """Its group gets the GPU, others learn that it is kept; a container that ends before would have fitted."""
+    path = clean.root / "etc" / "policy.yaml"
+    plain = path.read_text()
+    reserved = 'reservations: [{for: course, gpus: 1, when: "daily 00:00-24:00"}]'
+    _write(clean, path, plain.replace("reservations: []", reserved))
+    try:
+        assert eventually(lambda: _asked(clean, "/v1/reservations") != [], seconds=40)
+        refused = clean.docker(clean.bob, "create", "--label", "ds01.gpu.profile=full", "busybox", "true")
+        assert refused.status != 0
+        assert "kept for a reservation" in refused.err
+        assert _asked(clean, "/v1/queue")["reservations"][0]["running"]
+        clean.ok(clean.bob, "create", "--label", "ds01.gpu.profile=1g.5gb", "busybox", "true")
+        clean.ok(clean.alice, "create", "--label", "ds01.gpu.profile=full", "busybox", "true")
+    finally:
+        _write(clean, path, plain)

@@ -1,0 +1,52 @@
+"""One snapshot and its leases: what is free, what could be used, who holds how much."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+from allocator.board import Board
+from tests.fakes.fake_nvml import gpu, mig, snapshot, split
+from tests.fakes.leasing import lease, want
+
+MACHINE = snapshot(gpu(0), gpu(1, pids=(7,)), *split(2, "3g.20gb", "1g.5gb"))
+
+
+def test_only_what_is_known_to_be_idle_is_free() -> None:
+    """Neither what is held, nor what a process uses, nor a GPU in MIG mode."""
+    board = Board(MACHINE, (lease("a", mig(2, 1).uuid),))
+    assert board.free == {gpu(0).uuid, mig(2, 0).uuid}
+
+
+def test_what_a_request_could_use_does_not_depend_on_who_holds_it() -> None:
+    """By class, profile, memory, and the largest that the limit lets it have."""
+    board = Board(MACHINE, (lease("a", gpu(0).uuid),))
+    assert board.usable(want()) == {gpu(0).uuid, gpu(1).uuid, mig(2, 0).uuid, mig(2, 1).uuid}
+    assert board.usable(want(profile="1g.5gb")) == {mig(2, 1).uuid}
+    assert board.usable(want(profile="full")) == {gpu(0).uuid, gpu(1).uuid}
+    assert board.usable(want(memory_mib=10000)) == {gpu(0).uuid, gpu(1).uuid, mig(2, 0).uuid}
+    assert board.usable(want(classes=("1g.5gb",))) == {mig(2, 1).uuid}
+    assert board.usable(want(equivalents=Fraction(3, 7))) == {mig(2, 0).uuid, mig(2, 1).uuid}
+
+
+def test_memory_that_is_not_known_is_not_enough() -> None:
+    """Unknown is never large."""
+    board = Board(snapshot(gpu(0, memory_mib=None)), ())
+    assert board.usable(want(memory_mib=1)) == frozenset()
+
+
+def test_what_owner_and_group_hold() -> None:
+    """Devices and equivalents, over all their leases."""
+    mine = replace(lease("a", mig(2, 0).uuid), equivalents=Fraction(3, 7), groups=("g",))
+    theirs = replace(lease("b", gpu(0).uuid, owner=2), groups=("g", "h"))
+    board = Board(MACHINE, (mine, theirs))
+    assert board.held_by_owner(want()) == (1, Fraction(3, 7))
+    assert board.held_by_group("g") == (2, Fraction(10, 7))
+    assert board.held_by_group("none") == (0, Fraction(0))
+
+
+def test_halves_with_leases_are_known_by_gpu() -> None:
+    """A leased 1g in the upper half breaks that half only."""
+    part = mig(2, 1, gpu_instance_id=13)
+    board = Board(snapshot(*split(2, "3g.20gb"), part), (lease("a", part.uuid),))
+    assert board.taken_halves[gpu(2).uuid] == {1}

@@ -1,0 +1,67 @@
+"""What one request gets beside those ahead of it (the laws are in tests/property/test_allocator_queue.py)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from allocator.board import Board
+from allocator.model import GroupLimit, Placement, Refusal, RefusalKind
+from allocator.queue import Entry, answer, ordered
+from policy.model import Uid
+from tests.fakes.fake_nvml import gpu, mig, snapshot, split
+from tests.fakes.leasing import lease, want
+
+MACHINE = snapshot(gpu(0), gpu(1), *split(2, "1g.5gb"))
+HELD = (lease("a", gpu(0).uuid, owner=9),)
+
+
+def test_what_is_ahead_is_left_alone_and_the_rest_is_not() -> None:
+    """Behind two GPUs that wait for one more, nobody gets the other GPU, and a MIG device goes to who wants one."""
+    board = Board(MACHINE, HELD)
+    first = answer(board, want(count=2, classes=("gpu",)), ())
+    assert isinstance(first.outcome, Refusal)
+    assert first.claims.devices == {gpu(0).uuid, gpu(1).uuid}
+    behind = answer(board, want(owner_uid=Uid(2), profile="full"), (), first.claims)
+    assert isinstance(behind.outcome, Refusal)
+    assert "ahead in the queue" in behind.outcome.message
+    backfilled = answer(board, want(owner_uid=Uid(2)), (), first.claims)
+    assert backfilled.outcome == place_of(mig(2, 0).uuid)
+
+
+def place_of(uuid: str) -> object:
+    board = Board(MACHINE, HELD)
+    outcome = answer(board, want(count=None, device_ids=(uuid,)), ()).outcome
+    assert isinstance(outcome, Placement)
+    return outcome
+
+
+def test_room_in_a_shared_limit_is_left_too() -> None:
+    """What a group may still have is not used up by who is behind."""
+    group = (GroupLimit(name="g", devices=2),)
+    board = Board(MACHINE, HELD)
+    first = answer(board, want(count=2, classes=("gpu",), groups=group), ())
+    behind = answer(board, want(owner_uid=Uid(2), groups=group, profile="1g.5gb"), (), first.claims)
+    assert isinstance(behind.outcome, Refusal)
+    assert behind.outcome.kind is RefusalKind.IN_USE
+    assert "needed by a request ahead" in behind.outcome.message
+
+
+def test_who_waits_for_a_limit_claims_no_device() -> None:
+    """A full group does not hold up others."""
+    full = (GroupLimit(name="g", devices=1),)
+    held = (replace(HELD[0], groups=("g",)),)
+    found = answer(Board(MACHINE, held), want(groups=full), ())
+    assert isinstance(found.outcome, Refusal)
+    assert found.outcome.kind is RefusalKind.GROUP_LIMIT
+    assert not found.claims.devices
+
+
+def test_weight_divides_the_share() -> None:
+    """Twice the usage for twice the weight is level, and the first to ask goes first."""
+    entries = [
+        Entry(want=want(owner_uid=Uid(1)), asked_ms=2, number=0),
+        Entry(want=want(owner_uid=Uid(2), weight=2), asked_ms=1, number=1),
+        Entry(want=want(owner_uid=Uid(3), priority=1), asked_ms=9, number=2),
+    ]
+    line = ordered(entries, {Uid(1): 10.0, Uid(2): 20.0, Uid(3): 99.0})
+    assert [entry.want.owner_uid for entry in line] == [3, 2, 1]

@@ -1,0 +1,121 @@
+"""The words of refusals: limit, holders, first end, next step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from allocator import refusals
+from allocator.board import Board
+from allocator.model import GroupLimit, Refusal, RefusalKind
+from allocator.place import place
+from tests.fakes.fake_nvml import gpu, mig, snapshot, split
+from tests.fakes.leasing import Clock, lease, want
+
+NOW = Clock()()
+TWO = snapshot(gpu(0), gpu(1))
+
+
+def refused(outcome: object) -> Refusal:
+    assert isinstance(outcome, Refusal)
+    return outcome
+
+
+def test_a_full_machine_says_who_holds_what_class_and_when_it_ends() -> None:
+    """Holders with their classes, the first lease that ends for certain, and the command that helps."""
+    machine = snapshot(gpu(0), *split(1, "1g.5gb", "1g.5gb"))
+    held = (
+        replace(lease("a", gpu(0).uuid, owner=1), seconds=3600),
+        replace(lease("b", mig(1, 0).uuid, mig(1, 1).uuid, owner=2), seconds=600),
+    )
+    text = refused(place(Board(machine, held, NOW), want())).message
+    assert text == (
+        "1 GPU asked, 0 GPUs and 0 MIG devices free (rule gpu_lease); held by user1 (1 GPU), user2 (2 1g.5gb); the"
+        " earliest ends in 10min (2026-01-01 00:26 UTC); see ds01 gpu queue, or wait with --label ds01.wait=30m"
+    )
+
+
+def test_what_has_no_end_is_said_so() -> None:
+    """A lease without time limit has no end that could be told."""
+    held = (lease("a", gpu(0).uuid, owner=1), lease("b", gpu(1).uuid, owner=1))
+    text = refused(place(Board(TWO, held, NOW), want())).message
+    assert "none of it has a time limit" in text
+
+
+def test_many_holders_are_cut_short() -> None:
+    """The message stays a line."""
+    machine = snapshot(*(gpu(at) for at in range(12)))
+    held = tuple(lease(f"l{at}", gpu(at).uuid, owner=at) for at in range(12))
+    assert "4 more" in refused(place(Board(machine, held, NOW), want())).message
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "said"),
+    [
+        pytest.param(
+            want(equivalents=Fraction(3, 7), device_ids=("0",), count=None),
+            RefusalKind.NOT_ALLOWED,
+            "GPU 0 is a GPU, you may have gpu, mig, at most 3/7 of a GPU",
+            id="larger than the limit",
+        ),
+        pytest.param(
+            want(classes=("mig",), device_ids=("0",), count=None),
+            RefusalKind.NOT_ALLOWED,
+            "you may have mig",
+            id="class",
+        ),
+        pytest.param(
+            want(equivalents=Fraction(1), count=2),
+            RefusalKind.LIMIT,
+            "2 of a GPU asked, alice holds 0, limit is 1",
+            id="equivalents",
+        ),
+        pytest.param(
+            want(groups=(GroupLimit(name="g", devices=1),), count=2),
+            RefusalKind.LIMIT,
+            "group g",
+            id="group, never",
+        ),
+        pytest.param(
+            want(groups=(GroupLimit(name="h", devices=1),)),
+            RefusalKind.GROUP_LIMIT,
+            "group h holds 1",
+            id="group, now",
+        ),
+        pytest.param(
+            want(groups=(GroupLimit(name="h", equivalents=Fraction(1)),)),
+            RefusalKind.GROUP_LIMIT,
+            "group h holds 1 together, its limit is 1",
+            id="group, equivalents",
+        ),
+        pytest.param(
+            want(profile="2g.10gb"),
+            RefusalKind.TOO_FEW,
+            "1 MIG device 2g.10gb asked, this server has 0",
+            id="no such",
+        ),
+    ],
+)
+def test_limits_are_told(asked: object, kind: RefusalKind, said: str) -> None:
+    """What was asked, what is held, and the limit; waiting helps only where others can give something back."""
+    held = (replace(lease("a", gpu(1).uuid, owner=7), groups=("h",)),)
+    refusal = refused(place(Board(TWO, held, NOW), asked))  # type: ignore[arg-type]  # parametrised
+    assert refusal.kind is kind
+    assert said in refusal.message
+    assert refusal.waiting_helps == (kind is RefusalKind.GROUP_LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (59.9, "59s"), (720, "12min"), (11100, "3h 5min"), (187200, "2d 4h")]
+)
+def test_times_are_for_people(seconds: float, text: str) -> None:
+    """Two units at most."""
+    assert refusals.duration(seconds) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [("2", "2"), ("3/7", "3/7"), ("10/7", "10/7"), ("3/2", "3/2")])
+def test_amounts_are_in_slices(value: str, text: str) -> None:
+    """Whole GPUs plainly, others in sevenths, and what is neither as it is."""
+    assert refusals.sevenths(Fraction(value)) == text

@@ -1,0 +1,137 @@
+"""Reservations: when they hold, across a change of clocks too, and what they keep from whom."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from allocator.board import Board
+from allocator.model import GroupLimit, Placement, Refusal, RefusalKind
+from allocator.place import place
+from allocator.reservations import Reservation, Window, is_over, missing, upcoming, withheld
+from policy.model import Uid
+from policy.when import parse_when
+from tests.fakes.fake_nvml import gpu, mig, snapshot, split
+from tests.fakes.leasing import Clock, lease, want
+
+if TYPE_CHECKING:
+    from allocator.model import GpuRequest, Lease
+
+NOW = Clock()()
+BERLIN = ZoneInfo("Europe/Berlin")
+THREE = snapshot(gpu(0), gpu(1), gpu(2))
+
+
+def reservation(when: str = "Tue 10:00-12:00", **changes: object) -> Reservation:
+    base = Reservation(id="r", group="course", name="course", count=2, when=parse_when(when), when_text=when)
+    return replace(base, **changes)  # type: ignore[arg-type]  # tests pass fields by name
+
+
+def window(begin: float, **changes: object) -> Window:
+    return Window(reservation=reservation(**changes), begin=begin, end=begin + 7200)  # type: ignore[arg-type]  # as above
+
+
+def times(when: str, now: str) -> list[tuple[str, str]]:
+    at = datetime.fromisoformat(now)
+    found = upcoming([reservation(when)], at, BERLIN)
+    return [
+        (
+            datetime.fromtimestamp(at.timestamp() + item.begin, UTC).isoformat()[:16],
+            datetime.fromtimestamp(at.timestamp() + item.end, UTC).isoformat()[:16],
+        )
+        for item in found
+    ]
+
+
+def test_a_weekly_time_comes_again() -> None:
+    """In local time; the one that runs is the first, with a beginning in the past."""
+    assert times("Tue 10:00-12:00", "2026-06-02T09:30:00Z") == [
+        ("2026-06-02T08:00", "2026-06-02T10:00"),
+        ("2026-06-09T08:00", "2026-06-09T10:00"),
+    ]
+
+
+def test_it_stays_what_the_clock_shows() -> None:
+    """When clocks change, ten o'clock is another moment in UTC, and a night is an hour longer."""
+    assert times("Sun 10:00-12:00", "2026-10-20T00:00:00Z") == [("2026-10-25T09:00", "2026-10-25T11:00")]
+    assert times("Sat 22:00-06:00", "2026-10-20T00:00:00Z") == [("2026-10-24T20:00", "2026-10-25T05:00")]
+
+
+def test_one_date_is_once() -> None:
+    """Before it is shown, after it is over."""
+    assert times("2026-12-01 22:00-02:00", "2026-11-30T00:00:00Z") == [
+        ("2026-12-01T21:00", "2026-12-02T01:00")
+    ]
+    assert times("2026-12-01 22:00-02:00", "2026-12-02T01:00:00Z") == []
+    once = reservation("2026-12-01 22:00-02:00")
+    assert not is_over(once, datetime(2026, 12, 2, 0, 59, tzinfo=UTC), BERLIN)
+    assert is_over(once, datetime(2026, 12, 2, 1, 0, tzinfo=UTC), BERLIN)
+    assert not is_over(reservation(), datetime(2099, 1, 1, tzinfo=UTC), BERLIN)
+
+
+def placed(asked: GpuRequest, *windows: Window, leases: tuple[Lease, ...] = ()) -> Placement | Refusal:
+    board = Board(THREE, leases, NOW)
+    return place(board, asked, withheld=withheld(board, asked, windows))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "begin", "most"),
+    [
+        pytest.param(None, 901, 3, id="no end, long before"),
+        pytest.param(None, 900, 1, id="no end, within the lead"),
+        pytest.param(None, -60, 1, id="no end, while it runs"),
+        pytest.param(600, 600, 3, id="ends in time"),
+        pytest.param(601, 600, 1, id="ends too late"),
+        pytest.param(86400, 7200, 1, id="ends too late, however long before"),
+    ],
+)
+def test_others_may_have_what_is_back_in_time(seconds: int | None, begin: float, most: int) -> None:
+    """A lease with an end may use a kept device if it ends before; others may not from the lead on."""
+    for count in (1, 2, 3):
+        outcome = placed(want(count=count, seconds=seconds), window(begin))
+        assert isinstance(outcome, Placement) == (count <= most)
+        if isinstance(outcome, Refusal):
+            assert outcome.kind is RefusalKind.RESERVED
+            assert outcome.waiting_helps
+
+
+def test_its_own_people_may() -> None:
+    """Members of the group, or the user."""
+    assert isinstance(placed(want(count=3, groups=(GroupLimit(name="course"),)), window(0)), Placement)
+    assert isinstance(placed(want(count=3), window(0, group=None, uid=Uid(1000))), Placement)
+    assert isinstance(placed(want(count=3), window(0, group=None, uid=Uid(1001))), Refusal)
+
+
+def test_what_is_held_or_comes_back_need_not_be_kept() -> None:
+    """Devices of its own people, and of leases that end before it begins, count for it."""
+    own = replace(lease("a", gpu(0).uuid, owner=5), groups=("course",))
+    assert isinstance(placed(want(count=1), window(0), leases=(own,)), Placement)
+    back = replace(lease("b", gpu(0).uuid, owner=5), seconds=500)
+    assert isinstance(placed(want(count=1), window(600), leases=(back,)), Placement)
+    late = replace(back, seconds=700)
+    assert isinstance(placed(want(count=1), window(600), leases=(late,)), Refusal)
+    assert missing(Board(THREE, (late,), NOW), window(600)) == 2
+
+
+def test_a_named_device_is_refused_only_where_it_must_be() -> None:
+    """Others are kept as long as there are others."""
+    named = want(count=None, device_ids=("0",))
+    assert placed(named, window(0)) == Placement(devices=(gpu(0).uuid,))
+    outcome = placed(named, window(0, count=3))
+    assert isinstance(outcome, Refusal)
+    assert "kept for a reservation" in outcome.message
+
+
+def test_a_class_is_kept_and_others_are_not() -> None:
+    """A reservation of MIG devices of one profile keeps those alone."""
+    board = Board(snapshot(gpu(0), *split(1, "1g.5gb", "3g.20gb")), (), NOW)
+    kept = withheld(board, want(), [window(0, count=1, profile="3g.20gb")])
+    assert kept == {mig(1, 1, "3g.20gb").uuid}
+    assert (
+        len(withheld(board, want(), [window(0, count=1, profile="mig"), window(0, count=9, profile="any")]))
+        == 3
+    )

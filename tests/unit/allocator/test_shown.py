@@ -1,0 +1,61 @@
+"""What is shown to whom."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from allocator import shown
+from allocator.board import Board
+from allocator.model import Refusal, RefusalKind
+from allocator.queue import NO_CLAIMS
+from allocator.reservations import Reservation, Window
+from allocator.waiting import Line
+from policy.when import parse_when
+from tests.fakes.fake_nvml import gpu, snapshot
+from tests.fakes.leasing import Clock, lease, want
+
+if TYPE_CHECKING:
+    from typing import Any
+
+NOW = Clock()()
+BUSY = Refusal(kind=RefusalKind.IN_USE, message="busy")
+
+
+def test_a_lease_shows_its_end() -> None:
+    """As a time of day and in seconds, below 0 when it should have ended; without one, neither."""
+    item = replace(lease("a", "GPU-1"), seconds=90)
+    shows = shown.lease(item, NOW)
+    assert (shows["ends_in_seconds"], shows["ends_at"]) == (90, "2026-01-01T00:18:10Z")
+    later = Clock()
+    later.seconds += 100
+    assert shown.lease(item, later())["ends_in_seconds"] == -10
+    assert shown.lease(lease("a", "GPU-1"), NOW)["ends_at"] is None
+
+
+async def waiter(uid: int, *, sees_all: bool) -> dict[str, Any]:
+    line, clock = Line(), Clock()
+    entry = line.enter(want(count=None, device_ids=("0",), wait_seconds=60), clock())
+    clock.seconds += 7
+    with line.joined(entry, BUSY, NO_CLAIMS) as item:
+        return shown.waiter(item, 1, clock(), uid, sees_all=sees_all)
+
+
+async def test_others_see_that_somebody_waits_and_not_who() -> None:
+    """Position, time and what for; the name, the request and which device only the same user and the trusted."""
+    own, other = await waiter(1000, sees_all=False), await waiter(4, sees_all=False)
+    assert own == await waiter(4, sees_all=True)
+    assert (own["owner_name"], own["wants"], own["waited_seconds"]) == ("alice", {"device_ids": ["0"]}, 7)
+    assert (other["owner_name"], other["request_id"], other["wants"]) == (None, None, {"count": 1})
+
+
+def test_a_window_shows_what_it_lacks() -> None:
+    """How many devices are still needed; None while nobody can say."""
+    when = "Tue 10:00-12:00"
+    item = Reservation(id="r", group="g", name="g", count=2, when=parse_when(when), when_text=when)
+    held = replace(lease("a", gpu(0).uuid, owner=3), groups=("g",))
+    found = shown.window(
+        Window(reservation=item, begin=-5, end=60), NOW, Board(snapshot(gpu(0), gpu(1)), (held,), NOW)
+    )
+    assert (found["running"], found["needs"], found["ends_at"]) == (True, 1, "2026-01-01T00:17:40Z")
+    assert shown.window(Window(reservation=item, begin=5, end=60), NOW, None)["needs"] is None

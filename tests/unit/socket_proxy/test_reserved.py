@@ -1,0 +1,52 @@
+"""What policy reserves, told to the allocator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from host.users import Account, look_up_name
+from policy.build import build_policy
+from policy.model import Json
+from socket_proxy.reserved import Declaring
+
+POLICY = """
+version: 1
+groups: {course: {members: [x]}}
+gpu:
+  reservations:
+    - {for: course, gpus: 2, when: "Tue 10:00-12:00", lead: 1h}
+    - {user: root, profile: 1g.5gb, when: "daily 10:00-12:00"}
+    - {user: nobody-of-this-name, when: "daily 10:00-12:00"}
+"""
+
+
+class Told:
+    """An allocator that remembers."""
+
+    def __init__(self) -> None:
+        self.told: list[Mapping[str, Json]] = []
+
+    async def declare(self, reservations: Sequence[Mapping[str, Json]]) -> None:
+        self.told = list(reservations)
+
+
+def account(name: str) -> Account | None:
+    return look_up_name("root") if name == "root" else None
+
+
+async def test_groups_by_name_and_users_by_uid() -> None:
+    """A user whom the machine does not know has no reservation."""
+    allocator, policy = Told(), build_policy({"policy.yaml": POLICY})
+    await Declaring(allocator=allocator, policy=lambda: policy, account=account).tell()
+    rest = {"when": "daily 10:00-12:00", "lead_seconds": 900}
+    assert allocator.told == [
+        {
+            "name": "course",
+            "group": "course",
+            "count": 2,
+            "profile": "full",
+            "when": "Tue 10:00-12:00",
+            "lead_seconds": 3600,
+        },
+        {"name": "root", "uid": 0, "count": 1, "profile": "1g.5gb", **rest},
+    ]
