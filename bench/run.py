@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import resource
 import shutil
 import sys
@@ -18,15 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import devices, scenarios
-from bench.stack import REPOSITORY, Stack, running
+from bench.results import write_block
+from bench.stack import Stack, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bench.scenarios import Figures
-
-RESULTS = REPOSITORY / "bench" / "RESULTS.md"
-_BEGIN, _END = "<!-- figures -->", "<!-- end of figures -->"
 
 
 def quick(stack: Stack) -> Iterable[Figures]:
@@ -81,29 +78,8 @@ def main() -> int:
         shutil.rmtree(root, ignore_errors=True)
     print(f"seconds: {time.monotonic() - begin:.0f}")
     if options.write:
-        _write(figures, "script/bench --write" + (" --quick" if options.quick else ""))
+        write_block("figures", figures, "script/bench --write" + (" --quick" if options.quick else ""))
     return 0
-
-
-def _write(figures: Figures, command: str) -> None:
-    """Replace the figures of RESULTS.md, and leave what people wrote around them."""
-    machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}"
-    day = time.strftime("%Y-%m-%d", time.gmtime())
-    rows = [f"| `{name}` | {value:.2f} |" for name, value in figures.items()]
-    block = "\n".join(
-        [
-            _BEGIN,
-            f"Made by `{command}` on {day}: {machine}.",
-            "",
-            "| figure | value |",
-            "|---|---|",
-            *rows,
-            _END,
-        ]
-    )
-    text = RESULTS.read_text() if RESULTS.exists() else f"{_BEGIN}{_END}\n"
-    head, _, rest = text.partition(_BEGIN)
-    RESULTS.write_text(head + block + rest.partition(_END)[2])
 
 
 if __name__ == "__main__":
