@@ -352,6 +352,7 @@ class Allocator:
         before = (now.when() - timedelta(days=self._timing.archive_days)).astimezone(UTC)
         text = before.isoformat(timespec="seconds").replace("+00:00", "Z")
         await self._durably(partial(self._ledger.archive, text, most=_ARCHIVE_AT_ONCE))
+        await self._durably(self._ledger.checkpoint)
         for item in await self._granting.reservations():
             if is_over(item, now.when(), self._zone):
                 await self._durably(partial(self._ledger.forget_reservation, item.id))

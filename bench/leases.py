@@ -220,8 +220,11 @@ async def writing(path: Path, rounds: int, name: str) -> Figures:
     """Reserve and confirm, then release, each on disk before it is told."""
     service = allocator(path)
     await service.watch.look()
-    both, ending = Times(), Times()
+    both, ending, carrying = Times(), Times(), Times()
     for number in range(rounds):
+        if number % 50 == 0:  # as each sweep does
+            with timed(carrying):
+                service._ledger.checkpoint()
         with timed(both):
             lease = await service.lease(want(1000 + number % USERS))
             assert isinstance(lease, Lease)
@@ -229,7 +232,11 @@ async def writing(path: Path, rounds: int, name: str) -> Figures:
         with timed(ending):
             await service.release(lease.id, who="bench", why="removed")
     await service.close()
-    return summary(f"{name}_reserve_confirm", both) | summary(f"{name}_release", ending)
+    return (
+        summary(f"{name}_reserve_confirm", both)
+        | summary(f"{name}_release", ending)
+        | summary(f"{name}_checkpoint", carrying)
+    )
 
 
 async def archiving(path: Path) -> Figures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -202,6 +203,18 @@ def test_old_leases_are_put_away_and_still_found(tmp_path: Path) -> None:
     with pytest.raises(Conflict, match="too long ago"):
         ledger.change(LeaseId("l0"), LeaseState.ACTIVE, who="x", why="seen", now=NOW)
     ledger.close()
+
+
+def test_the_log_is_carried_over_when_told(tmp_path: Path) -> None:
+    """Then the file alone has all of it."""
+    ledger = Ledger(tmp_path / "l")
+    ledger.grant(lease("a", "GPU-1"), limit=1)
+    ledger.checkpoint()
+    shutil.copy(tmp_path / "l", tmp_path / "copy")
+    ledger.close()
+    copy = Ledger(tmp_path / "copy")
+    assert [item.id for item in copy.live()] == ["a"]
+    copy.close()
 
 
 def test_past_usage_is_kept(tmp_path: Path) -> None:
