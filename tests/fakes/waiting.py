@@ -12,10 +12,10 @@ SLEEP = "/usr/bin/sleep"
 
 @contextmanager
 def running(
-    *command: str, stdin: int | None = None, stdout: int | None = None
+    *command: str, stdin: int | None = None, stdout: int | None = None, user: int | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program, `sleep` when none is named; ended and waited for in the end, its pipes closed."""
-    with subprocess.Popen(command or (SLEEP, "60"), stdin=stdin, stdout=stdout) as child:
+    """A program, `sleep` when none is named, of another uid if one is; ended and waited for in the end, its pipes closed."""
+    with subprocess.Popen(command or (SLEEP, "60"), stdin=stdin, stdout=stdout, user=user) as child:
         try:
             yield child
         finally:

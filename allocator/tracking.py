@@ -1,0 +1,241 @@
+"""Every GPU process, all the time: each look at the devices is attributed, and what nobody may run outside containers is acted on.
+
+Owns the rounds and what they told last; leaves whose a process is to `allocator.attributor`, what becomes of it to
+`allocator.host_control`. A round that fails is told and tried again: it never ends the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from allocator.attribution import Seen
+from allocator.ghosts import Look, Suspicions, suspect
+from allocator.holders import Holdings
+from allocator.host_control import Subject
+from observability import events
+from observability.logging import log
+from policy.host_processes import HostProcesses
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+
+    from allocator.attribution import Identity
+    from allocator.attributor import Attributed, Attributor, OpenElsewhere, Running
+    from allocator.ghosts import Ghost
+    from allocator.host_control import HostControl
+    from allocator.model import Device, Moment, Snapshot
+    from allocator.watch import Watch
+    from policy.model import ContainerId, DeviceUuid, Uid
+
+_TICK_SECONDS = 1.0
+_HOLDERS_SECONDS = 30.0  # between two scans of every descriptor of the machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A running container with the name that people know it by."""
+
+    running: Running
+    name: str
+
+
+class Told:
+    """What the proxy says the engine runs; the `Containers` of the attributor."""
+
+    def __init__(self) -> None:
+        """Nothing was told yet, and that is not "nothing runs"."""
+        self._named: tuple[Named, ...] | None = None
+
+    def tell(self, named: Iterable[Named]) -> None:
+        """All containers that run now."""
+        self._named = tuple(named)
+
+    async def running(self) -> tuple[Running, ...] | None:
+        return None if self._named is None else tuple(one.running for one in self._named)
+
+    def name(self, container: ContainerId | None) -> str | None:
+        """What a container is called; None: unknown, or not running any more."""
+        return next((one.name for one in self._named or () if one.running.id == container), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What one round told. elsewhere: of the last scan of descriptors, which is older. None: there was none yet."""
+
+    at: Moment
+    processes: tuple[Attributed, ...] = ()
+    ghosts: tuple[Ghost, ...] = ()
+    elsewhere: tuple[OpenElsewhere, ...] = ()
+    unread: frozenset[int] = field(default_factory=frozenset)  # processes whose descriptors could not be read
+
+
+class Tracking:
+    """Rounds for ever, and the last one."""
+
+    def __init__(
+        self,
+        *,
+        watch: Watch,
+        attributor: Attributor,
+        control: HostControl,
+        granted: Callable[[], Awaitable[Collection[Uid]]],
+        scan: Callable[[], Holdings],
+        now: Callable[[], Moment],
+    ) -> None:
+        """Args: granted: who has access outside containers now. scan: `allocator.holders.holders`; blocks."""
+        self._watch = watch
+        self._attributor = attributor
+        self._control = control
+        self._granted = granted
+        self._scan = scan
+        self._now = now
+        self._looks = -1
+        self._holdings = Holdings()
+        self._scanned: Moment | None = None
+        self._scanning: asyncio.Task[Any] | None = None
+        self._suspicions = Suspicions()
+        self._told_ghosts: frozenset[DeviceUuid] = frozenset()
+        self.rules = HostProcesses()  # what policy says; until it is told, processes are reported
+        self.last: Round | None = None
+
+    async def run(self) -> None:
+        """A round after each look, until cancelled."""
+        while True:
+            try:
+                await self._round_if_new()
+            except OSError as error:
+                log(events.ATTRIBUTION_FAILED, problem=str(error))
+            await asyncio.sleep(_TICK_SECONDS)
+
+    async def open_elsewhere(self) -> tuple[OpenElsewhere, ...]:
+        """Everybody who has a device file open now, with whose they are. Raises: OSError."""
+        holdings = await asyncio.to_thread(self._scan)
+        return await self._attributor.attribute_open(holdings, ())
+
+    async def _round_if_new(self) -> None:
+        # A failed look is no look: everything would read as ended.
+        if self._watch.looks == self._looks or not self._watch.is_fresh():
+            return
+        self._looks = self._watch.looks
+        self.last = await self._round(self._watch.current())
+
+    async def _round(self, snapshot: Snapshot) -> Round:
+        seen = tuple(_seen(snapshot))
+        unread = frozenset(uuid for uuid, device in snapshot.devices.items() if device.processes is None)
+        processes = await self._attributor.attribute(seen, unread=unread)
+        self._suspicions = suspect(self._suspicions, _looks(snapshot, processes), now=self._now())
+        self._tell_ghosts(snapshot)
+        self._scan_now_and_then()
+        listed = {one.seen.pid for one in processes}
+        elsewhere = await self._attributor.attribute_open(self._holdings, listed)
+        granted = await self._granted()
+        subjects = tuple(_subjects(processes, elsewhere))
+        await asyncio.to_thread(self._control.act, subjects, self.rules, granted=granted)
+        return Round(
+            at=self._now(),
+            processes=processes,
+            ghosts=self._suspicions.ghosts,
+            elsewhere=elsewhere,
+            unread=self._holdings.unread,
+        )
+
+    def _scan_now_and_then(self) -> None:
+        """Start a scan if the last one is old; never a second beside one that has not returned."""
+        if self._scanning is not None and not self._scanning.done():
+            return
+        if self._scanned is not None and self._now().seconds_since(self._scanned) < _HOLDERS_SECONDS:
+            return
+        self._scanned = self._now()
+        self._scanning = asyncio.get_running_loop().create_task(self._scan_once())
+
+    async def _scan_once(self) -> None:
+        try:
+            self._holdings = await asyncio.to_thread(self._scan)
+        except OSError as error:
+            log(events.ATTRIBUTION_FAILED, problem=str(error))
+
+    def _tell_ghosts(self, snapshot: Snapshot) -> None:
+        """Each once, for as long as it lasts."""
+        ghosts = self._suspicions.ghosts
+        for ghost in ghosts:
+            if ghost.device not in self._told_ghosts:
+                log(
+                    events.MEMORY_UNATTRIBUTED,
+                    device=ghost.device,
+                    used_mib=ghost.used_mib,
+                    holders=self._holding(snapshot.devices.get(ghost.device)),
+                )
+        self._told_ghosts = frozenset(ghost.device for ghost in ghosts)
+
+    def _holding(self, device: Device | None) -> list[int]:
+        """Who has the device's file open, by the last scan."""
+        minor = None if device is None else device.minor
+        if minor is None:
+            return []
+        return sorted(
+            pid for pid, files in self._holdings.open.items() if any(f.gpu_minor == minor for f in files)
+        )
+
+
+def _seen(snapshot: Snapshot) -> Iterator[Seen]:
+    """Every process of a look, once: a GPU in MIG mode lists those of its instances as well, which list them themselves."""
+    parents = {device.parent for device in snapshot.devices.values() if device.parent is not None}
+    for device in snapshot.devices.values():
+        for process in device.processes or ():
+            if device.uuid in parents and process.gpu_instance_id is not None:
+                continue
+            yield Seen(
+                pid=process.pid,
+                device=device.uuid,
+                gpu_instance_id=process.gpu_instance_id
+                if process.gpu_instance_id is not None
+                else device.gpu_instance_id,
+                compute_instance_id=process.compute_instance_id
+                if process.compute_instance_id is not None
+                else device.compute_instance_id,
+                memory_mib=process.memory_mib,
+            )
+
+
+def _looks(snapshot: Snapshot, processes: Collection[Attributed]) -> Iterator[Look]:
+    """How much of each device is used, and by how many that can be seen: on the device itself and on its parts."""
+    for device in snapshot.devices.values():
+        of_it = {device.uuid} | {
+            part.uuid for part in snapshot.devices.values() if part.parent == device.uuid
+        }
+        unknown = any(snapshot.devices[uuid].processes is None for uuid in of_it)
+        visible = sum(one.seen.device in of_it and one.facts is not None for one in processes)
+        yield Look(
+            device=device.uuid,
+            used_mib=device.measures.memory_used_mib,
+            visible=None if unknown else visible,
+        )
+
+
+def _subjects(processes: Collection[Attributed], elsewhere: Collection[OpenElsewhere]) -> Iterator[Subject]:
+    """Each process that runs now, once, whatever it uses."""
+    devices: dict[Identity, list[DeviceUuid]] = {}
+    first: dict[Identity, Attributed] = {}
+    for one in processes:
+        if one.identity is not None and one.ended is None and one.facts is not None:
+            devices.setdefault(one.identity, []).append(one.seen.device)
+            first.setdefault(one.identity, one)
+    for identity, one in first.items():
+        executable = None if one.facts is None else one.facts.executable
+        yield Subject(
+            identity=identity,
+            attribution=one.attribution,
+            executable=executable,
+            name=one.name,
+            devices=tuple(dict.fromkeys(devices[identity])),
+        )
+    for other in elsewhere:
+        if other.facts.identity not in first:
+            yield Subject(
+                identity=other.facts.identity,
+                attribution=other.attribution,
+                executable=other.facts.executable,
+                name=other.facts.name,
+            )

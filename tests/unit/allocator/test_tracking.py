@@ -1,0 +1,197 @@
+"""Rounds over looks at simulated devices, with real processes on them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from allocator.attribution import Kind
+from allocator.attributor import Attributor, Running
+from allocator.finishing import Finishing
+from allocator.ghosts import SWEEPS
+from allocator.holders import DeviceFile, Holdings
+from allocator.host_control import HostControl, Owner
+from allocator.model import DeviceState, Moment
+from allocator.processes import Processes
+from allocator.readings import GpuProcess, Measures
+from allocator.tracking import Named, Round, Told, Tracking
+from allocator.watch import Watch
+from host.clock import boot_id
+from policy.host_processes import HostProcesses, HostRule
+from policy.model import ContainerId, Uid
+from tests.fakes.fake_nvml import FakeNvml, gpu, mig
+from tests.fakes.waiting import running
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from allocator.model import Snapshot
+
+NOBODY_HAS = 2**22  # no pid is so high
+
+
+class World:
+    """One machine: devices, a clock, and what users were told."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.nvml = FakeNvml(gpu(0, minor=0))
+        self.said: list[str] = []
+        self.holdings = Holdings()
+        self.scan_problem: OSError | None = None
+        self.told = Told()
+        self.processes = Processes(boot_id=boot_id())
+        self.finishing = Finishing()
+        self.watch = Watch(
+            inventory=self.nvml,
+            take_in=self._as_it_is,
+            finishing=self.finishing,
+            now=self.now,
+            patience_seconds=5,
+            fresh_seconds=8,
+        )
+        self.tracking = Tracking(
+            watch=self.watch,
+            attributor=Attributor(processes=self.processes, containers=self.told, now=self.now, first_uid=0),
+            control=HostControl(
+                processes=self.processes,
+                account=lambda _uid: Owner(name="somebody", is_person=True),
+                tell=lambda _uid, text: self.said.append(text),
+                now=self.now,
+                utc_seconds=lambda: self.seconds,
+            ),
+            granted=self._granted,
+            scan=self._scan,
+            now=self.now,
+        )
+
+    def now(self) -> Moment:
+        return Moment(utc="2026-01-01T00:00:00Z", boottime_ms=int(self.seconds * 1000), boot_id=boot_id())
+
+    async def _as_it_is(self, snapshot: Snapshot) -> Snapshot:
+        return snapshot
+
+    async def _granted(self) -> frozenset[Uid]:
+        return frozenset()
+
+    def _scan(self) -> Holdings:
+        if self.scan_problem is not None:
+            raise self.scan_problem
+        return self.holdings
+
+    async def round(self) -> Round:
+        """One look and its round, five seconds later."""
+        self.seconds += 5
+        await self.watch.look()
+        await self.tracking._round_if_new()
+        if self.tracking._scanning is not None:
+            await self.tracking._scanning
+        assert self.tracking.last is not None
+        return self.tracking.last
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    yield made
+    made.processes.close()
+    made.finishing.close()
+
+
+async def test_a_process_is_told_until_it_ends_and_a_while_after(world: World) -> None:
+    """With its device and memory; one that has ended says when."""
+    with running() as child:
+        world.nvml.put(gpu(0, processes=(GpuProcess(pid=child.pid, memory_mib=300),)))
+        (one,) = (await world.round()).processes
+        assert (one.seen.pid, one.seen.memory_mib, one.ended) == (child.pid, 300, None)
+    world.nvml.put(gpu(0, processes=()))
+    (one,) = (await world.round()).processes
+    assert one.seen.pid == child.pid
+    assert one.ended is not None
+
+
+async def test_a_look_that_failed_ends_nothing(world: World) -> None:
+    """Without a driver nobody knows what runs: the last round stays."""
+    with running() as child:
+        world.nvml.put(gpu(0, pids=(child.pid,)))
+        before = await world.round()
+        world.nvml.problem = "no driver"
+        with pytest.raises(Exception, match="no driver"):
+            await world.watch.look()
+        await world.tracking._round_if_new()
+        assert world.tracking.last is before
+        world.nvml.problem = None
+        world.nvml.put(gpu(0, pids=None))  # the list cannot be read
+        (one,) = (await world.round()).processes
+        assert one.ended is None
+
+
+async def test_a_process_in_a_mig_device_is_told_once(world: World) -> None:
+    """The GPU lists it as well; what the GPU lists beside its instances is told as the GPU's."""
+    with running() as child, running() as other:
+        inside = GpuProcess(pid=child.pid, gpu_instance_id=7, compute_instance_id=0)
+        world.nvml.put(gpu(0, state=DeviceState.UNUSABLE, processes=(inside, GpuProcess(pid=other.pid))))
+        world.nvml.put(mig(0, 0, processes=(GpuProcess(pid=child.pid),)))
+        told = {one.seen.pid: one.seen for one in (await world.round()).processes}
+        assert told[child.pid].device == mig(0, 0).uuid
+        assert (told[child.pid].gpu_instance_id, told[child.pid].compute_instance_id) == (7, 0)
+        assert told[other.pid].device == gpu(0).uuid
+
+
+async def test_memory_without_a_process_is_told_after_two_looks(world: World) -> None:
+    """With who has the device's file open; a process that nobody can see does not count as one."""
+    world.holdings = Holdings(
+        open={os.getpid(): frozenset({DeviceFile(driver="nvidia", major=195, minor=0)})}
+    )
+    world.nvml.put(gpu(0, minor=0, pids=(NOBODY_HAS,), measures=Measures(memory_used_mib=9000)))
+    for number in range(SWEEPS):
+        told = await world.round()
+        assert bool(told.ghosts) == (number == SWEEPS - 1)
+    assert told.ghosts[0].used_mib == 9000
+    world.nvml.put(gpu(0, minor=0, measures=Measures(memory_used_mib=0)))
+    assert (await world.round()).ghosts == ()
+
+
+async def test_who_only_has_a_device_open_is_told_too(world: World) -> None:
+    """By the scan of descriptors, which comes more rarely; one that fails leaves the last one."""
+    with running() as child:
+        world.holdings = Holdings(
+            open={child.pid: frozenset({DeviceFile(driver="nvidia", major=195, minor=255)})},
+            unread=frozenset({1}),
+        )
+        await world.round()  # the scan was only begun
+        told = await world.round()
+        assert [one.facts.identity.pid for one in told.elsewhere] == [child.pid]
+        assert told.unread == {1}
+        world.scan_problem = PermissionError("no")
+        world.seconds += 60
+        await world.round()
+        assert [one.facts.identity.pid for one in (await world.round()).elsewhere] == [child.pid]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="starts a process of another uid")
+async def test_the_rules_of_policy_are_carried_out(world: World) -> None:
+    """A person's process on the host is warned of once, as soon as policy says so."""
+    with running(user=54321) as child:
+        world.nvml.put(gpu(0, pids=(child.pid,)))
+        (told,) = (await world.round()).processes
+        assert (told.attribution.kind, told.attribution.owner) == (Kind.USER, 54321)
+        assert world.said == []
+        world.tracking.rules = HostProcesses(host_processes=HostRule.WARN)
+        for _ in range(2):
+            await world.round()
+        assert len(world.said) == 1
+
+
+async def test_nothing_told_is_not_nothing_running() -> None:
+    """Before the proxy has spoken the engine's containers are unknown; afterwards they have names."""
+    told, one = Told(), ContainerId("a" * 64)
+    assert await told.running() is None
+    told.tell([Named(running=Running(id=one, pid=5, owner=Uid(1000)), name="web")])
+    assert await told.running() == (Running(id=one, pid=5, owner=Uid(1000)),)
+    assert told.name(one) == "web"
+    assert told.name(None) is None
+    told.tell([])
+    assert await told.running() == ()
