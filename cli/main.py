@@ -16,20 +16,15 @@ from cli import (
     doctor,
     evidence,
     explain,
-    gpu_access,
-    gpu_sessions,
+    gpu_verbs,
     image,
     policy_check,
     share,
 )
-from cli.outcome import Exit, Failed
+from cli.outcome import Call, Exit, Failed, Shown
 from cli.screen import paint, plain
-from cli.server import ask, ask_allocator, tell, tree_of
-from host import user_slices
+from cli.server import ask, tell, tree_of
 from policy.document import PolicyInvalid
-
-Shown = tuple[Exit, Any, str]  # exit code, the answer as JSON, the answer in words
-Call = Callable[[argparse.Namespace], Shown]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("subject", metavar="REQUEST-ID|CONTAINER", help="the id stands at the end of a denial")
     _image_verbs(verbs, verb)
     _share_verbs(verbs, verb)
-    _gpu_verbs(verbs, verb)
+    gpu_verbs.add(verbs, verb)
     policies = verbs.add_parser("policy", help="the policy files").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -136,70 +131,6 @@ def _share_verbs(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> No
             default=[],
             help="a policy group; may be given again",
         )
-
-
-def _gpu_verbs(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
-    """What concerns GPUs outside containers."""
-    gpus = verbs.add_parser("gpu", help="who may use GPUs outside containers").add_subparsers(
-        required=True, metavar="COMMAND"
-    )
-    grant = verb(gpus, "grant", _gpu_grant, "root only: let a user use GPUs outside containers for a time")
-    grant.add_argument("user", metavar="USER")
-    grant.add_argument("--hours", type=float, required=True, help="how long; 0.5 is half an hour")
-    grant.add_argument("--reason", required=True, help="what for; everybody with the record sees it")
-    grant.add_argument(
-        "--gpu",
-        dest="gpus",
-        metavar="N",
-        type=int,
-        action="append",
-        default=[],
-        help="the N of /dev/nvidiaN; may be given again (default: all)",
-    )
-    revoke = verb(gpus, "revoke", _gpu_revoke, "root only: end that now, and the programs that still use one")
-    revoke.add_argument("user", metavar="USER")
-    verb(gpus, "grants", _gpu_grants, "who may use GPUs outside containers, and until when")
-    sessions = verb(
-        gpus, "sessions", _gpu_sessions, "root only: close GPUs to people's sessions, or open them"
-    )
-    which = sessions.add_mutually_exclusive_group(required=True)
-    which.add_argument("--close", action="store_true", help="from now on; ds01 gpu grant makes exceptions")
-    which.add_argument("--open", action="store_true", help="as it was before")
-    sessions.add_argument(
-        "--free",
-        metavar="USER",
-        action="append",
-        default=[],
-        help="an admin, whose sudo stays in their own session; may be given again",
-    )
-
-
-def _gpu_grant(options: argparse.Namespace) -> Shown:
-    wish = gpu_access.wish(options.user, hours=options.hours, reason=options.reason, gpus=options.gpus)
-    answer = ask_allocator(gpu_access.PATH, wish)
-    return Exit.OK, answer, gpu_access.granted(answer)
-
-
-def _gpu_revoke(options: argparse.Namespace) -> Shown:
-    answer = ask_allocator(f"{gpu_access.PATH}/revoke", {"user": options.user})
-    return Exit.OK, answer, gpu_access.revoked(answer)
-
-
-def _gpu_grants(_options: argparse.Namespace) -> Shown:
-    answer = ask_allocator(gpu_access.PATH)
-    return Exit.OK, answer, gpu_access.listed(answer)
-
-
-def _gpu_sessions(options: argparse.Namespace) -> Shown:
-    if os.geteuid() != 0:
-        raise Failed(Exit.REFUSED, "sessions are root's to close; try: sudo ds01 gpu sessions ...")
-    present = user_slices.present()
-    if options.open:
-        done = gpu_sessions.reopen(present=present)
-    else:
-        holders = [one["uid"] for one in ask_allocator(gpu_access.PATH)["grants"]]
-        done = gpu_sessions.close(gpu_sessions.uids(options.free), present=present, granted=holders)
-    return Exit.OK, asdict(done), gpu_sessions.shown(done)
 
 
 def _share(options: argparse.Namespace) -> Shown:

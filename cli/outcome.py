@@ -1,8 +1,11 @@
-"""How a ds01 call ends: the exit codes, and the one exception that carries one to the edge in `cli.main`."""
+"""How a ds01 call ends: the exit codes, what is shown, and the one exception that carries a code to the edge in `cli.main`."""
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable
 from enum import IntEnum
+from typing import Any
 
 
 class Exit(IntEnum):
@@ -22,3 +25,7 @@ class Failed(Exception):  # noqa: N818  the name says how the call ended
         """End with `code` and one line of text, without the `ds01: ` in front."""
         super().__init__(message)
         self.code = code
+
+
+Shown = tuple[Exit, Any, str]  # exit code, the answer as JSON, the answer in words
+Call = Callable[[argparse.Namespace], Shown]

@@ -58,12 +58,19 @@ def tell(path: str, wish: Mapping[str, Any], environment: Mapping[str, str] = os
 
 
 def ask_allocator(
-    path: str, wish: Mapping[str, Any] | None = None, environment: Mapping[str, str] = os.environ
+    path: str,
+    wish: Mapping[str, Any] | None = None,
+    *,
+    method: str = "",
+    environment: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
-    """GET `path` of the allocator, or POST a wish to it. Raises: Failed, as `ask`; REFUSED too when it cannot be had."""
+    """GET `path` of the allocator, or POST a wish to it, unless another method is named.
+
+    Raises: Failed, as `ask`; REFUSED too when it cannot be had.
+    """
     body = None if wish is None else json.dumps(wish).encode()
     where = tree_of(environment).allocator_socket
-    return _read(where, *_call(where, "GET" if wish is None else "POST", path, body))
+    return _read(where, *_call(where, method or ("GET" if wish is None else "POST"), path, body))
 
 
 def _answer(where: Path, method: str, path: str, wish: bytes | None) -> dict[str, Any]:

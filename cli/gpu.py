@@ -1,0 +1,168 @@
+"""`ds01 gpu`, `ds01 gpu queue` and `ds01 gpu why-full`: what there is, who waits, and when something is free."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cli.screen import columns, paint, plain
+
+INVENTORY, QUEUE = "/v1/inventory", "/v1/queue"
+_HEAD = ("DEVICE", "CLASS", "STATE", "HOLDER", "SINCE", "ENDS", "UTIL", "MEMORY")
+_COLOURS = {"free": "good", "yours": "good", "leased": "warn", "in use": "warn", "unknown": "bad"}
+
+
+def table(answer: Mapping[str, Any], *, uid: int | None = None) -> str:
+    """Every device, as nvidia-smi orders them, and what is not as it should be below."""
+    devices = sorted(answer["devices"], key=_place)
+    if not devices:
+        return "no GPUs" if answer["state"] == "ok" else f"the GPUs cannot be read: {_problem(answer)}"
+    mine = os.geteuid() if uid is None else uid
+    rows = [_row(device, mine) for device in devices]
+    remarks = [
+        f"{plain(device['index'])}: {plain(device['remark'])}" for device in devices if device.get("remark")
+    ]
+    return "\n".join([*columns([_HEAD, *rows]), *remarks, *_stale(answer)])
+
+
+def state(device: Mapping[str, Any], uid: int) -> str:
+    """One word or two: free, yours, leased, in use, unknown, or what is wrong with it."""
+    if device["state"] != "ok":
+        return str(device["state"])
+    if device["held"]:
+        return "yours" if device.get("holder_uid") == uid else "leased"
+    if device["in_use"] is None:
+        return "unknown"
+    return "in use" if device["in_use"] else "free"
+
+
+def _row(device: Mapping[str, Any], uid: int) -> list[str]:
+    word = state(device, uid)
+    measures = device.get("measures") or {}
+    holder = device["holder"] or ("in use" if device["held"] or device["in_use"] else None)
+    return [
+        plain(device["index"]),
+        plain(device["profile"]),
+        paint(word, _COLOURS.get(word, "bad")),
+        plain(holder),
+        plain(device.get("since")),
+        plain(device.get("ends_at")),
+        _percent(measures.get("utilisation_percent")),
+        _memory(measures.get("memory_used_mib"), device["memory_mib"]),
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return "N/A" if value is None else f"{value:.0f}%"
+
+
+def _memory(used: int | None, whole: int | None) -> str:
+    return f"{'N/A' if used is None else used} / {'N/A' if whole is None else whole} MiB"
+
+
+def _place(device: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(int(part) for part in str(device["index"]).split(":"))
+
+
+def _problem(answer: Mapping[str, Any]) -> str:
+    return plain(answer.get("problem") or "tell the admin")
+
+
+def _stale(answer: Mapping[str, Any]) -> list[str]:
+    if answer["state"] == "ok":
+        return []
+    age = answer.get("age_seconds")
+    when = "never read" if age is None else f"as of {age:.0f} s ago"
+    return [f"{when}: the GPUs cannot be read now, and none is given"]
+
+
+def queue(answer: Mapping[str, Any]) -> str:
+    """Who waits, next first, and what is kept for somebody."""
+    lines: list[str] = []
+    if answer["waiting"]:
+        head = ["POSITION", "USER", "WANTS", "WAITED", "LONGEST", "WHY"]
+        rows = [
+            [
+                str(one["position"]),
+                plain(one["owner_name"] or "somebody"),
+                _wants(one["wants"]),
+                _time(one["waited_seconds"]),
+                _time(one["wait_seconds"]),
+                plain(one["refusal"]),
+            ]
+            for one in answer["waiting"]
+        ]
+        lines += columns([head, *rows])
+    else:
+        lines.append("nobody waits for a GPU")
+    return "\n".join([*lines, *_kept(answer["reservations"])])
+
+
+def _kept(windows: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not windows:
+        return []
+    rows = [
+        [
+            f"{one['count']} x {plain(one['profile'])}",
+            plain(one["name"]),
+            plain(one["begins_at"]),
+            plain(one["ends_at"]),
+            "now" if one["running"] else "ahead",
+            plain(one["reservation"]),
+        ]
+        for one in windows
+    ]
+    return ["", *columns([["RESERVED", "FOR", "FROM", "TO", "", "ID"], *rows])]
+
+
+def _wants(wants: Mapping[str, Any]) -> str:
+    if ids := wants.get("device_ids"):
+        return plain(", ".join(ids))
+    said = [f"{wants.get('count', 1)} x {plain(wants.get('profile') or 'GPU')}"]
+    if memory := wants.get("memory_mib"):
+        said.append(f"of {memory} MiB")
+    return " ".join(said)
+
+
+def _time(seconds: int) -> str:
+    minutes, seconds = divmod(max(0, int(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s" if minutes else f"{seconds}s"
+
+
+def why_full(inventory: Mapping[str, Any], line: Mapping[str, Any]) -> str:
+    """Why no device is free now, when the first will be as far as is known, and what can be done."""
+    devices = inventory["devices"]
+    free = [device for device in devices if state(device, -1) == "free"]
+    if free:
+        said = ", ".join(f"{plain(device['index'])} ({plain(device['profile'])})" for device in free)
+        return f"it is not full: {said} free; docker run --gpus 1 ..."
+    if not devices:
+        return table(inventory)
+    counted = Counter(_class(device) for device in devices)
+    lines = [f"{number} {what}" for what, number in sorted(counted.items())]
+    ends = sorted(device["ends_at"] for device in devices if device.get("ends_at"))
+    lines.append(f"the first lease ends at {plain(ends[0])}" if ends else "no lease has an end that is known")
+    if waiting := len(line["waiting"]):
+        lines.append(f"{waiting} wait already; see ds01 gpu queue")
+    lines += [
+        f"{one['count']} kept for {plain(one['name'])}" for one in line["reservations"] if one["running"]
+    ]
+    lines.append("wait in line with: docker run --gpus 1 --label ds01.wait=30m ...")
+    return "\n".join(lines)
+
+
+def _class(device: Mapping[str, Any]) -> str:
+    word = state(device, -1)
+    whom = f" by {plain(device['holder'])}" if device["holder"] else ""
+    return f"{plain(device['profile'])} {word}{whom}"
+
+
+def reserved(answer: Mapping[str, Any]) -> str:
+    """What was reserved, and how it ends."""
+    return (
+        f"{answer['count']} x {plain(answer['profile'])} kept for {plain(answer['name'])}, {plain(answer['when'])}\n"
+        f"take it back: ds01 gpu unreserve {plain(answer['id'])}"
+    )

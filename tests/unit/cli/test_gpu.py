@@ -1,0 +1,162 @@
+"""`ds01 gpu`, `queue`, `why-full`, `reserve`: answers of the allocator in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cli.gpu import queue, reserved, state, table, why_full
+
+ALICE = 1000
+
+
+def _device(index: str = "0", **changes: Any) -> dict[str, Any]:
+    return {
+        "uuid": f"GPU-{index}",
+        "index": index,
+        "kind": "gpu",
+        "profile": "NVIDIA A100-SXM4-40GB",
+        "state": "ok",
+        "remark": None,
+        "memory_mib": 40960,
+        "measures": {"memory_used_mib": 0, "utilisation_percent": 0.0},
+        "held": False,
+        "in_use": False,
+        "holder": None,
+        "holder_uid": None,
+        "since": None,
+        "ends_at": None,
+    } | changes
+
+
+def _inventory(*devices: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {"state": "ok", "age_seconds": 1.0, "devices": list(devices)} | changes
+
+
+@pytest.mark.parametrize(
+    ("device", "word"),
+    [
+        pytest.param(_device(), "free", id="free"),
+        pytest.param(_device(held=True, holder="alice", holder_uid=ALICE), "yours", id="own"),
+        pytest.param(_device(held=True), "leased", id="anothers"),
+        pytest.param(_device(in_use=True), "in use", id="process"),
+        pytest.param(_device(in_use=None), "unknown", id="unknown-is-not-free"),
+        pytest.param(_device(state="quarantined"), "quarantined", id="broken"),
+        pytest.param(_device(state="lost", held=True, holder_uid=ALICE), "lost", id="lost-and-held"),
+    ],
+)
+def test_a_device_is_free_only_if_that_is_known(device: dict[str, Any], word: str) -> None:
+    """What is wrong with it comes first."""
+    assert state(device, ALICE) == word
+
+
+def test_the_table_shows_each_device_in_nvidias_order() -> None:
+    """N/A where the driver does not say, and remarks below; nothing that a name could do to a terminal."""
+    unknown = {"memory_used_mib": None, "utilisation_percent": None}
+    shown = table(
+        _inventory(
+            _device("10", state="quarantined", remark="XID 79"),
+            _device(
+                "2",
+                held=True,
+                holder="bob\x1b[31m",
+                since="2026-01-01T00:00:00Z",
+                ends_at="2026-01-02T00:00:00Z",
+            ),
+            _device("2:1", measures=unknown, profile="1g.5gb", memory_mib=None),
+        ),
+        uid=ALICE,
+    )
+    head, second, part, tenth, remark = shown.splitlines()
+    assert head.split() == ["DEVICE", "CLASS", "STATE", "HOLDER", "SINCE", "ENDS", "UTIL", "MEMORY"]
+    assert second.startswith("2 ")
+    assert "leased" in second
+    assert "2026-01-02T00:00:00Z" in second
+    assert part.split() == ["2:1", "1g.5gb", "free", "-", "-", "-", "N/A", "N/A", "/", "N/A", "MiB"]
+    assert tenth.startswith("10")
+    assert remark == "10: XID 79"
+    assert "\x1b" not in shown
+
+
+def test_no_gpus_and_no_driver_are_told_apart() -> None:
+    """And old news is called old."""
+    assert table(_inventory()) == "no GPUs"
+    assert "cannot be read: no driver" in table(_inventory(state="unavailable", problem="no driver"))
+    old = table(_inventory(_device(), state="unavailable", age_seconds=61.0))
+    assert "as of 61 s ago" in old.splitlines()[-1]
+    assert "never read" in table(_inventory(_device(), state="unavailable", age_seconds=None))
+
+
+WAITING = {
+    "position": 1,
+    "owner_name": None,
+    "request_id": None,
+    "wants": {"count": 2, "profile": "1g.5gb", "memory_mib": 4000},
+    "priority": 0,
+    "waited_seconds": 65,
+    "wait_seconds": 3600,
+    "refusal": "in_use",
+}
+WINDOW = {
+    "reservation": "r1",
+    "name": "course",
+    "count": 2,
+    "profile": "full",
+    "begins_at": "2026-01-06T10:00:00Z",
+    "ends_at": "2026-01-06T12:00:00Z",
+    "running": True,
+    "needs": 0,
+}
+
+
+def test_the_queue_says_who_waits_for_what() -> None:
+    """Others are somebody; what is kept stands below."""
+    lines = queue({"waiting": [WAITING], "reservations": [WINDOW]}).splitlines()
+    assert lines[1].split() == [
+        "1",
+        "somebody",
+        "2",
+        "x",
+        "1g.5gb",
+        "of",
+        "4000",
+        "MiB",
+        "1m05s",
+        "1h00m",
+        "in_use",
+    ]
+    assert "course" in lines[-1]
+    assert "now" in lines[-1]
+    assert queue({"waiting": [], "reservations": []}) == "nobody waits for a GPU"
+    named = {**WAITING, "owner_name": "alice", "wants": {"device_ids": ["0", "1"]}, "waited_seconds": 5}
+    assert "0, 1" in queue({"waiting": [named], "reservations": []})
+
+
+def test_why_it_is_full() -> None:
+    """Who has what, when the first ends, who waits, and the command that helps."""
+    line = {"waiting": [WAITING], "reservations": [WINDOW]}
+    held = _device("0", held=True, holder="bob", ends_at="2026-01-02T00:00:00Z")
+    said = why_full(_inventory(held, _device("1", in_use=True)), line)
+    assert "1 NVIDIA A100-SXM4-40GB leased by bob" in said
+    assert "1 NVIDIA A100-SXM4-40GB in use" in said
+    assert "the first lease ends at 2026-01-02T00:00:00Z" in said
+    assert "1 wait already" in said
+    assert "2 kept for course" in said
+    assert "ds01.wait=30m" in said
+    endless = why_full(_inventory(_device(held=True)), {"waiting": [], "reservations": []})
+    assert "no lease has an end" in endless
+
+
+def test_it_is_not_full_while_something_is_free() -> None:
+    """Then it says what; without any device it says that."""
+    line: dict[str, Any] = {"waiting": [], "reservations": []}
+    assert "not full: 0 (NVIDIA A100-SXM4-40GB) free" in why_full(_inventory(_device()), line)
+    assert why_full(_inventory(), line) == "no GPUs"
+
+
+def test_a_reservation_says_how_it_ends() -> None:
+    """With its id."""
+    said = reserved({"count": 2, "profile": "full", "name": "course", "when": "Tue 10:00-12:00", "id": "ab"})
+    assert "2 x full kept for course, Tue 10:00-12:00" in said
+    assert "ds01 gpu unreserve ab" in said
