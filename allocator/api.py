@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from allocator import api_devices, bodies, shown
-from allocator.bodies import BadInput
-from allocator.ledger import Conflict
-from allocator.model import InventoryUnavailable, Lease, LedgerUnavailable, Refusal
+from allocator.answers import body_of, errors, peer_uid, refusal, require_trusted, sent, who
+from allocator.json_values import BadInput, text_of
+from allocator.model import Lease, Refusal
 from allocator.reconcile import Contradiction
 from allocator.service import POLICY
-from host.peercred import credentials
-from observability import events
-from observability.logging import log
 from policy.model import DeviceUuid, LeaseId, Uid
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable
     from typing import Any
 
     from allocator.model import Moment
@@ -46,9 +43,9 @@ class Api:
         self._now = now
         self._new_id = new_id
 
-    def application(self) -> web.Application:
-        """The aiohttp application; run it with handler_cancellation, so that who leaves stops waiting."""
-        application = web.Application(middlewares=[_errors], client_max_size=_BODY_BYTES)
+    def application(self, *more: web.RouteDef) -> web.Application:
+        """The aiohttp application with `more` routes; run it with handler_cancellation, so that who leaves stops waiting."""
+        application = web.Application(middlewares=[errors], client_max_size=_BODY_BYTES)
         application.add_routes(
             [
                 web.get("/v1/health", self._health),
@@ -67,6 +64,7 @@ class Api:
                 web.delete("/v1/reservations/{id}", self._unreserve),
                 web.post("/v1/devices/{uuid}/quarantine", self._quarantine),
                 web.post("/v1/devices/{uuid}/unquarantine", self._unquarantine),
+                *more,
             ]
         )
         return application
@@ -76,7 +74,7 @@ class Api:
         return web.json_response(told)
 
     async def _inventory(self, request: web.Request) -> web.Response:
-        uid = _peer_uid(request)
+        uid = peer_uid(request)
         leases = await self._service.leases(None)
         holders = {device: lease for lease in leases for device in lease.devices}
         watch = self._service.watch
@@ -87,7 +85,9 @@ class Api:
                 "state": "unavailable" if watch.problem else "ok",
                 "age_seconds": watch.age_seconds(),
                 "devices": [
-                    api_devices.shown(device, holders.get(device.uuid), uid=uid, sees_all=sees_all)
+                    api_devices.shown(
+                        device, holders.get(device.uuid), uid=uid, sees_all=sees_all, now=self._now()
+                    )
                     for device in devices
                 ],
                 "links": api_devices.links(watch),
@@ -95,7 +95,7 @@ class Api:
         )
 
     async def _leases(self, request: web.Request) -> web.Response:
-        uid = _peer_uid(request)
+        uid = peer_uid(request)
         text = request.query.get("owner_uid")
         if text is not None and not (text.isascii() and text.isdecimal() and len(text) <= 10):
             raise BadInput("owner_uid: a number is needed")
@@ -108,7 +108,7 @@ class Api:
 
     async def _find(self, request: web.Request) -> web.Response:
         lease = await self._service.find(_id(request))
-        uid = _peer_uid(request)
+        uid = peer_uid(request)
         # SECURITY: another's lease and none at all are the same answer (I4).
         if lease is None or (lease.owner_uid != uid and uid not in self._trusted):
             raise _no_such_lease()
@@ -116,13 +116,13 @@ class Api:
 
     async def _lease(self, request: web.Request) -> web.StreamResponse:
         self._require_trusted(request)
-        outcome = await self._service.lease(bodies.parse_want(await _body(request)))
+        outcome = await self._service.lease(bodies.parse_want(await body_of(request)))
         if isinstance(outcome, Refusal):
             return web.json_response(
                 {"message": f"ds01: {outcome.message}", "refusal": outcome.kind.value}, status=409
             )
         try:
-            return await _sent(request, web.json_response(self._shown(outcome), status=201))
+            return await sent(request, web.json_response(self._shown(outcome), status=201))
         except (asyncio.CancelledError, OSError):
             # Nobody learned of this lease: it goes back. What is lost later is settled by evidence.
             await self._service.release(outcome.id, who=outcome.session, why="the client was gone")
@@ -130,21 +130,21 @@ class Api:
 
     async def _confirm(self, request: web.Request) -> web.Response:
         self._require_trusted(request)
-        container = bodies.parse_container(await _body(request))
-        return self._one(await self._service.confirm(_id(request), container, who=_who(request)))
+        container = bodies.parse_container(await body_of(request))
+        return self._one(await self._service.confirm(_id(request), container, who=who(request)))
 
     async def _start(self, request: web.Request) -> web.Response:
         self._require_trusted(request)
-        container = bodies.parse_container(await _body(request))
-        return self._one(await self._service.start(_id(request), container, who=_who(request)))
+        container = bodies.parse_container(await body_of(request))
+        return self._one(await self._service.start(_id(request), container, who=who(request)))
 
     async def _release(self, request: web.Request) -> web.Response:
         self._require_trusted(request)
-        why = bodies.parse_reason(await _body(request))
-        return self._one(await self._service.release(_id(request), who=_who(request), why=why))
+        why = bodies.parse_reason(await body_of(request))
+        return self._one(await self._service.release(_id(request), who=who(request), why=why))
 
     async def _queue(self, request: web.Request) -> web.Response:
-        uid, now = _peer_uid(request), self._now()
+        uid, now = peer_uid(request), self._now()
         sees_all = uid in self._trusted
         board, waiting = await self._service.queue()
         windows = await self._service.windows()
@@ -164,14 +164,14 @@ class Api:
     async def _reserve(self, request: web.Request) -> web.Response:
         self._require_trusted(request)
         item = bodies.parse_reservation(
-            await _body(request), number=str(self._new_id()), source=_who(request)
+            await body_of(request), number=str(self._new_id()), source=who(request)
         )
         await self._service.reserve(item)
         return web.json_response(shown.reservation(item), status=201)
 
     async def _declare(self, request: web.Request) -> web.Response:
         self._require_trusted(request)
-        declared = bodies.parse_declared(await _body(request), source=POLICY)
+        declared = bodies.parse_declared(await body_of(request), source=POLICY)
         await self._service.declare(declared)
         return web.json_response([shown.reservation(item) for item in declared])
 
@@ -179,14 +179,14 @@ class Api:
         self._require_trusted(request)
         number = request.match_info["id"]
         if number.startswith(f"{POLICY}-"):
-            raise _answer(409, "the policy states this reservation; take it out of there")
+            raise refusal(409, "the policy states this reservation; take it out of there")
         if not await self._service.unreserve(number):
-            raise _answer(404, "there is no such reservation; list them with ds01 gpu queue")
+            raise refusal(404, "there is no such reservation; list them with ds01 gpu queue")
         return web.json_response({})
 
     async def _evidence(self, request: web.Request) -> web.Response:
         self._require_trusted(request)
-        done = await self._service.settle(bodies.parse_evidence(await _body(request)))
+        done = await self._service.settle(bodies.parse_evidence(await body_of(request)))
         changes = [item for item in done if not isinstance(item, Contradiction)]
         conflicts = [asdict(item) for item in done if isinstance(item, Contradiction)]
         return web.json_response({"changes": [asdict(item) for item in changes], "conflicts": conflicts})
@@ -202,86 +202,28 @@ class Api:
     async def _quarantine(self, request: web.Request) -> web.Response:
         device, who, why = await self._device_order(request)
         if not await self._service.quarantine(device, who=who, why=why):
-            raise _answer(404, f"there is no device {device}; ds01 gpu lists them")
+            raise refusal(404, f"there is no device {device}; ds01 gpu lists them")
         return web.json_response({"device": device, "state": "quarantined"})
 
     async def _unquarantine(self, request: web.Request) -> web.Response:
         device, who, why = await self._device_order(request)
         if not await self._service.release_quarantine(device, who=who, why=why):
-            raise _answer(404, f"device {device} is not in quarantine; ds01 gpu lists those that are")
+            raise refusal(404, f"device {device} is not in quarantine; ds01 gpu lists those that are")
         return web.json_response({"device": device, "state": "released"})
 
     async def _device_order(self, request: web.Request) -> tuple[DeviceUuid, str, str]:
         """Which device, by whom, and why."""
         self._require_trusted(request)
-        who, why = bodies.parse_order(await _body(request))
-        return DeviceUuid(bodies.text_of(request.match_info["uuid"], "uuid")), who, why
+        who, why = bodies.parse_order(await body_of(request))
+        return DeviceUuid(text_of(request.match_info["uuid"], "uuid")), who, why
 
     def _require_trusted(self, request: web.Request) -> None:
-        """SECURITY: the kernel says who asks; no header does."""
-        if _peer_uid(request) not in self._trusted:
-            raise _answer(403, "only the ds01 proxy and root may do this; use docker as usual")
-
-
-async def _body(request: web.Request) -> Mapping[str, Any]:
-    return bodies.parse_body(await request.read())
+        require_trusted(request, self._trusted)
 
 
 def _id(request: web.Request) -> LeaseId:
     return LeaseId(request.match_info["id"])
 
 
-def _who(request: web.Request) -> str:
-    """Who changes something, as the ledger keeps it."""
-    return f"uid {_peer_uid(request)}"
-
-
-def _peer_uid(request: web.Request) -> int:
-    peer = None if request.transport is None else request.transport.get_extra_info("socket")
-    if peer is None:
-        raise ConnectionResetError("the peer is gone")
-    return credentials(peer)[1]
-
-
-async def _sent(request: web.Request, response: web.Response) -> web.Response:
-    """Write the answer now. Raises: OSError: the peer is gone."""
-    await response.prepare(request)
-    await response.write_eof()
-    if request.transport is None or request.transport.is_closing():
-        raise ConnectionResetError("the peer is gone")
-    return response
-
-
-@web.middleware
-async def _errors(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """The one place where an error becomes an answer."""
-    try:
-        return await handler(request)
-    except BadInput as error:
-        return _message(400, str(error))
-    except Conflict as error:
-        return _message(409, str(error))
-    except (InventoryUnavailable, LedgerUnavailable) as error:
-        return _message(503, f"{error}; no GPU can be leased now, tell the admin")
-    except web.HTTPException as error:
-        return _message(error.status, error.text or error.reason)
-    except OSError:
-        raise
-    except Exception as error:  # noqa: BLE001  the edge: a bug answers 500 and says nothing of itself
-        log(events.DAEMON_FAILED, problem=repr(error))
-        return _message(500, "the allocator failed; tell the admin")
-
-
-def _message(status: int, text: str) -> web.Response:
-    return web.json_response({"message": f"ds01: {text}"}, status=status)
-
-
-def _answer(status: int, text: str) -> web.HTTPException:
-    kinds = {403: web.HTTPForbidden, 404: web.HTTPNotFound, 409: web.HTTPConflict}
-    return kinds[status](text=text)
-
-
 def _no_such_lease() -> web.HTTPException:
-    return _answer(404, "there is no such lease; list yours with ds01 status")
+    return refusal(404, "there is no such lease; list yours with ds01 status")

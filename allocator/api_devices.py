@@ -6,8 +6,10 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
+from allocator.shown import ends_at
+
 if TYPE_CHECKING:
-    from allocator.model import Device, Lease
+    from allocator.model import Device, Lease, Moment
     from allocator.watch import Watch
 
 _NO_GPUS: Final = "no_gpus"
@@ -40,8 +42,11 @@ def links(watch: Watch) -> list[dict[str, Any]]:
     return [{"gpus": list(pair), "link": known[pair].name.lower()} for pair in sorted(known)]
 
 
-def shown(device: Device, lease: Lease | None, *, uid: int, sees_all: bool) -> dict[str, Any]:
-    """One device for one peer. SECURITY: another's lease shows as `held`, without a name (I4)."""
+def shown(device: Device, lease: Lease | None, *, uid: int, sees_all: bool, now: Moment) -> dict[str, Any]:
+    """One device for one peer; since when it is held and until when, everybody may know who waits for it.
+
+    SECURITY: another's lease shows as `held`, without a name (I4).
+    """
     told = asdict(device)
     if not sees_all:
         told = {name: value for name, value in told.items() if name not in _TRUSTED_ONLY}
@@ -51,6 +56,9 @@ def shown(device: Device, lease: Lease | None, *, uid: int, sees_all: bool) -> d
         "held": lease is not None,
         "in_use": None if pids is None else bool(pids),
         "holder": lease.owner_name if lease is not None and visible else None,
+        "holder_uid": lease.owner_uid if lease is not None and visible else None,
+        "since": None if lease is None else lease.created.utc,
+        "ends_at": None if lease is None else ends_at(lease, now),
         "lease": lease.id if lease is not None and visible else None,
         **({"pids": pids} if sees_all else {}),
     }

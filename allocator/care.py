@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from allocator import health, nvml_codes
 from allocator.device_records import DeviceRecords, Quarantine
 from allocator.health import Fitness, XidClass
+from allocator.mig_journal import MigJournal
 from allocator.model import DeviceKind, DeviceState, LeaseState, Snapshot
 from allocator.nvml_codes import Action
 from allocator.reconcile import Change
@@ -64,6 +65,16 @@ class Care:
         self._slowed: dict[DeviceUuid, str] = {}  # by the last look
         self._notes = dict(self._records.notes())
         self._read = Snapshot()
+        # A change of MIG that a crash cut short: until it is finished nobody knows what is there.
+        self._withheld = {device for step in MigJournal(ledger).unfinished() for device in step.devices}
+
+    def withhold(self, devices: Collection[DeviceUuid]) -> None:
+        """Tell these, and parts of these, as unusable from now on. From any thread."""
+        self._withheld = self._withheld | set(devices)
+
+    def give_back(self, devices: Collection[DeviceUuid]) -> None:
+        """Tell them as they are again. From any thread."""
+        self._withheld = self._withheld - set(devices)
 
     def take_in(self, read: Snapshot, now: Moment) -> Taken:
         """Give generations, carry out verdicts, tell holders."""
@@ -208,6 +219,9 @@ class Care:
             log(events.GPU_SUSPECTED, device=device, problem=verdict.text)
 
     def _marked(self, device: Device, lasting: Mapping[DeviceUuid, Quarantine]) -> Device:
+        if device.uuid in self._withheld or device.parent in self._withheld:
+            state = max(device.state, DeviceState.UNUSABLE, key=_STRICTNESS.index)
+            return replace(device, state=state, remark="its GPU is being split anew")
         found = _of(device, lasting)
         if found is None:
             suspicion = self._suspected.get(device.uuid) or self._slowed.get(device.uuid)

@@ -93,10 +93,14 @@ class Repartition:
         self._regenerate = regenerate
         self._one = asyncio.Lock()  # one change at a time on this machine
 
+    async def partitions(self) -> tuple[Partition, ...]:
+        """Every GPU that can do MIG, with who holds what. Raises: as `plans`."""
+        holders = await self._devices.holders()
+        return tuple(_held(item, holders) for item in await self._driver.partitions())
+
     async def plans(self, layouts: Mapping[DeviceUuid, Layout]) -> tuple[Plan, ...]:
         """What `apply` would do now. Raises: LayoutInvalid, MigRefused, InventoryUnavailable, LedgerUnavailable."""
-        holders = await self._devices.holders()
-        found = [_held(item, holders) for item in await self._driver.partitions()]
+        found = await self.partitions()
         return tuple(plan(item, layouts[item.gpu]) for item in found if item.gpu in layouts)
 
     async def apply(self, layouts: Mapping[DeviceUuid, Layout], *, who: str) -> tuple[Outcome, ...]:

@@ -19,6 +19,7 @@ from allocator.changes import Changes
 from allocator.finishing import Finishing
 from allocator.granting import Granting
 from allocator.ledger import Conflict
+from allocator.mig_journal import MigJournal
 from allocator.model import (
     InventoryUnavailable,
     Lease,
@@ -31,6 +32,7 @@ from allocator.shares import HALF_LIFE_SECONDS
 from allocator.usage import UsageRecords
 from allocator.waiting import Line
 from allocator.watch import Watch
+from allocator.withheld import DurableJournal, WithheldDevices
 from observability import events
 from observability.logging import log
 
@@ -110,6 +112,10 @@ class Allocator:
             zone=zone,
         )
         self._changes = Changes(ledger=ledger, durably=self._durably, now=now)
+        self.withheld = WithheldDevices(
+            lock=self._lock, ledger=ledger, finishing=self._finishing, care=self._care, watch=self.watch
+        )
+        self.mig_journal = DurableJournal(MigJournal(ledger), finishing=self._finishing, now=now)
         self.reconciled = False
 
     async def lease(self, want: GpuRequest) -> Lease | Refusal:

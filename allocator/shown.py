@@ -30,10 +30,16 @@ def lease(item: Lease, now: Moment, note: str | None = None) -> dict[str, Any]:
         "equivalents": str(item.equivalents),
         "container_id": item.container,
         "created_at": item.created.utc,
-        "ends_at": None if left is None else _utc(now, left),
+        "ends_at": ends_at(item, now),
         "ends_in_seconds": None if left is None else int(left),
         "note": note,
     }
+
+
+def ends_at(item: Lease, now: Moment) -> str | None:
+    """When a lease ends, in UTC; None: with its container."""
+    left = item.seconds_left(now)
+    return None if left is None else _utc(now, left)
 
 
 def waiter(item: Waiter, position: int, now: Moment, uid: int, *, sees_all: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from cli import gpu, gpu_access, gpu_mig, gpu_sessions, gpu_top
+from cli import break_glass, gpu, gpu_access, gpu_mig, gpu_sessions, gpu_top
 from cli.outcome import Exit, Failed, Shown
 from cli.policy_check import check
 from cli.server import ask_allocator, tree_of
@@ -154,12 +154,18 @@ def _uid(user: str) -> int:
 
 
 def _quarantine(options: argparse.Namespace) -> Shown:
-    answer = ask_allocator(f"/v1/devices/{_uuid(options.device)}/quarantine", {"reason": options.reason})
+    answer = ask_allocator(
+        f"/v1/devices/{_uuid(options.device)}/quarantine",
+        {"who": break_glass.who(), "reason": options.reason},
+    )
     return Exit.OK, answer, "nobody gets it any more; who holds it is told"
 
 
 def _unquarantine(options: argparse.Namespace) -> Shown:
-    answer = ask_allocator(f"/v1/devices/{_uuid(options.device)}/unquarantine", {"reason": options.reason})
+    answer = ask_allocator(
+        f"/v1/devices/{_uuid(options.device)}/unquarantine",
+        {"who": break_glass.who(), "reason": options.reason},
+    )
     return Exit.OK, answer, "it is in service again, if the driver has nothing against it"
 
 

@@ -44,6 +44,7 @@ class Proxy(Parts):
                 tasks.create_task(self.watcher.report()),
                 tasks.create_task(self.settlements.run()),
                 tasks.create_task(self.declaring.run()),
+                tasks.create_task(self.running.run()),
                 tasks.create_task(self.shares.run()),
                 tasks.create_task(self._poll(stop)),
                 tasks.create_task(self._watch_engine(stop)),

@@ -121,6 +121,19 @@ class AllocatorClient:
         if status != 200:
             raise Unavailable(_refused(status, answer if isinstance(answer, dict) else {}).message)
 
+    async def tell_running(self, containers: Sequence[Mapping[str, Json]]) -> None:
+        """Tell the allocator all containers that run. Raises: Unavailable."""
+        await self._tell("/v1/containers", {"containers": [*map(dict, containers)]})
+
+    async def tell_host_rules(self, rules: Mapping[str, Json]) -> None:
+        """Tell the allocator what policy says of GPU processes outside containers. Raises: Unavailable."""
+        await self._tell("/v1/host-rules", dict(rules))
+
+    async def _tell(self, path: str, body: dict[str, Json]) -> None:
+        status, answer = await self._call("PUT", path, body)
+        if status != 200:
+            raise Unavailable(_refused(status, answer).message)
+
     def forget(self, lease: LeaseId) -> None:
         """Leave a lease to reconciliation: evidence no longer says that it is worked on."""
         self._working.discard(lease)

@@ -54,6 +54,7 @@ from socket_proxy.prune import Prunes
 from socket_proxy.records import Records
 from socket_proxy.refusals import Refusal, of_error
 from socket_proxy.reserved import Declaring
+from socket_proxy.running import RunningContainers
 from socket_proxy.scrapes import Scrapes
 from socket_proxy.seal import Sealer
 from socket_proxy.settings import Settings
@@ -169,6 +170,12 @@ class Parts:
     @cached_property
     def declaring(self) -> Declaring:
         return Declaring(allocator=self.allocator, policy=self.policy, account=look_up_name)
+
+    @cached_property
+    def running(self) -> RunningContainers:
+        running = RunningContainers(engine=self.engine, sealer=self.sealer, allocator=self.allocator)
+        self.watcher.container_moved = running.moved
+        return running
 
     @cached_property
     def watcher(self) -> Watcher:

@@ -1,4 +1,4 @@
-"""What policy reserves, told to the allocator again and again: it has no policy of its own, and may have been away."""
+"""What policy says of GPUs, told to the allocator again and again: it has no policy of its own, and may have been away."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from observability import events
 from observability.logging import log
 from policy.compile import Policy
 from policy.grants import Reservation
+from policy.host_processes import HostProcesses
 from policy.model import Json
 from socket_proxy.refusals import Unavailable
 
@@ -19,9 +20,10 @@ _NAME_LONGEST = 128
 
 
 class Declares(Protocol):
-    """The allocator, as it is told what policy reserves."""
+    """The allocator, as it is told what policy says."""
 
     async def declare(self, reservations: Sequence[Mapping[str, Json]]) -> None: ...
+    async def tell_host_rules(self, rules: Mapping[str, Json]) -> None: ...
 
 
 class Declaring:
@@ -50,9 +52,10 @@ class Declaring:
 
     async def tell(self) -> None:
         """Tell once. Raises: Unavailable."""
-        reservations = self._policy().document.reservations
-        told = [await asyncio.to_thread(self._said, item) for item in reservations]
+        document = self._policy().document
+        told = [await asyncio.to_thread(self._said, item) for item in document.reservations]
         await self._allocator.declare([one for one in told if one is not None])
+        await self._allocator.tell_host_rules(_rules(document.gpu))
 
     def _said(self, item: Reservation) -> Mapping[str, Json] | None:
         """A reservation as the allocator reads it; None for a user whom this machine does not know."""
@@ -67,3 +70,12 @@ class Declaring:
             return said | {"group": item.group}
         account = self._account(item.user)
         return None if account is None else said | {"uid": account.uid}
+
+
+def _rules(rules: HostProcesses) -> Mapping[str, Json]:
+    """What becomes of GPU processes outside containers, as the allocator reads it."""
+    return {
+        "host_processes": rules.host_processes.value,
+        "grace_seconds": rules.grace_seconds,
+        "exempt": [{"user": one.user, "until": one.until, "reason": one.reason} for one in rules.exempt],
+    }

@@ -104,6 +104,9 @@ class Watcher:
         self.container_gone: Callable[[str], Awaitable[None]] = (
             self._drop
         )  # told of each container that is gone
+        self.container_moved: Callable[[str], None] = lambda _container: (
+            None
+        )  # told of each that starts or ends
         self.reconnected = asyncio.Event()
         self.reloaded = asyncio.Event()  # the engine took its settings anew: its plugins may be others now
 
@@ -279,6 +282,8 @@ class Watcher:
                 self._index.rename(Kind.CONTAINER, event.Actor.ID, attributes.get("name", ""))
             case "container", "destroy":
                 await self.container_gone(event.Actor.ID)
+            case "container", "start" | "die":
+                self.container_moved(event.Actor.ID)
             case "network", "create" if self._index.get(Kind.NETWORK, event.Actor.ID) is None:
                 await self._learn_network(event.Actor.ID)
             case "network", "destroy":

@@ -59,6 +59,8 @@ VALUES = frozenset(
 )
 # Tested by what they are part of, in the file named here.
 ELSEWHERE = {
+    "allocator/answers.py": "unit/allocator/test_api.py",  # what all routes share
+    "allocator/parts.py": "unit/allocator/test_app.py",  # put together, as a process
     "allocator/nvml.py": "unit/allocator/test_nvml_contract.py",  # one contract for it, its parts and its fake
     "allocator/nvml_events.py": "unit/allocator/test_nvml_contract.py",
     "allocator/nvml_measure.py": "unit/allocator/test_nvml_contract.py",

@@ -12,7 +12,8 @@ import pytest
 from aiohttp import ClientSession, UnixConnector, web
 
 from allocator.api import Api
-from allocator.bodies import BadInput, parse_evidence, parse_want
+from allocator.bodies import parse_evidence, parse_want
+from allocator.json_values import BadInput
 from allocator.model import Problem
 from host import listener
 from policy.model import LeaseId

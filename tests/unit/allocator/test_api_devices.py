@@ -11,7 +11,9 @@ from allocator.model import Device, Link, Problem, Snapshot
 from allocator.readings import EccErrors, GpuProcess, Measures, MigMode, Span, Throttle
 from policy.model import DeviceUuid, Uid
 from tests.fakes.fake_nvml import gpu, mig
-from tests.fakes.leasing import lease
+from tests.fakes.leasing import Clock, lease
+
+NOW = Clock()()
 
 BUSY = gpu(
     0,
@@ -37,16 +39,16 @@ class Seen:
 @pytest.mark.parametrize("device", [BUSY, mig(0, 1, placement=Span(start=0, size=1), profile_id=19)])
 def test_every_device_can_be_sent(device: Device) -> None:
     """All of it is JSON; what is not known is null."""
-    told = json.loads(json.dumps(api_devices.shown(device, None, uid=0, sees_all=True)))
+    told = json.loads(json.dumps(api_devices.shown(device, None, uid=0, sees_all=True, now=NOW)))
     assert told["measures"]["utilisation_percent"] is None
     assert told["in_use"] is (device is BUSY)
 
 
 def test_processes_and_serial_are_for_the_trusted() -> None:
     """Others see that a device is in use, not by what."""
-    everything = api_devices.shown(BUSY, None, uid=0, sees_all=True)
+    everything = api_devices.shown(BUSY, None, uid=0, sees_all=True, now=NOW)
     assert (everything["pids"], everything["serial"]) == ((7,), "1234")
-    little = api_devices.shown(BUSY, None, uid=1000, sees_all=False)
+    little = api_devices.shown(BUSY, None, uid=1000, sees_all=False, now=NOW)
     assert not {"pids", "processes", "serial"} & little.keys()
     assert little["in_use"] is True
 
@@ -57,8 +59,19 @@ def test_processes_and_serial_are_for_the_trusted() -> None:
 def test_a_holder_is_told_to_itself_and_the_trusted(uid: int, sees_all: bool, holder: str | None) -> None:
     """To everybody else the device is merely held."""
     held = lease("a", BUSY.uuid, owner=Uid(1000))
-    told = api_devices.shown(BUSY, held, uid=uid, sees_all=sees_all)
+    told = api_devices.shown(BUSY, held, uid=uid, sees_all=sees_all, now=NOW)
     assert (told["held"], told["holder"], told["lease"]) == (True, holder, holder and "a")
+    assert told["holder_uid"] == (1000 if holder else None)
+
+
+def test_since_when_and_until_when_everybody_may_know() -> None:
+    """Whoever waits for it; without a lease there is neither."""
+    held = lease("a", BUSY.uuid, seconds=3600)
+    told = api_devices.shown(BUSY, held, uid=1, sees_all=False, now=NOW)
+    assert told["since"] == NOW.utc
+    assert told["ends_at"] is not None
+    free = api_devices.shown(BUSY, None, uid=1, sees_all=False, now=NOW)
+    assert (free["since"], free["ends_at"]) == (None, None)
 
 
 @pytest.mark.parametrize(

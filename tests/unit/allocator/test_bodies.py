@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from allocator import bodies
-from allocator.bodies import BadInput
+from allocator.json_values import BadInput
 from allocator.model import GroupLimit
 
 WANT: dict[str, Any] = {

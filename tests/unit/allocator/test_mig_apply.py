@@ -169,7 +169,7 @@ class Written:
         return self.journal.unfinished()
 
 
-def _repartition(world: World, ledger: Ledger) -> Repartition:
+def repartition(world: World, ledger: Ledger) -> Repartition:
     return Repartition(
         driver=world,
         journal=Written(world, ledger),
@@ -179,7 +179,7 @@ def _repartition(world: World, ledger: Ledger) -> Repartition:
     )
 
 
-def _instance(profile: MigProfile, start: int) -> GpuInstance:
+def instance(profile: MigProfile, start: int) -> GpuInstance:
     return GpuInstance(
         number=100 * profile.number + start,
         profile=profile.name,
@@ -204,21 +204,21 @@ def ledger(tmp_path: Path) -> Any:
 
 async def test_a_layout_is_carried_out(ledger: Ledger) -> None:
     """Step by step, with a new CDI spec at the end, and not again when it is there."""
-    world = World(_instance(SMALL, 0), _instance(SMALL, 4))
-    repartition = _repartition(world, ledger)
-    (outcome,) = await repartition.apply(WANTED, who="root")
+    world = World(instance(SMALL, 0), instance(SMALL, 4))
+    changer = repartition(world, ledger)
+    (outcome,) = await changer.apply(WANTED, who="root")
     assert outcome.problem is None
     assert _as_wanted(world)
     assert (world.regenerated, world.withheld) == (1, set())
     assert [entry.state for entry in MigJournal(ledger).last(10)] == [StepState.DONE] * outcome.done
-    (again,) = await repartition.apply(WANTED, who="root")
+    (again,) = await changer.apply(WANTED, who="root")
     assert again.done == 0
     assert world.regenerated == 1
 
 
 async def test_whoever_comes_in_between_keeps_the_device(ledger: Ledger) -> None:
     """The plan saw nobody; the lease that was made meanwhile wins, and the rest of the plan waits."""
-    world = World(_instance(SMALL, 0), _instance(SMALL, 4))
+    world = World(instance(SMALL, 0), instance(SMALL, 4))
     plan_once = world.holders
 
     async def late() -> Mapping[DeviceUuid, tuple[str, ...]]:
@@ -230,7 +230,7 @@ async def test_whoever_comes_in_between_keeps_the_device(ledger: Ledger) -> None
         return seen
 
     world.holders = late  # type: ignore[method-assign]  # the same question, answered a moment too early
-    (outcome,) = await _repartition(world, ledger).apply(WANTED, who="root")
+    (outcome,) = await repartition(world, ledger).apply(WANTED, who="root")
     assert outcome.done == 0
     assert outcome.problem is not None
     assert "came in between" in outcome.problem
@@ -239,28 +239,28 @@ async def test_whoever_comes_in_between_keeps_the_device(ledger: Ledger) -> None
 
 async def test_what_nvml_refuses_is_told_and_undone(ledger: Ledger) -> None:
     """The step is failed, the device can be leased again, and the next apply tries once more."""
-    world = World(_instance(SMALL, 0), _instance(SMALL, 4))
+    world = World(instance(SMALL, 0), instance(SMALL, 4))
     world.refuse = MigRefused("NVML: In use by another client", IN_USE)
-    repartition = _repartition(world, ledger)
-    (outcome,) = await repartition.apply(WANTED, who="root")
+    changer = repartition(world, ledger)
+    (outcome,) = await changer.apply(WANTED, who="root")
     assert outcome.problem == "NVML: In use by another client"
     assert (world.withheld, MigJournal(ledger).unfinished()) == (set(), ())
     world.refuse = None
-    await repartition.apply(WANTED, who="root")
+    await changer.apply(WANTED, who="root")
     assert _as_wanted(world)
 
 
 async def test_without_an_answer_the_step_stays_open(ledger: Ledger) -> None:
     """Nobody knows whether it was done: its device is out of reach until that is known."""
-    world = World(_instance(SMALL, 0), _instance(SMALL, 4))
+    world = World(instance(SMALL, 0), instance(SMALL, 4))
     world.refuse = InventoryUnavailable("the NVIDIA driver did not answer within 5 seconds")
-    repartition = _repartition(world, ledger)
-    (outcome,) = await repartition.apply(WANTED, who="root")
+    changer = repartition(world, ledger)
+    (outcome,) = await changer.apply(WANTED, who="root")
     assert outcome.problem is not None
     assert world.withheld
     assert len(MigJournal(ledger).unfinished()) == 1
     world.refuse = None
-    await repartition.apply(WANTED, who="root")
+    await changer.apply(WANTED, who="root")
     assert _as_wanted(world)
     assert world.withheld == set()
 
@@ -268,7 +268,7 @@ async def test_without_an_answer_the_step_stays_open(ledger: Ledger) -> None:
 async def test_a_change_of_mode_waits_for_a_reset(ledger: Ledger) -> None:
     """Our own session is ended first, and the outcome says that the GPU must be reset."""
     world = World(on=False)
-    (outcome,) = await _repartition(world, ledger).apply(WANTED, who="root")
+    (outcome,) = await repartition(world, ledger).apply(WANTED, who="root")
     assert (world.quiesced, world.partition.mig_pending) == (1, True)
     assert outcome.waits_for_reset
 
@@ -279,13 +279,13 @@ async def test_a_kill_at_any_await_is_finished_afterwards(tmp_path: Path, start:
     for life in range(1000):
         ledger = Ledger(tmp_path / f"{start}-{life}")
         world = (
-            World(_instance(SMALL, 0), _instance(SMALL, 4), _instance(SMALL, 6)) if start else World(on=False)
+            World(instance(SMALL, 0), instance(SMALL, 4), instance(SMALL, 6)) if start else World(on=False)
         )
         if start:
             world.held = {DeviceUuid("MIG-1g.5gb-6"): ("container web of alice, stopped",)}
         world.life = life
         try:
-            await _repartition(world, ledger).apply(WANTED, who="root")
+            await repartition(world, ledger).apply(WANTED, who="root")
         except Killed:
             killed = True
         else:
@@ -293,7 +293,7 @@ async def test_a_kill_at_any_await_is_finished_afterwards(tmp_path: Path, start:
         world.life = None
         # A new allocator withholds what is unfinished before it leases anything.
         world.withheld = {device for entry in MigJournal(ledger).unfinished() for device in entry.devices}
-        after = _repartition(world, ledger)
+        after = repartition(world, ledger)
         await after.resume()
         assert MigJournal(ledger).unfinished() == ()
         assert world.withheld == set()
@@ -311,6 +311,6 @@ async def test_a_destroyed_device_that_comes_back_is_a_new_generation(ledger: Le
     """Even if nobody looked while it was gone: its UUID is the same."""
     device = DeviceUuid("MIG-1g.5gb-0")
     assert DeviceRecords(ledger).observe({device: ""})[device] == 1
-    world = World(_instance(SMALL, 0))
-    await _repartition(world, ledger).apply({GPU: Layout(profiles={})}, who="root")
+    world = World(instance(SMALL, 0))
+    await repartition(world, ledger).apply({GPU: Layout(profiles={})}, who="root")
     assert DeviceRecords(ledger).observe({device: ""})[device] == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from allocator.tellings import parse_host_rules
 from host.users import Account, look_up_name
 from policy.build import build_policy
 from policy.model import Json
@@ -25,9 +26,13 @@ class Told:
 
     def __init__(self) -> None:
         self.told: list[Mapping[str, Json]] = []
+        self.rules: Mapping[str, Json] = {}
 
     async def declare(self, reservations: Sequence[Mapping[str, Json]]) -> None:
         self.told = list(reservations)
+
+    async def tell_host_rules(self, rules: Mapping[str, Json]) -> None:
+        self.rules = rules
 
 
 def account(name: str) -> Account | None:
@@ -50,3 +55,24 @@ async def test_groups_by_name_and_users_by_uid() -> None:
         },
         {"name": "root", "uid": 0, "count": 1, "profile": "1g.5gb", **rest},
     ]
+
+
+async def test_the_rules_for_the_host_are_told() -> None:
+    """As the allocator reads them; without a word of policy processes are reported."""
+    allocator = Told()
+    text = POLICY + (
+        "  host_processes: stop\n  grace: 5m\n"
+        "  exempt: [{user: root, until: 2027-01-31T00:00:00Z, reason: test}]\n"
+    )
+    policy = build_policy({"policy.yaml": text})
+    await Declaring(allocator=allocator, policy=lambda: policy, account=account).tell()
+    assert allocator.rules == {
+        "host_processes": "stop",
+        "grace_seconds": 300,
+        "exempt": [{"user": "root", "until": 1801353600, "reason": "test"}],
+    }
+    read = parse_host_rules(allocator.rules)
+    assert read == policy.document.gpu
+    silent = build_policy({"policy.yaml": "version: 1\n"})
+    await Declaring(allocator=allocator, policy=lambda: silent, account=account).tell()
+    assert allocator.rules["host_processes"] == "report"

@@ -1,0 +1,161 @@
+"""Routes about processes: whose each is, what the proxy tells of containers and rules, and access outside containers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from allocator.access_requests import Malformed
+from allocator.answers import body_of, peer_uid, require_trusted
+from allocator.attribution import Kind
+from allocator.json_values import BadInput
+from allocator.tellings import parse_host_rules, parse_running
+from host.peercred import peer
+from host.users import look_up_uid
+from policy.model import Uid
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from allocator.access_requests import AccessRequests, Answer
+    from allocator.attribution import Attribution
+    from allocator.attributor import Attributed, OpenElsewhere
+    from allocator.ghosts import Ghost
+    from allocator.tracking import Round, Told, Tracking
+
+
+class ProcessRoutes:
+    """Users see what is theirs; the trusted see everything."""
+
+    def __init__(
+        self, tracking: Tracking, told: Told, access: AccessRequests, *, trusted_uids: frozenset[int]
+    ) -> None:
+        self._tracking = tracking
+        self._told = told
+        self._access = access
+        self._trusted = trusted_uids
+
+    def routes(self) -> tuple[web.RouteDef, ...]:
+        """For `Api.application`."""
+        return (
+            web.get("/v1/processes", self._processes),
+            web.put("/v1/containers", self._containers),
+            web.put("/v1/host-rules", self._rules),
+            web.get("/v1/host-access", self._grants),
+            web.post("/v1/host-access", self._grant),
+            web.post("/v1/host-access/revoke", self._revoke),
+        )
+
+    async def _processes(self, request: web.Request) -> web.Response:
+        return web.json_response(shown(self._tracking.last, self._told, owner=self._own(request)))
+
+    async def _containers(self, request: web.Request) -> web.Response:
+        require_trusted(request, self._trusted)
+        self._told.tell(parse_running(await body_of(request)))
+        return web.json_response({})
+
+    async def _rules(self, request: web.Request) -> web.Response:
+        require_trusted(request, self._trusted)
+        self._tracking.rules = parse_host_rules(await body_of(request))
+        return web.json_response({})
+
+    async def _grants(self, request: web.Request) -> web.Response:
+        return _answered(await self._access.grants(self._own(request)))
+
+    async def _grant(self, request: web.Request) -> web.Response:
+        require_trusted(request, self._trusted)
+        body = await body_of(request)
+        return await _read_well(self._access.grant(body, by=await asyncio.to_thread(_by, request)))
+
+    async def _revoke(self, request: web.Request) -> web.Response:
+        require_trusted(request, self._trusted)
+        body = await body_of(request)
+        return await _read_well(self._access.revoke(body, by=await asyncio.to_thread(_by, request)))
+
+    def _own(self, request: web.Request) -> Uid | None:
+        """Whose things this peer sees; None: everybody's."""
+        uid = peer_uid(request)
+        return None if uid in self._trusted else Uid(uid)
+
+
+def _by(request: web.Request) -> str:
+    """Who asks, by name: who logged in, through sudo. Blocks as long as NSS does."""
+    connection = None if request.transport is None else request.transport.get_extra_info("socket")
+    if connection is None:
+        raise ConnectionResetError("the peer is gone")
+    found = peer(connection)
+    uid = found.uid if found.login_uid is None else found.login_uid
+    account = look_up_uid(uid)
+    return f"uid {uid}" if account is None else account.name
+
+
+async def _read_well(asked: Awaitable[Answer]) -> web.Response:
+    try:
+        return _answered(await asked)
+    except Malformed as error:
+        raise BadInput(str(error)) from error
+
+
+def _answered(answer: Answer) -> web.Response:
+    status, body = answer
+    return web.json_response(body, status=status)
+
+
+def shown(told_last: Round | None, told: Told, *, owner: Uid | None) -> dict[str, Any]:
+    """One round as JSON. owner: only what is this user's; None: everything.
+
+    SECURITY: what is UNKNOWN is shown to the admin alone: it may be anybody's.
+    """
+    if told_last is None:
+        return {"at": None, "processes": [], "elsewhere": [], "unattributed_memory": [], "unread": 0}
+    admin = owner is None
+    processes = [one for one in told_last.processes if admin or one.attribution.owner == owner]
+    elsewhere = [one for one in told_last.elsewhere if admin or one.attribution.owner == owner]
+    return {
+        "at": told_last.at.utc,
+        "processes": [_process(one, told) for one in processes],
+        "elsewhere": [_elsewhere(one, told) for one in elsewhere],
+        "unattributed_memory": [_ghost(one) for one in told_last.ghosts] if admin else [],
+        "unread": len(told_last.unread) if admin else 0,
+    }
+
+
+def _process(one: Attributed, told: Told) -> dict[str, Any]:
+    return {
+        "pid": one.seen.pid,
+        "device": one.seen.device,
+        "gpu_instance_id": one.seen.gpu_instance_id,
+        "compute_instance_id": one.seen.compute_instance_id,
+        "memory_mib": one.seen.memory_mib,
+        "name": one.name,
+        "ended_at": None if one.ended is None else one.ended.utc,
+        **_whose(one.attribution, told),
+    }
+
+
+def _elsewhere(one: OpenElsewhere, told: Told) -> dict[str, Any]:
+    return {
+        "pid": one.facts.identity.pid,
+        "name": one.facts.name,
+        "files": [f"{file.driver} {file.minor}" for file in sorted(one.files)],
+        **_whose(one.attribution, told),
+    }
+
+
+def _whose(found: Attribution, told: Told) -> dict[str, Any]:
+    return {
+        "kind": found.kind.value,
+        "owner_uid": found.owner,
+        "proof": None if found.proof is None else found.proof.value,
+        "container_id": found.container,
+        "container": told.name(found.container) if found.kind is Kind.CONTAINER else None,
+        "step": found.step or None,
+        "unit": found.unit or None,
+        "why": found.why or None,
+    }
+
+
+def _ghost(one: Ghost) -> dict[str, Any]:
+    return {"device": one.device, "used_mib": one.used_mib, "since": one.since.utc}

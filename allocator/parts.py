@@ -1,0 +1,145 @@
+"""The allocator's parts, made in order and put together; `allocator.app` runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from allocator.access_requests import AccessRequests, Account
+from allocator.api import Api
+from allocator.api_mig import MigRoutes
+from allocator.api_processes import ProcessRoutes
+from allocator.attributor import Attributor
+from allocator.cdi import Regeneration
+from allocator.holders import holders
+from allocator.host_access import HostAccess
+from allocator.host_control import HostControl, Owner
+from allocator.host_grants import HostGrants
+from allocator.ledger import Ledger
+from allocator.mig_apply import Repartition
+from allocator.mig_driver import MigDriver
+from allocator.processes import Processes
+from allocator.service import Allocator
+from allocator.tracking import Told, Tracking
+from allocator.worker import NvmlWorker
+from host import terminals
+from host.clock import boot_id
+from host.subuids import lent
+from host.users import look_up_name, look_up_uid, uid_min
+from policy.model import Uid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp import web
+
+    from allocator.attributor import OpenElsewhere
+    from allocator.model import Moment
+    from allocator.settings import Settings
+    from policy.model import LeaseId
+
+
+class Parts:
+    """Each made when it is first asked for. Raises from what opens a file: LedgerUnavailable."""
+
+    def __init__(
+        self, settings: Settings, *, now: Callable[[], Moment], new_id: Callable[[], LeaseId]
+    ) -> None:
+        self.settings = settings
+        self.now = now
+        self.new_id = new_id
+        self.told = Told()
+        self._first_uid = uid_min()
+
+    @cached_property
+    def worker(self) -> NvmlWorker:
+        return NvmlWorker(deadline_seconds=self.settings.nvml_deadline_seconds)
+
+    @cached_property
+    def service(self) -> Allocator:
+        timing = self.settings.timing
+        return Allocator(
+            ledger=Ledger(self.settings.tree.ledger, half_life_seconds=timing.half_life_seconds),
+            inventory=self.worker,
+            now=self.now,
+            new_id=self.new_id,
+            timing=timing,
+            zone=self.settings.zone,
+        )
+
+    @cached_property
+    def processes(self) -> Processes:
+        return Processes(boot_id=boot_id())
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        attributor = Attributor(
+            processes=self.processes,
+            containers=self.told,
+            now=self.now,
+            subuids=lent,
+            first_uid=self._first_uid,
+        )
+        control = HostControl(
+            processes=self.processes,
+            account=self._owner,
+            tell=terminals.tell,
+            now=self.now,
+            utc_seconds=time.time,
+        )
+        return Tracking(
+            watch=self.service.watch,
+            attributor=attributor,
+            control=control,
+            granted=self._granted,
+            scan=holders,
+            now=self.now,
+        )
+
+    @cached_property
+    def access(self) -> HostAccess:
+        return HostAccess(
+            grants=HostGrants(self.settings.tree.host_grants),
+            processes=self.processes,
+            holders=self._open_elsewhere,
+            now=self.now,
+            utc_seconds=time.time,
+        )
+
+    @cached_property
+    def repartition(self) -> Repartition:
+        return Repartition(
+            driver=MigDriver(deadline_seconds=self.settings.nvml_deadline_seconds),
+            journal=self.service.mig_journal,
+            devices=self.service.withheld,
+            quiesce=self.worker.close,
+            regenerate=Regeneration(self.settings.cdi_command).run,
+        )
+
+    def application(self) -> web.Application:
+        """Every route."""
+        trusted = self.settings.trusted_uids
+        requests = AccessRequests(self.access, account=self._account, now=self.now, utc_seconds=time.time)
+        api = Api(self.service, trusted_uids=trusted, now=self.now, new_id=self.new_id)
+        return api.application(
+            *ProcessRoutes(self.tracking, self.told, requests, trusted_uids=trusted).routes(),
+            *MigRoutes(self.repartition, trusted_uids=trusted).routes(),
+        )
+
+    async def _granted(self) -> frozenset[Uid]:
+        return frozenset(grant.uid for grant in await self.access.live())
+
+    async def _open_elsewhere(self) -> tuple[OpenElsewhere, ...]:
+        return await self.tracking.open_elsewhere()
+
+    def _owner(self, uid: Uid) -> Owner | None:
+        account = look_up_uid(uid)
+        return None if account is None else Owner(name=account.name, is_person=uid >= self._first_uid)
+
+    async def _account(self, name: str) -> Account | None:
+        account = await asyncio.to_thread(look_up_name, name)
+        if account is None:
+            return None
+        return Account(uid=Uid(account.uid), name=account.name, is_person=account.uid >= self._first_uid)

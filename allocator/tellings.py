@@ -1,0 +1,89 @@
+"""What the allocator is told by the proxy and by root, beside leases: containers that run, rules, MIG layouts. Strictly read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from allocator.attributor import Running
+from allocator.json_values import (
+    UID_MAX,
+    BadInput,
+    container_of,
+    list_of,
+    number_of,
+    object_of,
+    only,
+    text_of,
+)
+from allocator.tracking import Named
+from policy.host_processes import Exemption, HostProcesses, HostRule
+from policy.model import DeviceUuid, Uid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_PID_MAX = 2**22
+_SECONDS_MAX = 2**40
+_NAME_LONGEST = 256
+_MOST_INSTANCES = 7
+
+
+def parse_running(body: Mapping[str, Any]) -> tuple[Named, ...]:
+    """All containers that run, as the proxy tells them. Raises: BadInput."""
+    listed = list_of(only(body, required={"containers"})["containers"], "containers")
+    return tuple(_running(object_of(item, "containers")) for item in listed)
+
+
+def _running(item: Mapping[str, Any]) -> Named:
+    only(item, required={"id", "pid", "owner_uid", "name"})
+    owner, name = item["owner_uid"], item["name"]
+    if not isinstance(name, str):
+        raise BadInput("containers.name: text is needed")
+    return Named(
+        running=Running(
+            id=container_of(item["id"], "containers.id"),
+            pid=number_of(item["pid"], "containers.pid", least=1, most=_PID_MAX),
+            owner=None if owner is None else Uid(number_of(owner, "containers.owner_uid", most=UID_MAX)),
+        ),
+        name=name[:_NAME_LONGEST],
+    )
+
+
+def parse_host_rules(body: Mapping[str, Any]) -> HostProcesses:
+    """What policy says of GPU processes outside containers. Raises: BadInput."""
+    only(body, required={"host_processes", "grace_seconds", "exempt"})
+    rules = [rule.value for rule in HostRule]
+    if body["host_processes"] not in rules:
+        raise BadInput(f"host_processes: one of {', '.join(rules)} is needed")
+    return HostProcesses(
+        host_processes=HostRule(body["host_processes"]),
+        grace_seconds=number_of(body["grace_seconds"], "grace_seconds", most=_SECONDS_MAX),
+        exempt=tuple(_exemption(object_of(item, "exempt")) for item in list_of(body["exempt"], "exempt")),
+    )
+
+
+def _exemption(item: Mapping[str, Any]) -> Exemption:
+    only(item, required={"user", "until", "reason"})
+    user, reason = item["user"], item["reason"]
+    if not isinstance(user, str) or not isinstance(reason, str):
+        raise BadInput("exempt: a user and a reason are needed")
+    return Exemption(
+        user=user, until=number_of(item["until"], "exempt.until", most=_SECONDS_MAX), reason=reason
+    )
+
+
+def parse_layouts(body: Mapping[str, Any]) -> dict[DeviceUuid, Mapping[str, int] | None]:
+    """How GPUs are to be split, by UUID; None: not at all. Raises: BadInput."""
+    layouts = object_of(only(body, required={"layouts"})["layouts"], "layouts")
+    found: dict[DeviceUuid, Mapping[str, int] | None] = {}
+    for gpu, profiles in layouts.items():
+        counts = None if profiles is None else object_of(profiles, "layouts")
+        found[DeviceUuid(text_of(gpu, "layouts"))] = (
+            None
+            if counts is None
+            else {
+                text_of(name, "layouts"): number_of(count, f"layouts.{name[:40]}", most=_MOST_INSTANCES)
+                for name, count in counts.items()
+            }
+        )
+    return found

@@ -1,0 +1,105 @@
+"""Devices that are kept from being leased while their GPU is split anew, and who holds what of it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from allocator.model import InventoryUnavailable
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from allocator.care import Care
+    from allocator.finishing import Finishing
+    from allocator.ledger import Ledger
+    from allocator.mig_journal import Entry, MigJournal, StepState
+    from allocator.model import Device, Lease, Moment
+    from allocator.watch import Watch
+    from policy.model import DeviceUuid
+
+
+class WithheldDevices:
+    """The `Devices` of `allocator.mig_apply`, under the lock of all leasing."""
+
+    def __init__(
+        self, *, lock: asyncio.Lock, ledger: Ledger, finishing: Finishing, care: Care, watch: Watch
+    ) -> None:
+        self._lock = lock
+        self._ledger = ledger
+        self._finishing = finishing
+        self._care = care
+        self._watch = watch
+
+    async def holders(self) -> Mapping[DeviceUuid, tuple[str, ...]]:
+        """Sentences for each device that a lease or a process refers to. Raises: InventoryUnavailable, LedgerUnavailable."""
+        async with self._lock:
+            leases = await self._finishing.durably(self._ledger.live)
+            return self._held(leases)
+
+    async def withhold(self, devices: Collection[DeviceUuid]) -> tuple[str, ...]:
+        """Let nobody lease them from now on. Returns: who holds one of them; then nothing is withheld."""
+        async with self._lock:
+            leases = await self._finishing.durably(self._ledger.live)
+            held = self._held(leases)
+            said = tuple(one for device in devices for one in held.get(device, ()))
+            if not said:
+                self._care.withhold(devices)
+                await self._mark()
+            return said
+
+    async def give_back(self, devices: Collection[DeviceUuid]) -> None:
+        """They may be leased again once a look has found them."""
+        async with self._lock:
+            self._care.give_back(devices)
+        with suppress(InventoryUnavailable):  # the next look finds them
+            await self._watch.look()
+
+    def _held(self, leases: Collection[Lease]) -> dict[DeviceUuid, tuple[str, ...]]:
+        found: dict[DeviceUuid, tuple[str, ...]] = {}
+        for lease in leases:
+            for uuid in lease.devices:
+                found[uuid] = (*found.get(uuid, ()), _leased(lease))
+        for device in self._watch.current().devices.values():
+            found[device.uuid] = (*found.get(device.uuid, ()), *_used(device))
+        return {uuid: said for uuid, said in found.items() if said}
+
+    async def _mark(self) -> None:
+        if self._watch.snapshot is not None:
+            marked = partial(self._care.marked, self._watch.snapshot)
+            self._watch.snapshot = await self._finishing.durably(marked)
+
+
+class DurableJournal:
+    """The `Journal` of `allocator.mig_apply`: each line in the ledger's writer thread, with the time."""
+
+    def __init__(self, journal: MigJournal, *, finishing: Finishing, now: Callable[[], Moment]) -> None:
+        self._journal = journal
+        self._finishing = finishing
+        self._now = now
+
+    async def intend(self, entry: Entry) -> int:
+        return await self._finishing.durably(partial(self._journal.intend, entry, self._now()))
+
+    async def end(self, number: int, state: StepState, why: str = "") -> None:
+        await self._finishing.durably(partial(self._journal.end, number, state, why))
+
+    async def unfinished(self) -> tuple[Entry, ...]:
+        return await self._finishing.durably(self._journal.unfinished)
+
+
+def _leased(lease: Lease) -> str:
+    where = f"container {lease.container[:12]}" if lease.container else "a create under way"
+    return f"{where} of {lease.owner_name}"
+
+
+def _used(device: Device) -> Iterator[str]:
+    """Processes, or that they cannot be told: unknown is never nobody. Those of a GPU's instances hold the instances."""
+    if device.processes is None:
+        yield "processes that cannot be read"
+        return
+    for process in device.processes:
+        if device.mig_mode is None or process.gpu_instance_id is None or not device.mig_mode.current:
+            yield f"process {process.pid}"

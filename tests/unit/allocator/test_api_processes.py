@@ -1,0 +1,185 @@
+"""Routes about processes: users see theirs, the trusted all; only the trusted tell and grant."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from allocator.access_requests import AccessRequests, Account
+from allocator.api_processes import ProcessRoutes, shown
+from allocator.attribution import Attribution, Identity, Kind, ProcessFacts, Proof, Seen
+from allocator.attributor import Attributed, OpenElsewhere, Running
+from allocator.ghosts import Ghost
+from allocator.holders import DeviceFile
+from allocator.model import Moment
+from allocator.tracking import Named, Round, Told, Tracking
+from policy.host_processes import HostProcesses, HostRule
+from policy.model import ContainerId, DeviceUuid, Uid
+from tests.fakes.host_access import ALICE, BOB, World
+from tests.fakes.routes import NOBODY, TRUSTED, served
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+NOW = Moment(utc="2026-01-01T00:00:00Z", boottime_ms=0, boot_id="b")
+GPU, WEB = DeviceUuid("GPU-0"), ContainerId("a" * 64)
+
+
+def _attributed(pid: int, found: Attribution, **changes: Any) -> Attributed:
+    identity = Identity(boot_id="b", pid=pid, start_ticks=1)
+    return Attributed(
+        seen=Seen(pid=pid, device=GPU, memory_mib=300), attribution=found, identity=identity, **changes
+    )
+
+
+def _facts(pid: int) -> ProcessFacts:
+    return ProcessFacts(
+        identity=Identity(boot_id="b", pid=pid, start_ticks=1),
+        cgroup="0::/",
+        login_uid=None,
+        real_uid=None,
+        uid_map=None,
+        own_pid_namespace=None,
+        name="probe",
+    )
+
+
+IN_CONTAINER = Attribution(kind=Kind.CONTAINER, owner=ALICE, proof=Proof.CONTAINER, container=WEB)
+ROUND = Round(
+    at=NOW,
+    processes=(
+        _attributed(1, IN_CONTAINER, name="python3"),
+        _attributed(2, Attribution(kind=Kind.USER, owner=BOB, proof=Proof.SLICE, unit="session-1.scope")),
+        _attributed(3, Attribution(kind=Kind.UNKNOWN, why="it is hidden"), ended=NOW),
+    ),
+    elsewhere=(
+        OpenElsewhere(
+            facts=_facts(4),
+            attribution=Attribution(kind=Kind.USER, owner=BOB),
+            files=frozenset({DeviceFile(driver="nvidia", major=195, minor=0)}),
+        ),
+    ),
+    ghosts=(Ghost(device=GPU, used_mib=900, since=NOW, sweeps=2),),
+    unread=frozenset({9}),
+)
+
+
+def _told() -> Told:
+    told = Told()
+    told.tell([Named(running=Running(id=WEB, pid=1, owner=ALICE), name="web")])
+    return told
+
+
+def test_the_admin_sees_all_with_whose_it_is() -> None:
+    """A container by its name, and by what it was shown."""
+    told = shown(ROUND, _told(), owner=None)
+    assert [one["pid"] for one in told["processes"]] == [1, 2, 3]
+    first, second, third = told["processes"]
+    assert (first["container"], first["owner_uid"], first["proof"]) == ("web", ALICE, "container")
+    assert (second["unit"], second["container"]) == ("session-1.scope", None)
+    assert (third["why"], third["ended_at"]) == ("it is hidden", NOW.utc)
+    assert told["elsewhere"][0]["files"] == ["nvidia 0"]
+    assert told["unattributed_memory"] == [{"device": GPU, "used_mib": 900, "since": NOW.utc}]
+    assert told["unread"] == 1
+
+
+def test_a_user_sees_nothing_of_others() -> None:
+    """Nor what could be anybody's."""
+    told = shown(ROUND, _told(), owner=ALICE)
+    assert [one["pid"] for one in told["processes"]] == [1]
+    assert (told["elsewhere"], told["unattributed_memory"], told["unread"]) == ([], [], 0)
+    assert shown(ROUND, _told(), owner=Uid(7))["processes"] == []
+
+
+def test_nothing_is_known_before_the_first_round() -> None:
+    """Which is not "nothing runs"."""
+    assert shown(None, Told(), owner=None)["at"] is None
+
+
+class Rounds:
+    """What of the tracking the routes use."""
+
+    def __init__(self) -> None:
+        self.last: Round | None = ROUND
+        self.rules = HostProcesses()
+
+
+class Asked:
+    """The routes for a peer that is trusted or not."""
+
+    def __init__(self, world: World, trusted: frozenset[int]) -> None:
+        self.rounds = Rounds()
+        self.told = _told()
+        requests = AccessRequests(
+            world.access,
+            account=self.account,
+            now=lambda: NOW,
+            utc_seconds=lambda: world.utc,
+        )
+        self.routes = ProcessRoutes(
+            cast("Tracking", self.rounds), self.told, requests, trusted_uids=trusted
+        ).routes()
+
+    async def account(self, name: str) -> Account | None:
+        return Account(uid=ALICE, name="alice", is_person=True) if name == "alice" else None
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path)
+    yield made
+    await made.access.close()
+    made.processes.close()
+
+
+async def test_the_proxy_tells_what_runs_and_what_policy_says(tmp_path: Path, world: World) -> None:
+    """What is not read whole changes nothing."""
+    asked = Asked(world, TRUSTED)
+    async with served(tmp_path, asked.routes) as call:
+        one = {"id": "b" * 64, "pid": 5, "owner_uid": None, "name": "old"}
+        assert await call("PUT", "/v1/containers", {"containers": [one]}) == (200, {})
+        assert asked.told.name(ContainerId("b" * 64)) == "old"
+        status, _ = await call("PUT", "/v1/containers", {"containers": [{**one, "pid": 0}]})
+        assert (status, asked.told.name(ContainerId("b" * 64))) == (400, "old")
+        rules = {"host_processes": "warn", "grace_seconds": 5, "exempt": []}
+        assert await call("PUT", "/v1/host-rules", rules) == (200, {})
+        assert asked.rounds.rules.host_processes is HostRule.WARN
+        status, told = await call("GET", "/v1/processes")
+        assert (status, len(told["processes"])) == (200, 3)
+
+
+async def test_root_grants_and_takes_access(tmp_path: Path, world: World) -> None:
+    """By the name of who asks; a body that cannot be read is 400, who is not there 404."""
+    async with served(tmp_path, Asked(world, TRUSTED).routes) as call:
+        wish = {"user": "alice", "seconds": 3600, "reason": "profiling"}
+        status, given = await call("POST", "/v1/host-access", wish)
+        assert (status, given["user"]) == (201, "alice")
+        assert given["granted_by"]
+        _, listed = await call("GET", "/v1/host-access")
+        assert [one["user"] for one in listed["grants"]] == ["alice"]
+        assert (await call("POST", "/v1/host-access", {"user": "alice"}))[0] == 400
+        assert (await call("POST", "/v1/host-access/revoke", {"user": "alice"}))[0] == 200
+        assert (await call("POST", "/v1/host-access/revoke", {"user": "alice"}))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", "/v1/containers"),
+        ("PUT", "/v1/host-rules"),
+        ("POST", "/v1/host-access"),
+        ("POST", "/v1/host-access/revoke"),
+    ],
+)
+async def test_others_only_look(tmp_path: Path, world: World, method: str, path: str) -> None:
+    """At what is theirs."""
+    asked = Asked(world, NOBODY)
+    async with served(tmp_path, asked.routes) as call:
+        status, said = await call(method, path, {"user": "alice"})
+        assert (status, "only the ds01 proxy and root" in said["message"]) == (403, True)
+        _, told = await call("GET", "/v1/processes")
+        assert all(one["owner_uid"] == os.getuid() for one in told["processes"])
+        assert await call("GET", "/v1/host-access") == (200, {"grants": []})

@@ -1,0 +1,40 @@
+"""Having the CDI spec written again: a command that is run, and whose failure is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from allocator import cdi
+from allocator.cdi import Regeneration
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_the_command_is_run_to_its_end(tmp_path: Path) -> None:
+    """With its words as they stand; without a command nothing is."""
+    made = tmp_path / "a name"
+    await Regeneration(["touch", str(made)]).run()
+    assert made.exists()
+    await Regeneration([]).run()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        pytest.param(["/no/such/program"], "No such file", id="absent"),
+        pytest.param(["sh", "-c", "echo spoilt >&2; exit 3"], "ended with 3: spoilt", id="fails"),
+        pytest.param(["sleep", "60"], "did not end within 0.1 seconds", id="hangs"),
+    ],
+)
+async def test_a_failure_is_told_and_ends_nothing(
+    command: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The devices are there all the same."""
+    monkeypatch.setattr(cdi, "_SECONDS", 0.1 if "sleep" in command else 10)
+    await Regeneration(command).run()
+    out = capsys.readouterr()
+    assert "cdi.stale" in out.out + out.err
+    assert said in out.out + out.err

@@ -1,0 +1,90 @@
+"""Withholding devices from leasing: only what nobody holds, and until it is given back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from allocator.mig_journal import Entry, StepKind, StepState
+from allocator.model import DeviceState, InventoryUnavailable, Lease, Refusal
+from allocator.readings import GpuProcess, MigMode
+from tests.fakes.fake_nvml import FakeNvml, gpu, mig, split
+from tests.fakes.leasing import Clock, service, want
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FIRST, SECOND = mig(0, 0).uuid, mig(0, 1).uuid
+
+
+async def test_what_is_withheld_is_leased_to_nobody(tmp_path: Path) -> None:
+    """Not by number and not by name; afterwards it is as before."""
+    one = service(tmp_path / "ledger", FakeNvml(*split(0, "1g.5gb", "1g.5gb")), Clock())
+    await one.sweep()
+    assert await one.withheld.withhold([FIRST, SECOND]) == ()
+    assert isinstance(await one.lease(want()), Refusal)
+    assert isinstance(await one.lease(want(count=None, device_ids=(FIRST,))), Refusal)
+    await one.sweep()
+    assert one.watch.current().devices[FIRST].state is DeviceState.UNUSABLE
+    await one.withheld.give_back([FIRST, SECOND])
+    assert isinstance(await one.lease(want()), Lease)
+    await one.close()
+
+
+async def test_a_withheld_gpu_withholds_its_parts(tmp_path: Path) -> None:
+    """A change of mode concerns all of them."""
+    one = service(tmp_path / "ledger", FakeNvml(*split(0, "1g.5gb")), Clock())
+    await one.sweep()
+    assert await one.withheld.withhold([gpu(0).uuid]) == ()
+    assert isinstance(await one.lease(want()), Refusal)
+    await one.close()
+
+
+async def test_what_is_held_is_not_withheld(tmp_path: Path) -> None:
+    """By a lease, with its container once that is known, or by a process; then nothing is."""
+    nvml = FakeNvml(*split(0, "1g.5gb", "1g.5gb"))
+    one = service(tmp_path / "ledger", nvml, Clock())
+    lease = await one.lease(want(count=None, device_ids=(FIRST,)))
+    assert isinstance(lease, Lease)
+    assert await one.withheld.withhold([FIRST, SECOND]) == ("a create under way of alice",)
+    assert (await one.withheld.holders())[FIRST] == ("a create under way of alice",)
+    nvml.put(mig(0, 1, processes=(GpuProcess(pid=7),)))
+    await one.sweep()
+    assert await one.withheld.withhold([SECOND]) == ("process 7",)
+    assert one.watch.current().devices[SECOND].state is DeviceState.OK
+    await one.close()
+
+
+async def test_unknown_processes_hold_a_device(tmp_path: Path) -> None:
+    """Unknown is never nobody; a GPU's list of its instances' processes holds the instances alone."""
+    nvml = FakeNvml(*split(0, "1g.5gb"))
+    one = service(tmp_path / "ledger", nvml, Clock())
+    nvml.put(mig(0, 0, pids=None))
+    inside = GpuProcess(pid=5, gpu_instance_id=7, compute_instance_id=0)
+    nvml.put(
+        gpu(0, state=DeviceState.UNUSABLE, mig_mode=MigMode(current=True, pending=True), processes=(inside,))
+    )
+    await one.sweep()
+    held = await one.withheld.holders()
+    assert held == {FIRST: ("processes that cannot be read",)}
+    nvml.problem = "no driver"
+    await one.sweep()
+    with pytest.raises(InventoryUnavailable):
+        await one.withheld.withhold([FIRST])
+    await one.close()
+
+
+async def test_a_step_that_was_cut_short_withholds_after_a_restart(tmp_path: Path) -> None:
+    """From the first decision on, until it has ended."""
+    one = service(tmp_path / "ledger", FakeNvml(*split(0, "1g.5gb")), Clock())
+    entry = Entry(kind=StepKind.DESTROY, gpu=gpu(0).uuid, instance=7, start=0, devices=(FIRST,), who="root")
+    number = await one.mig_journal.intend(entry)
+    await one.close()
+    two = service(tmp_path / "ledger", FakeNvml(*split(0, "1g.5gb")), Clock())
+    assert isinstance(await two.lease(want()), Refusal)
+    assert [step.number for step in await two.mig_journal.unfinished()] == [number]
+    await two.mig_journal.end(number, StepState.ABANDONED, "it had not begun")
+    await two.withheld.give_back([FIRST])
+    assert isinstance(await two.lease(want()), Lease)
+    await two.close()

@@ -1,0 +1,173 @@
+"""Each verb of `ds01 gpu` asks the allocator for what it shows, and sends what was asked."""
+
+from __future__ import annotations
+
+import json
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingUnixStreamServer
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cli.main import main
+from cli.outcome import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEVICE = {
+    "uuid": "GPU-1",
+    "index": "0",
+    "profile": "A100",
+    "state": "ok",
+    "memory_mib": 40960,
+    "held": False,
+    "in_use": False,
+    "holder": None,
+}
+INVENTORY = {"state": "ok", "age_seconds": 1.0, "devices": [DEVICE]}
+EMPTY_ROUND = {"at": "t", "processes": [], "elsewhere": [], "unattributed_memory": [], "unread": 0}
+PLAN = {"gpu": "GPU-1", "index": "0", "steps": [], "kept": [], "missing": {}}
+
+
+class Allocator(ThreadingUnixStreamServer):
+    """Answers by method and path, and remembers what was sent."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), _Handler)
+        self.sent: list[tuple[str, str, Any]] = []
+        self.answers: dict[str, Any] = {
+            "GET /v1/inventory": INVENTORY,
+            "GET /v1/queue": {"waiting": [], "reservations": []},
+            "GET /v1/processes": EMPTY_ROUND,
+            "GET /v1/mig": {"gpus": [{"gpu": "GPU-1", "index": "0"}]},
+            "POST /v1/mig/plan": {"plans": [PLAN]},
+            "POST /v1/mig/apply": {
+                "outcomes": [{"plan": PLAN, "done": 0, "problem": None, "waits_for_reset": False}]
+            },
+            "POST /v1/reservations": {
+                "id": "r1",
+                "count": 2,
+                "profile": "full",
+                "name": "course",
+                "when": "Tue",
+            },
+            "DELETE /v1/reservations/r1": {},
+            "POST /v1/devices/GPU-1/quarantine": {},
+            "POST /v1/devices/GPU-1/unquarantine": {},
+        }
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Allocator
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.sent.append((self.command, self.path, json.loads(body) if body else None))
+        answer = json.dumps(self.server.answers[f"{self.command} {self.path}"]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def do_DELETE(self) -> None:
+        self.do_GET()
+
+    def address_string(self) -> str:
+        return "peer"
+
+    def log_message(self, *_: object) -> None:
+        """Stay quiet."""
+
+
+@pytest.fixture
+def allocator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Allocator]:
+    (tmp_path / "run").mkdir()
+    server = Allocator(tmp_path / "run" / "allocator.sock")
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    (tmp_path / "etc").mkdir(mode=0o755)
+    policy = tmp_path / "etc" / "policy.yaml"
+    policy.write_text("version: 1\ngpu: {mig: [{gpus: [0], profiles: {1g.5gb: 7}}]}\n")
+    policy.chmod(0o644)
+    monkeypatch.setenv("DS01_ROOT", str(tmp_path))
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["gpu"], "free"),
+        (["gpu", "top"], "no GPU process"),
+        (["gpu", "top", "--once"], "no GPU process"),
+        (["gpu", "queue"], "nobody waits"),
+        (["gpu", "why-full"], "it is not full"),
+        (["gpu", "reserve", "2", "--group", "course", "--when", "Tue 10:00-12:00"], "kept for course"),
+        (["gpu", "unreserve", "r1"], "kept for nobody"),
+        (["gpu", "quarantine", "0", "--reason", "x"], "nobody gets it"),
+        (["gpu", "unquarantine", "GPU-1", "--reason", "x"], "in service again"),
+    ],
+)
+def test_a_verb_prints_words_and_json(
+    allocator: Allocator, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    """Both of what the allocator answered."""
+    assert main(arguments) == Exit.OK
+    assert said in capsys.readouterr().out
+    assert main([*arguments, "--json"]) == Exit.OK
+    assert isinstance(json.loads(capsys.readouterr().out), dict)
+
+
+def test_what_is_asked_is_sent(allocator: Allocator) -> None:
+    """A group by its name, a user by uid, a device by UUID with who asks and why."""
+    main(["gpu", "reserve", "2", "--group", "course", "--when", "Tue 10:00-12:00", "--profile", "any"])
+    wish = {"count": 2, "when": "Tue 10:00-12:00", "name": "course", "profile": "any", "group": "course"}
+    assert allocator.sent[-1] == ("POST", "/v1/reservations", wish)
+    main(["gpu", "reserve", "1", "--user", "root", "--when", "daily 10:00-12:00"])
+    assert allocator.sent[-1][2]["uid"] == 0
+    main(["gpu", "unreserve", "r1"])
+    assert allocator.sent[-1][:2] == ("DELETE", "/v1/reservations/r1")
+    main(["gpu", "quarantine", "0", "--reason", "it smells"])
+    method, path, body = allocator.sent[-1]
+    assert (method, path, body["reason"]) == ("POST", "/v1/devices/GPU-1/quarantine", "it smells")
+    assert body["who"]
+
+
+def test_slips_are_told_before_anything_is_sent(
+    allocator: Allocator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A device, a user and an id that cannot be."""
+    assert main(["gpu", "quarantine", "7", "--reason", "x"]) == Exit.USAGE
+    assert main(["gpu", "reserve", "1", "--user", "no-such-user", "--when", "x"]) == Exit.USAGE
+    assert main(["gpu", "unreserve", "../x"]) == Exit.USAGE
+    assert [one for one in allocator.sent if one[0] != "GET"] == []
+    assert "no device 7" in capsys.readouterr().err
+
+
+def test_no_driver_is_an_exit_code(allocator: Allocator) -> None:
+    """The operator's move."""
+    allocator.answers["GET /v1/inventory"] = {"state": "unavailable", "age_seconds": None, "devices": []}
+    assert main(["gpu"]) == Exit.UNAVAILABLE
+
+
+def test_layouts_of_the_policy_in_force_are_sent(
+    allocator: Allocator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a policy with a mistake changes nothing."""
+    if (tmp_path / "etc").stat().st_uid != 0:
+        pytest.skip("a policy in force is root's")
+    assert main(["gpu", "mig", "plan"]) == Exit.OK
+    assert "as it should be" in capsys.readouterr().out
+    assert allocator.sent[-1] == ("POST", "/v1/mig/plan", {"layouts": {"GPU-1": {"1g.5gb": 7}}})
+    assert main(["gpu", "mig", "apply"]) == Exit.OK
+    (tmp_path / "etc" / "policy.yaml").write_text("version: 1\ngpu: {mig: 1}\n")
+    assert main(["gpu", "mig", "apply"]) == Exit.REFUSED
+    assert "the policy has mistakes" in capsys.readouterr().err
