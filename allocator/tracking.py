@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from policy.model import ContainerId, DeviceUuid, Uid
 
 _TICK_SECONDS = 1.0
+_MOST_NAMES = 4096  # more than what runs at once
 _HOLDERS_SECONDS = 30.0  # between two scans of every descriptor of the machine
 
 
@@ -47,17 +48,23 @@ class Told:
     def __init__(self) -> None:
         """Nothing was told yet, and that is not "nothing runs"."""
         self._named: tuple[Named, ...] | None = None
+        self._names: dict[ContainerId, str] = {}  # of what ran, too: who has ended keeps its name for a while
 
     def tell(self, named: Iterable[Named]) -> None:
         """All containers that run now."""
         self._named = tuple(named)
+        for one in self._named:
+            self._names.pop(one.running.id, None)
+            self._names[one.running.id] = one.name
+        while len(self._names) > _MOST_NAMES:
+            del self._names[next(iter(self._names))]
 
     async def running(self) -> tuple[Running, ...] | None:
         return None if self._named is None else tuple(one.running for one in self._named)
 
     def name(self, container: ContainerId | None) -> str | None:
-        """What a container is called; None: unknown, or not running any more."""
-        return next((one.name for one in self._named or () if one.running.id == container), None)
+        """What a container is called, or was; None: unknown."""
+        return None if container is None else self._names.get(container)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

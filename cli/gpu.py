@@ -11,7 +11,7 @@ from cli.screen import columns, paint, plain
 
 INVENTORY, QUEUE = "/v1/inventory", "/v1/queue"
 _HEAD = ("DEVICE", "CLASS", "STATE", "HOLDER", "SINCE", "ENDS", "UTIL", "MEMORY")
-_COLOURS = {"free": "good", "yours": "good", "leased": "warn", "in use": "warn", "unknown": "bad"}
+_COLOURS = {"free": "good", "yours": "good", "leased": "warn", "in use": "warn", "MIG": "dim"}
 
 
 def table(answer: Mapping[str, Any], *, uid: int | None = None) -> str:
@@ -28,7 +28,9 @@ def table(answer: Mapping[str, Any], *, uid: int | None = None) -> str:
 
 
 def state(device: Mapping[str, Any], uid: int) -> str:
-    """One word or two: free, yours, leased, in use, unknown, or what is wrong with it."""
+    """One word or two: free, yours, leased, in use, unknown, MIG for what is split, or what is wrong with it."""
+    if device["state"] == "unusable" and (device.get("mig_mode") or {}).get("current"):
+        return "MIG"
     if device["state"] != "ok":
         return str(device["state"])
     if device["held"]:

@@ -7,13 +7,15 @@ the container by the stand-in hook, which the spec names.
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from host.files import write_atomic
 from lab import simulate
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from lab.simulate import State
 
@@ -57,3 +59,13 @@ def _device(uuid: str, *, minor: int, hook: Path) -> dict[str, object]:
 
 def _node(name: str) -> dict[str, object]:
     return {"path": f"/dev/{name}", **_NULL}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """`python -m lab.cdi STATE_DIR CDI_DIR HOOK`: what nvidia-ctk is on a real machine, for the allocator to run."""
+    state, directory, hook = map(Path, arguments)
+    write_spec(directory, simulate.read_state(state), hook=hook)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

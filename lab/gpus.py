@@ -44,8 +44,10 @@ def prepare(tree: LabTree, spec: str | None) -> Gpus:
     library = simulate.build(tree.nvml / "lib")
     hook = simulate.install_hook(tree.hook, state_dir=tree.nvml, library=library)
     cdi.write_spec(tree.cdi, machine, hook=hook)
-    # The allocator takes the driver's lock and changes MIG devices; containers' claims are root's.
-    for path in (tree.nvml, tree.nvml / "lock", tree.nvml / "state.json"):
+    # The allocator takes the driver's lock and changes MIG devices and the CDI spec; containers' claims are root's.
+    capability = tree.nvml / "mig-config"
+    capability.touch(mode=0o400)
+    for path in (tree.nvml, tree.nvml / "lock", tree.nvml / "state.json", capability, tree.cdi):
         os.chown(path, ALLOCATOR_UID, ALLOCATOR_UID)
     environment = {"LD_LIBRARY_PATH": str(library.parent), "DS01_SIM_NVML": str(tree.nvml)}
     return Gpus(text=f"simulated GPUs: {chosen}", environment=environment)

@@ -17,7 +17,7 @@ import yaml
 
 from host import listener
 from host.files import write_atomic
-from lab import accounts, engine, gpus, guard, images, network, sweep, unix_http
+from lab import accounts, engine, gpus, guard, images, network, simulate, sweep, unix_http
 from lab.processes import Daemon, Supervisor
 from lab.settings import Parts
 from lab.tree import ALLOCATOR_UID, AUTHZ_UID, CODE, prepare, reachable
@@ -103,7 +103,9 @@ class Session:
     def _write_files(self, program: Program) -> None:
         tree = self._tree
         _write_policy(tree.base.policy)
-        self.users = _write_daemon_settings(tree.base.daemon_settings, self._settings.users)
+        self.users = _write_daemon_settings(
+            tree.base.daemon_settings, self._settings.users, _cdi_command(tree, program)
+        )
         accounts.claim(tree, self.users)
         accounts.ensure(tree, self.users)
         classic = not can_be_confined(engine.version(self._engine_parts))
@@ -265,7 +267,17 @@ def _write_policy(path: Path) -> None:
         write_atomic(path, text.encode(), mode=0o644)
 
 
-def _write_daemon_settings(path: Path, users: tuple[str, ...] | None) -> tuple[str, ...]:
+def _cdi_command(tree: LabTree, program: Program) -> list[str]:
+    """What writes the CDI spec again after a change of simulated MIG devices; none for the machine's own GPUs."""
+    if not tree.cdi.is_dir():
+        return []
+    code = ["env", f"PYTHONPATH={program.code}", str(program.python), "-P", "-m", "lab.cdi"]
+    return [*code, str(tree.nvml), str(tree.cdi), str(tree.hook / simulate.HOOK_NAME)]
+
+
+def _write_daemon_settings(
+    path: Path, users: tuple[str, ...] | None, cdi_command: list[str]
+) -> tuple[str, ...]:
     """Put `users` into daemon.yaml and keep the rest; None keeps what is there. Returns: the users."""
     document: dict[str, object] = {}
     with contextlib.suppress(FileNotFoundError):
@@ -273,6 +285,9 @@ def _write_daemon_settings(path: Path, users: tuple[str, ...] | None) -> tuple[s
     if users is not None or "users" not in document:
         sudo = os.environ.get("SUDO_USER", "root")
         document["users"] = list(users) if users is not None else [sudo] if sudo != "root" else []
+    allocator = document.setdefault("allocator", {})
+    if isinstance(allocator, dict):
+        allocator["cdi_command"] = cdi_command
     write_atomic(path, yaml.safe_dump(document).encode(), mode=0o644)
     named = document["users"]
     return tuple(str(name) for name in named) if isinstance(named, list) else ()

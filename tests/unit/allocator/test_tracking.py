@@ -195,3 +195,4 @@ async def test_nothing_told_is_not_nothing_running() -> None:
     assert told.name(None) is None
     told.tell([])
     assert await told.running() == ()
+    assert told.name(one) == "web"  # for what has just ended

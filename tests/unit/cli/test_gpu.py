@@ -42,6 +42,14 @@ def _inventory(*devices: dict[str, Any], **changes: Any) -> dict[str, Any]:
         pytest.param(_device(held=True), "leased", id="anothers"),
         pytest.param(_device(in_use=True), "in use", id="process"),
         pytest.param(_device(in_use=None), "unknown", id="unknown-is-not-free"),
+        pytest.param(
+            _device(state="unusable", mig_mode={"current": True, "pending": True}), "MIG", id="split"
+        ),
+        pytest.param(
+            _device(state="unusable", mig_mode={"current": False, "pending": True}),
+            "unusable",
+            id="on-its-way",
+        ),
         pytest.param(_device(state="quarantined"), "quarantined", id="broken"),
         pytest.param(_device(state="lost", held=True, holder_uid=ALICE), "lost", id="lost-and-held"),
     ],
