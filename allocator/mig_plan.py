@@ -41,11 +41,12 @@ def plan(partition: Partition, layout: Layout) -> Plan:
     made = sorted(choice.made, key=lambda item: (-item[0].size, item[1]))
     steps += [Create(gpu=partition.gpu, profile=profile, start=start) for profile, start in made]
     had = Counter(item.profile for item in choice.kept)
+    missing = wanted - had - Counter(profile.name for profile, _ in choice.made)
     return Plan(
         gpu=partition.gpu,
         steps=tuple(steps),
-        kept=tuple(_in_the_way(partition, choice.kept, wanted)),
-        missing=dict(wanted - had - Counter(profile.name for profile, _ in choice.made)),
+        kept=tuple(_in_the_way(partition, choice.kept, wanted, missing)),
+        missing=dict(missing),
     )
 
 
@@ -173,9 +174,11 @@ def _slices(placed: _Placed) -> int:
     return sum(profile.compute_slices for profile, _ in placed)
 
 
-def _in_the_way(partition: Partition, kept: Sequence[GpuInstance], wanted: Counter[str]) -> Iterator[str]:
-    """Instances that are kept although the layout has no place for them."""
-    left = Counter(wanted)
+def _in_the_way(
+    partition: Partition, kept: Sequence[GpuInstance], wanted: Counter[str], missing: Counter[str]
+) -> Iterator[str]:
+    """Held instances that the layout has no place for; all of them while something is missing, for one may lie in its place."""
+    left = Counter() if missing else Counter(wanted)
     for item in kept:
         if left[item.profile] > 0:
             left[item.profile] -= 1

@@ -172,7 +172,7 @@ class Processes:
             login_uid=_or_none(lambda: Uid(int(read(living / "loginuid")))),
             real_uid=_or_none(lambda: _real_uid(read(living / "status"))),
             uid_map=_or_none(lambda: _uid_map(read(living / "uid_map"))),
-            own_pid_namespace=_or_none(lambda: self._is_own_pid_namespace(living)),
+            own_pid_namespace=_or_none(lambda: _is_own_pid_namespace(read(living / "status"))),
             executable=_or_none(lambda: _executable(living)),
             name=_or_none(lambda: read(living / "comm").rstrip("\n")) or "",
         )
@@ -183,9 +183,6 @@ class Processes:
     def _start_ticks(self, pid: int) -> int:
         """SOURCE: proc(5), stat field 22. Raises: OSError, ValueError."""
         return int(_stat_fields(read(self._proc / str(pid) / "stat"))[19])
-
-    def _is_own_pid_namespace(self, where: Path) -> bool:
-        return (where / "ns" / "pid").readlink() == (self._proc / "self" / "ns" / "pid").readlink()
 
 
 def _living_thread(where: Path) -> Path | None:
@@ -240,6 +237,17 @@ def _real_uid(status: str) -> Uid:
         if line.startswith("Uid:"):
             return Uid(int(line.split()[1]))
     raise ValueError("a status without Uid")
+
+
+def _is_own_pid_namespace(status: str) -> bool:
+    """Whether it has one pid only: in no namespace below that of `/proc`, which is the daemon's. Raises: ValueError.
+
+    Unlike /proc/<pid>/ns everybody may read it. SOURCE: proc(5), status, NSpid.
+    """
+    for line in status.splitlines():
+        if line.startswith("NSpid:"):
+            return len(line.split()) == 2
+    raise ValueError("a status without NSpid")
 
 
 def _uid_map(text: str) -> tuple[UidRange, ...]:

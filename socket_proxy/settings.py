@@ -12,6 +12,8 @@ import yaml
 
 from host.tree import Tree
 
+_OTHERS = frozenset({"allocator"})  # what the file says to other daemons
+
 
 class SettingsInvalid(Exception):  # noqa: N818  names the state, for whoever must mend it
     """`daemon.yaml` is wrong; the text says where and what to write."""
@@ -80,6 +82,8 @@ def load(path: Path) -> DaemonSettings:
     known = {field.name for field in fields(DaemonSettings)}
     given: dict[str, Any] = {}
     for key, value in document.items():
+        if key in _OTHERS:
+            continue
         if key not in known:
             raise SettingsInvalid(f"{path}: unknown key {key}; known are {', '.join(sorted(known))}")
         given[key] = _checked(path, key, value, getattr(defaults, key))

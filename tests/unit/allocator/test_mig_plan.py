@@ -134,6 +134,16 @@ def test_what_is_held_stays_and_is_named() -> None:
     assert found.kept == ("instance 1 (3g.20gb) of GPU 0: container web of alice, stopped",)
 
 
+def test_what_is_held_in_the_wrong_place_is_named_too() -> None:
+    """It is of the layout, but what is missing would have to lie there."""
+    held = _instance("1g.5gb", 4, "a lease of bob")
+    found = plan(
+        _gpu(_instance("3g.20gb", 0), held), Layout(profiles={"3g.20gb": 1, "2g.10gb": 1, "1g.5gb": 1})
+    )
+    assert (found.steps, found.missing) == ((), {"2g.10gb": 1})
+    assert found.kept == ("instance 11 (1g.5gb) of GPU 0: a lease of bob",)
+
+
 def test_what_is_held_and_wanted_is_no_obstacle() -> None:
     """It counts as the layout's own."""
     found = plan(_gpu(_instance("2g.10gb", 2, "a lease of bob")), Layout(profiles={"2g.10gb": 2}))
@@ -246,7 +256,7 @@ def test_every_plan_can_be_carried_out(partition: Partition, wanted: dict[str, i
     assert Counter(wanted) - had == Counter(found.missing)
     extra = had - Counter(wanted)
     assert extra == (Counter(item.profile for item in held) - Counter(wanted))
-    assert bool(found.kept) == bool(extra)
+    assert bool(found.kept) == bool(extra or found.missing)
     if not held:
         assert found.missing == {}
     again = plan(replace(partition, instances=tuple(there.values())), Layout(profiles=wanted))

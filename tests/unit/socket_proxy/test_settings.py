@@ -32,6 +32,13 @@ def test_what_is_given_replaces_its_default_alone(tmp_path: Path) -> None:
     assert settings.daemon.connections == DaemonSettings().connections
 
 
+def test_what_is_for_another_daemon_is_left_to_it(tmp_path: Path) -> None:
+    """The allocator reads its own block of the same file."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "daemon.yaml").write_text("users: [alice]\nallocator: {cdi_command: []}\n")
+    assert parse(["--root", str(tmp_path)]).daemon.users == ("alice",)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
