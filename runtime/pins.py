@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from policy.model import ContainerId
 
+_TRIES = 5
 STALE_SECONDS = 60  # no `runc create` takes so long; what is older was left by a guard that was killed
 
 
@@ -108,8 +109,7 @@ class StandInPins:
             with self._lock, self._fitting:
                 if self._removed:
                     raise TooLate
-                _fit(point, is_directory=is_directory)
-                bind_descriptor(looked_at, point)
+                _lay(looked_at, point, is_directory=is_directory)
                 self._points.append(point)
         finally:
             os.close(looked_at)
@@ -125,6 +125,22 @@ class StandInPins:
             while self._points:
                 unmount(self._points.pop())
             self._staged.remove()
+
+
+def _lay(descriptor: int, point: Path, *, is_directory: bool) -> None:
+    """Mount on a stand-in that is there. The proxy sweeps empty ones away, and may do so in between: then it is made anew.
+
+    Raises: OSError.
+    """
+    for tries_left in reversed(range(_TRIES)):
+        _fit(point, is_directory=is_directory)
+        try:
+            bind_descriptor(descriptor, point)
+        except FileNotFoundError:
+            if not tries_left:
+                raise
+        else:
+            return
 
 
 def _fit(point: Path, *, is_directory: bool) -> None:

@@ -89,7 +89,7 @@ def create_and_delete(world: World) -> Played:
     """
     played = Played(answers=[Answer(status=200)])
     for number in range(_ROUNDS):
-        race, other = f"race{number}", f"other{number}"
+        race, other = f"made{number}", f"other{number}"
         mine = world.must("alice", "POST", f"/containers/create?name={race}", _IMAGE).json["Id"]
         answers = together(
             world,

@@ -197,6 +197,33 @@ def test_a_stand_in_that_holds_something_is_kept(
     assert (point / "left").read_text() == "x"
 
 
+@pytest.mark.parametrize("times", [pytest.param(1, id="once"), pytest.param(100, id="for-ever")])
+def test_a_stand_in_that_is_swept_away_in_between_is_made_anew(
+    room: Path, place: MountNamespace, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """The proxy removes empty ones; a copy does not fail for that, nor does it try for ever."""
+    point = Path(stand_ins.path(STAND_IN))
+    (room / "d").mkdir()
+    swept: list[Path] = []
+
+    def bind(descriptor: int, target: Path) -> None:
+        if target == point and len(swept) < times:
+            point.rmdir()
+            swept.append(point)
+        bind_descriptor(descriptor, target)
+
+    monkeypatch.setattr(pins, "bind_descriptor", bind)
+    made = StandInPins(Pins(room / "pins", ID))
+    if times == 1:
+        place.run(pin_at(made, room / "d", point))
+        assert made.any
+    else:
+        with pytest.raises(FileNotFoundError):
+            place.run(pin_at(made, room / "d", point))
+        assert not made.any
+    place.run(made.remove)
+
+
 def test_a_copy_that_was_given_up_pins_nothing(
     room: Path, place: MountNamespace, stand_ins: StandIns
 ) -> None:
