@@ -1,0 +1,139 @@
+"""Four GPUs, five hundred creates at once, and daemons that die at random: no device has two holders at any time."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http.client import HTTPException
+
+import pytest
+
+from lab.unix_http import Reply
+from tests.integration.conftest import PREFIX, Lab, eventually, running_lab
+from tests.integration.test_chaos import (
+    _assert_one_holder_each,
+    _call,
+    _containers,
+    _devices,
+    _leases,
+    _message,
+    _policy,
+    _remove,
+)
+
+pytestmark = [pytest.mark.dockerd, pytest.mark.timeout(400)]
+CREATES, AT_ONCE, KILLS = 500, 50, 8
+GPUS = 4
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Lab]:
+    """Both users may hold all four, so they compete."""
+    with running_lab(f"{PREFIX}-sto", f"{PREFIX}-stp", "--gpus", f"{GPUS}xa100-40") as running:
+        _policy(running, f"limits: {{gpus: {GPUS}, containers: 1000, connections: 200}}")
+        yield running
+
+
+class Repeated:
+    """Does `once` again and again while the body runs; daemons that are being killed may spoil it."""
+
+    def __init__(self, once: Callable[[], None], *, seconds: float) -> None:
+        self._once = once
+        self._seconds = seconds
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(self._seconds):
+            with suppress(OSError, HTTPException, ValueError, TypeError):
+                self._once()
+
+
+class Looks:
+    """What the ledger said each time it was asked."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self.number = self.full = 0
+        self.wrong: list[str] = []
+
+    def look(self) -> None:
+        held = Counter(device for lease in _leases(self._lab) for device in lease["devices"])
+        self.number += 1
+        self.full += sum(held.values()) == GPUS
+        self.wrong += [f"{device}: {count} leases" for device, count in held.items() if count > 1]
+
+
+def _remove_one(lab: Lab, seed: random.Random) -> None:
+    """Remove any container of either user, so that its GPU can be had again."""
+    user = seed.choice((lab.alice, lab.bob))
+    listed = _call(lab, user, "GET", "/containers/json?all=1")
+    found = json.loads(listed.body) if listed is not None and listed.status == 200 else []
+    if found:
+        _remove(lab, user, seed.choice(found)["Id"])
+
+
+def _asked(lab: Lab, number: int) -> Reply | None:
+    """One create that wants a GPU; every third one waits for it."""
+    labels = {"ds01.wait": "2s"} if number % 3 == 0 else {}
+    body = {
+        "Image": "busybox",
+        "Cmd": ["true"],
+        "Labels": labels,
+        "HostConfig": {"DeviceRequests": [{"Count": 1, "Capabilities": [["gpu"]]}]},
+    }
+    return _call(lab, (lab.alice, lab.bob)[number % 2], "POST", "/containers/create", body)
+
+
+def test_five_hundred_creates_never_share_a_gpu(own: Lab) -> None:
+    """Whoever gets one holds it alone until its container is removed; the others are told why not."""
+    seed = random.Random(4)
+    moments = {
+        number: ("proxy", "allocator")[place % 2]
+        for place, number in enumerate(seed.sample(range(20, CREATES - 20), KILLS))
+    }
+    answers: list[Reply] = []
+    looks = Looks(own)
+
+    def work(number: int) -> None:
+        if number in moments:
+            own.kill(moments[number])
+        made = _asked(own, number)
+        if made is not None:
+            answers.append(made)
+        time.sleep(0.5)  # as somebody who tries again
+
+    with (
+        Repeated(looks.look, seconds=0.05),
+        Repeated(lambda: _remove_one(own, seed), seconds=0.1),
+        ThreadPoolExecutor(max_workers=AT_ONCE) as pool,
+    ):
+        list(pool.map(work, range(CREATES)))
+    counted = Counter(reply.status for reply in answers)
+    assert looks.wrong == []
+    assert looks.number > 50
+    assert looks.full > 0, "all four were never held at once"
+    assert counted[201] > GPUS, counted
+    assert set(counted) <= {201, 409, 500, 503}, counted
+    for reply in answers:
+        if reply.status == 409:
+            assert "(rule gpu_l" in _message(reply)
+    assert eventually(lambda: own.docker(own.alice, "ps").status == 0, seconds=30)
+    _assert_one_holder_each(own)
+    held = [device for container in _containers(own) for device in _devices(container)]
+    assert len(held) == len(set(held)) <= GPUS
+    own.clean()
+    assert eventually(lambda: _leases(own) == [], seconds=60, pause_seconds=1), _leases(own)
