@@ -328,8 +328,8 @@ def _refuses_gpus(lab: Lab) -> bool:
     return reply is not None and reply.status == 503 and "NVIDIA driver" in _message(reply)
 
 
-def test_a_lost_gpu_is_not_leased_until_it_is_back(whole: Lab) -> None:
-    """Its lease is marked lost and keeps it; nobody gets the device; a healed one is leased again."""
+def test_a_lost_gpu_is_leased_again_when_a_person_says_so(whole: Lab) -> None:
+    """Its lease is marked lost and keeps it; nobody gets the device, not even when it answers again by itself."""
     made = _create(whole, whole.alice, gpus=1)
     assert made is not None
     (lease,) = _leases(whole)
@@ -345,6 +345,12 @@ def test_a_lost_gpu_is_not_leased_until_it_is_back(whole: Lab) -> None:
     assert again is not None
     assert again.status in (409, 503), again
     simulate.heal(_nvml(whole))
+    time.sleep(6)  # a look or two
+    still = _create(whole, whole.bob, **asked)
+    assert still is not None
+    assert (still.status, "quarantined" in _message(still)) == (409, True), still
+    put_back = whole.run("root", "ds01", "gpu", "unquarantine", device, "--reason", "looked at")
+    assert put_back.status == 0, put_back
     assert eventually(lambda: _gets(whole, whole.bob, asked), seconds=30, pause_seconds=1)
 
 
