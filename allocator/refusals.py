@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from allocator import model
+from allocator.board import suits
 from allocator.model import (
     Device,
     DeviceKind,
@@ -99,7 +100,7 @@ def too_few(
             kind=RefusalKind.TOO_FEW,
             message=(
                 f"{_asked(want, count)} asked, this server has {total} of one kind that you may lease"
-                f" ({given(want)}) (rule gpu_lease);"
+                f" ({given(want)}){_out_of_service(board, want)} (rule gpu_lease);"
                 " ask for fewer, or name devices with --gpus '\"device=...\"'"
             ),
         )
@@ -117,6 +118,21 @@ def too_few(
     return Refusal(
         kind=kind, message=f"{_asked(want, count)} asked, {said} free (rule gpu_lease); {why}; {_QUEUE}"
     )
+
+
+def _out_of_service(board: Board, want: GpuRequest) -> str:
+    """What would do and does not answer, or has errors: it is not gone for ever, and not nothing."""
+    count = sum(_is_out(one) and suits(one, want) for one in board.snapshot.devices.values())
+    if not count:
+        return ""
+    return f", {number(count, 'device')} {'is' if count == 1 else 'are'} out of service: tell the admin"
+
+
+def _is_out(device: Device) -> bool:
+    """Whether it would be leased if nothing were the matter with it; a GPU in MIG mode never is."""
+    mode = device.mig_mode
+    split = mode is not None and (mode.current or mode.pending)
+    return device.state not in (DeviceState.OK, DeviceState.UNUSABLE) and not split
 
 
 def _most_of_one_kind(board: Board, devices: Devices) -> int:
@@ -147,6 +163,10 @@ def _holders(board: Board, usable: Devices) -> str:
             held[lease.owner_name][class_of(device)] += 1
             leases[lease.id] = lease
     if not held:
+        unknown = sum(board.snapshot.devices[uuid].pids is None for uuid in usable)
+        if unknown:
+            said = "whether it is" if unknown == 1 else "whether they are"
+            return f"of {number(unknown, 'device')} the driver does not say {said} in use"
         return "the rest is used by processes that hold no lease"
     told = [f"{name} ({_classes(counts)})" for name, counts in sorted(held.items())]
     more = [f"{len(told) - _HOLDERS_TOLD} more"] if len(told) > _HOLDERS_TOLD else []

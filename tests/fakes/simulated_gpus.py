@@ -125,3 +125,11 @@ class Played(SimulatedMachine):
         with simulate.changed(self.dir) as state:
             self.scenario.play(state, self._step, part)
         self._step += 1
+
+    def rewind(self) -> None:
+        """The machine as it was before the first step, which `play` plays again: for who looked at it before."""
+        with simulate.changed(self.dir) as state:
+            before = simulate.machine(self.scenario.machine) | {"seq": state["seq"]}
+            state.clear()
+            state.update(before)
+        self._step = 0

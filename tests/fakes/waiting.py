@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import pytest
 
 SLEEP = "/usr/bin/sleep"
 
@@ -35,3 +39,28 @@ def started(*command: str) -> Iterator[subprocess.Popen[bytes]]:
 def descriptors() -> int:
     """How many this process has open."""
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@contextmanager
+def forked_as(wanted: int) -> Iterator[int]:
+    """A child that waits and has this pid: the kernel is told which one it gave last. Ended in the end; needs root."""
+    pid = _forked_as(wanted)
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def _forked_as(wanted: int) -> int:
+    for _ in range(200):
+        Path("/proc/sys/kernel/ns_last_pid").write_text(str(wanted - 1))
+        pid = os.fork()
+        if pid == 0:
+            if os.getpid() == wanted:
+                signal.pause()
+            os._exit(0)
+        if pid == wanted:
+            return pid
+        os.waitpid(pid, 0)
+    pytest.skip("other processes take the pid again and again")

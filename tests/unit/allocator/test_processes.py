@@ -15,7 +15,7 @@ import pytest
 from allocator.attribution import NOBODY, Kind, ProcessFacts, Surroundings, attribute
 from allocator.processes import Absent, Processes, Signalled
 from host.clock import boot_id
-from tests.fakes.waiting import SLEEP, descriptors, running, started
+from tests.fakes.waiting import SLEEP, descriptors, forked_as, running, started
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces, cgroups and other uids need root")
 PIDS_CGROUP = Path("/sys/fs/cgroup/pids")
@@ -93,31 +93,12 @@ def test_a_pid_that_is_used_again_is_another_process(processes: Processes) -> No
     with running() as first:
         before = facts(processes.look(first.pid))
     time.sleep(0.02)  # a tick of the clock that start times are counted in
-    pid = _fork_as(first.pid)
-    try:
+    with forked_as(first.pid) as pid:
         after = facts(processes.look(pid))
         assert after.identity.pid == before.identity.pid
         assert after.identity != before.identity
         assert processes.send(before.identity, signal.SIGKILL) is Signalled.GONE
         assert processes.is_running(after.identity)
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-
-
-def _fork_as(wanted: int) -> int:
-    """A child that waits and has this pid: the kernel is told which one it gave last."""
-    for _ in range(200):
-        Path("/proc/sys/kernel/ns_last_pid").write_text(str(wanted - 1))
-        pid = os.fork()
-        if pid == 0:
-            if os.getpid() == wanted:
-                signal.pause()
-            os._exit(0)
-        if pid == wanted:
-            return pid
-        os.waitpid(pid, 0)
-    pytest.skip("other processes take the pid again and again")
 
 
 def test_descriptors_are_let_go(processes: Processes) -> None:

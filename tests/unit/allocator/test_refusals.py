@@ -9,7 +9,7 @@ import pytest
 
 from allocator import refusals
 from allocator.board import Board
-from allocator.model import GroupLimit, Refusal, RefusalKind
+from allocator.model import DeviceState, GroupLimit, Refusal, RefusalKind
 from allocator.place import place
 from tests.fakes.fake_nvml import gpu, mig, snapshot, split
 from tests.fakes.leasing import Clock, lease, want
@@ -105,6 +105,17 @@ def test_limits_are_told(asked: object, kind: RefusalKind, said: str) -> None:
     assert refusal.kind is kind
     assert said in refusal.message
     assert refusal.waiting_helps == (kind is RefusalKind.GROUP_LIMIT)
+
+
+def test_what_is_not_known_is_not_called_absent_or_used() -> None:
+    """Devices that do not answer are counted as out of service; where processes cannot be read it is said so."""
+    silent = snapshot(gpu(0, state=DeviceState.UNRESPONSIVE), *split(1, "1g.5gb"))
+    text = refused(place(Board(silent, (), NOW), want(count=2))).message
+    assert "this server has 1 of one kind" in text
+    assert "(gpu, mig), 1 device is out of service: tell the admin (rule gpu_lease)" in text
+    unread = snapshot(gpu(0, pids=None), gpu(1, pids=None))
+    text = refused(place(Board(unread, (), NOW), want())).message
+    assert "of 2 devices the driver does not say whether they are in use" in text
 
 
 @pytest.mark.parametrize(
