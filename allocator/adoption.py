@@ -13,14 +13,12 @@ from enum import StrEnum
 
 from policy import ownership
 from policy.fields import as_list, as_object, as_text
+from policy.foreign import LEGACY_LABELS, PROJECT_LABELS
 from policy.model import ContainerId, Json, Uid
 from policy.paths import is_under
 
-# SOURCE: ds01 before this one; AIME mlc 1 and 2, `docker create --label aime.mlc=USER --name NAME._.UID`.
-_LEGACY_LABELS = (ownership.USER, "aime.mlc.USER", "aime.mlc")
+# SOURCE: AIME mlc 1 and 2, as in policy.foreign.
 _LEGACY_NAME = re.compile(r".+\._\.([0-9]{1,10})", re.ASCII)
-# SOURCE: docker compose and dev containers put the folder on the host that a container was started from.
-_PROJECT_LABELS = ("com.docker.compose.project.working_dir", "devcontainer.local_folder")
 
 
 class Evidence(StrEnum):
@@ -117,7 +115,7 @@ def _weighed(container: Inspected, facts: HostFacts) -> Sequence[tuple[Evidence,
 def _by_label(container: Inspected, facts: HostFacts) -> _Found:
     # SECURITY: labels beside a seal that does not verify come from an image or a commit; they say nothing.
     broken = ownership.SEAL in container.labels
-    labels = [key for key in _LEGACY_LABELS if not (broken and ownership.is_reserved_label(key))]
+    labels = [key for key in LEGACY_LABELS if not (broken and ownership.is_reserved_label(key))]
     return [
         (person, f"label {key}={person.name}")
         for key in labels
@@ -153,5 +151,5 @@ def _by_project(container: Inspected, facts: HostFacts) -> _Found:
 
 
 def _projects(container: Inspected) -> tuple[str, ...]:
-    paths = (container.labels.get(key, "") for key in _PROJECT_LABELS)
+    paths = (container.labels.get(key, "") for key in PROJECT_LABELS)
     return tuple(path for path in paths if path.startswith("/"))

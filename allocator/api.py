@@ -79,6 +79,7 @@ class Api:
         holders = {device: lease for lease in leases for device in lease.devices}
         watch = self._service.watch
         devices = () if watch.snapshot is None else watch.snapshot.devices.values()
+        foreign = {} if watch.snapshot is None else self._service.foreign.by_device(watch.snapshot)
         sees_all = uid in self._trusted
         return web.json_response(
             {
@@ -86,7 +87,12 @@ class Api:
                 "age_seconds": watch.age_seconds(),
                 "devices": [
                     api_devices.shown(
-                        device, holders.get(device.uuid), uid=uid, sees_all=sees_all, now=self._now()
+                        device,
+                        holders.get(device.uuid),
+                        uid=uid,
+                        sees_all=sees_all,
+                        now=self._now(),
+                        foreign=foreign.get(device.uuid, ()),
                     )
                     for device in devices
                 ],

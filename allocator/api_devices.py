@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from allocator.shown import ends_at
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from allocator.foreign import Foreign
     from allocator.model import Device, Lease, Moment
     from allocator.watch import Watch
 
@@ -42,11 +45,21 @@ def links(watch: Watch) -> list[dict[str, Any]]:
     return [{"gpus": list(pair), "link": known[pair].name.lower()} for pair in sorted(known)]
 
 
-def shown(device: Device, lease: Lease | None, *, uid: int, sees_all: bool, now: Moment) -> dict[str, Any]:
+def shown(
+    device: Device,
+    lease: Lease | None,
+    *,
+    uid: int,
+    sees_all: bool,
+    now: Moment,
+    foreign: Collection[Foreign] = (),
+) -> dict[str, Any]:
     """One device for one peer; since when it is held and until when, everybody may know who waits for it.
 
-    SECURITY: another's lease shows as `held`, without a name (I4).
+    Args: foreign: the containers that ds01 did not make and that have it.
+    SECURITY: another's lease shows as `held`, without a name (I4); what a foreign container has, as `in_use`.
     """
+    running = sorted(one.name or one.id[:12] for one in foreign if one.runs)
     told = asdict(device)
     if not sees_all:
         told = {name: value for name, value in told.items() if name not in _TRUSTED_ONLY}
@@ -54,11 +67,11 @@ def shown(device: Device, lease: Lease | None, *, uid: int, sees_all: bool, now:
     visible = lease is not None and (sees_all or lease.owner_uid == uid)
     return told | {
         "held": lease is not None,
-        "in_use": None if pids is None else bool(pids),
+        "in_use": True if running else None if pids is None else bool(pids),
         "holder": lease.owner_name if lease is not None and visible else None,
         "holder_uid": lease.owner_uid if lease is not None and visible else None,
         "since": None if lease is None else lease.created.utc,
         "ends_at": None if lease is None else ends_at(lease, now),
         "lease": lease.id if lease is not None and visible else None,
-        **({"pids": pids} if sees_all else {}),
+        **({"pids": pids, "foreign": ", ".join(running) or None} if sees_all else {}),
     }

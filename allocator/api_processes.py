@@ -11,7 +11,7 @@ from allocator.access_requests import Malformed
 from allocator.answers import body_of, peer_uid, require_trusted
 from allocator.attribution import Kind
 from allocator.json_values import BadInput
-from allocator.tellings import parse_host_rules, parse_running
+from allocator.tellings import parse_containers, parse_host_rules
 from host.peercred import peer
 from host.users import look_up_uid
 from policy.model import Uid
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from allocator.access_requests import AccessRequests, Answer
     from allocator.attribution import Attribution
     from allocator.attributor import Attributed, OpenElsewhere
+    from allocator.foreign import ForeignContainers
     from allocator.ghosts import Ghost
     from allocator.tracking import Round, Told, Tracking
 
@@ -30,10 +31,17 @@ class ProcessRoutes:
     """Users see what is theirs; the trusted see everything."""
 
     def __init__(
-        self, tracking: Tracking, told: Told, access: AccessRequests, *, trusted_uids: frozenset[int]
+        self,
+        tracking: Tracking,
+        told: Told,
+        foreign: ForeignContainers,
+        access: AccessRequests,
+        *,
+        trusted_uids: frozenset[int],
     ) -> None:
         self._tracking = tracking
         self._told = told
+        self._foreign = foreign
         self._access = access
         self._trusted = trusted_uids
 
@@ -53,7 +61,9 @@ class ProcessRoutes:
 
     async def _containers(self, request: web.Request) -> web.Response:
         require_trusted(request, self._trusted)
-        self._told.tell(parse_running(await body_of(request)))
+        told = parse_containers(await body_of(request))
+        self._told.tell(told.running)
+        self._foreign.tell(told.foreign)
         return web.json_response({})
 
     async def _rules(self, request: web.Request) -> web.Response:

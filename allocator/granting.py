@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime, tzinfo
     from typing import Any
 
+    from allocator.foreign import ForeignContainers
     from allocator.ledger import Ledger
     from allocator.model import GpuRequest, Moment
     from allocator.queue import Entry
@@ -66,6 +67,7 @@ class Granting:
         durably: Durably,
         watch: Watch,
         line: Line,
+        foreign: ForeignContainers,
         now: Callable[[], Moment],
         new_id: Callable[[], LeaseId],
         half_life_seconds: float = HALF_LIFE_SECONDS,
@@ -76,6 +78,7 @@ class Granting:
         self._durably = durably
         self._watch = watch
         self._line = line
+        self._foreign = foreign
         self._now = now
         self._new_id = new_id
         self._half_life_seconds = half_life_seconds
@@ -122,7 +125,9 @@ class Granting:
         # INVARIANT: no write is under way, since both are done under the lock; so memory may be read here.
         live, past = self._ledger.at_hand() or await self._durably(self._ledger.books)
         now = self._now()
-        self._board = Board(snapshot, live, now, same_devices=self._board)
+        self._board = Board(
+            snapshot, live, now, same_devices=self._board, foreign=self._foreign.taken(snapshot)
+        )
         waiting = self._line.owners()
         if not waiting:
             return self._board, {}  # an order of one needs no shares

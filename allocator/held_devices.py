@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from allocator.model import Device, Snapshot
 from policy.fields import as_bool, as_int, as_list, as_object, as_strings, as_text
-from policy.gpus import CDI_KIND, VISIBLE, env_value
+from policy.foreign import CUDA_VERSION, REQUIRE_CUDA
+from policy.gpus import CDI_KIND, SCRUBBED_PREFIX, VISIBLE, env_value
 from policy.model import DeviceUuid, Json
 from policy.paths import is_under
 
@@ -47,7 +48,7 @@ class Held:
 
 
 _NOTHING = Held()
-_EVERYTHING = Held(everything=True)
+EVERYTHING = Held(everything=True)
 
 
 def held(inspect: Mapping[str, Json], *, default_runtime: str = "runc") -> Held:
@@ -58,7 +59,7 @@ def held(inspect: Mapping[str, Json], *, default_runtime: str = "runc") -> Held:
     """
     host = as_object(inspect.get("HostConfig"))
     if as_bool(host.get("Privileged")):
-        return _EVERYTHING
+        return EVERYTHING
     requests = [as_object(item) for item in as_list(host.get("DeviceRequests"))]
     found = _together(map(_by_request, requests))
     runtime = as_text(host.get("Runtime")) or default_runtime
@@ -83,7 +84,13 @@ def devices_of(what: Held, snapshot: Snapshot, *, minors: Mapping[int, DeviceUui
     if what.everything or not what.minors <= minors.keys():
         return frozenset(snapshot.devices)
     wanted = {name.casefold() for name in what.names}
-    named = {uuid for uuid, device in snapshot.devices.items() if wanted & _spellings(device)}
+    # SOURCE: libnvidia-container takes the beginning of a UUID for the whole.
+    begun = tuple(name for name in wanted if name.startswith(("gpu-", "mig-")))
+    named = {
+        uuid
+        for uuid, device in snapshot.devices.items()
+        if wanted & _spellings(device) or uuid.casefold().startswith(begun)
+    }
     named |= {minors[minor] for minor in what.minors}
     parts = {uuid for uuid, device in snapshot.devices.items() if device.parent in named}
     return frozenset((named | parts) & snapshot.devices.keys())
@@ -104,11 +111,11 @@ def _together(parts: Iterable[Held]) -> Held:
 
 def _by_request(request: Mapping[str, Json]) -> Held:
     if as_text(request.get("Driver")) not in {"", "nvidia", "cdi"}:
-        return _EVERYTHING
+        return EVERYTHING
     count = as_int(request.get("Count"))
     names = _named(as_strings(request.get("DeviceIDs")))
     if count < 0:
-        return _EVERYTHING
+        return EVERYTHING
     # SOURCE: dockerd makes "0,1,...,N-1" of a count.
     return names | Held(names=frozenset(map(str, range(count))))
 
@@ -122,15 +129,14 @@ def _named(texts: Iterable[str]) -> Held:
 def _by_environment(inspect: Mapping[str, Json], requested: Held, *, unset_means_all: bool) -> Held:
     """What NVIDIA's hook or runtime makes of the variables; a request for devices overrides them."""
     env = as_strings(as_object(inspect.get("Config")).get("Env"))
-    if any(entry.startswith("DOCKER_RESOURCE_") for entry in env):
-        return _EVERYTHING
+    if any(entry.startswith(SCRUBBED_PREFIX) for entry in env):
+        return EVERYTHING
     if requested:
         return _NOTHING
     value = env_value(env, VISIBLE)
     if value is None:
-        # SOURCE: an image with CUDA_VERSION and no NVIDIA_REQUIRE_CUDA is a legacy one: unset means all.
-        legacy = env_value(env, "CUDA_VERSION") is not None and env_value(env, "NVIDIA_REQUIRE_CUDA") is None
-        return _EVERYTHING if legacy and unset_means_all else _NOTHING
+        legacy = env_value(env, CUDA_VERSION) is not None and env_value(env, REQUIRE_CUDA) is None
+        return EVERYTHING if legacy and unset_means_all else _NOTHING
     return _named([value])
 
 
@@ -148,17 +154,17 @@ def _by_node(device: Mapping[str, Json]) -> Held:
     # of a MIG device does not say which one it is.
     far = not path.startswith("/dev/") or path == "/dev/" or is_under(path, "/dev/char")
     far = far or (path.startswith("/dev/nvidia") and not _NO_GPU_NODES.fullmatch(path))
-    return _EVERYTHING if far else _NOTHING
+    return EVERYTHING if far else _NOTHING
 
 
 def _by_rule(text: str) -> Held:
     found = _RULE.fullmatch(text.strip())
     if found is None:
-        return _EVERYTHING
+        return EVERYTHING
     kind, major, minor, access = found.groups()
     if kind == "b" or (access or "").strip() == "m" or major not in {"*", _MAIN_MAJOR}:
         return _NOTHING  # to make a node is not to open it
     if major == "*" or minor == "*":
-        return _EVERYTHING
+        return EVERYTHING
     number = int(minor)
     return _NOTHING if number >= _FIRST_OF_NO_GPU else Held(minors=frozenset({number}))

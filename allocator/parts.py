@@ -124,7 +124,9 @@ class Parts:
         requests = AccessRequests(self.access, account=self._account, now=self.now, utc_seconds=time.time)
         api = Api(self.service, trusted_uids=trusted, now=self.now, new_id=self.new_id)
         return api.application(
-            *ProcessRoutes(self.tracking, self.told, requests, trusted_uids=trusted).routes(),
+            *ProcessRoutes(
+                self.tracking, self.told, self.service.foreign, requests, trusted_uids=trusted
+            ).routes(),
             *MigRoutes(self.repartition, trusted_uids=trusted).routes(),
         )
 

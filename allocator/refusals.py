@@ -162,15 +162,23 @@ def _holders(board: Board, usable: Devices) -> str:
             device = board.snapshot.devices[uuid]
             held[lease.owner_name][class_of(device)] += 1
             leases[lease.id] = lease
+    foreign = _foreign(board, usable)
     if not held:
-        unknown = sum(board.snapshot.devices[uuid].pids is None for uuid in usable)
+        unknown = sum(board.snapshot.devices[uuid].pids is None for uuid in usable - board.foreign)
         if unknown:
             said = "whether it is" if unknown == 1 else "whether they are"
-            return f"of {number(unknown, 'device')} the driver does not say {said} in use"
-        return "the rest is used by processes that hold no lease"
+            unsaid = f"of {number(unknown, 'device')} the driver does not say {said} in use"
+            return "; ".join(filter(None, [foreign, unsaid]))
+        return foreign or "the rest is used by processes that hold no lease"
     told = [f"{name} ({_classes(counts)})" for name, counts in sorted(held.items())]
     more = [f"{len(told) - _HOLDERS_TOLD} more"] if len(told) > _HOLDERS_TOLD else []
-    return f"held by {', '.join([*told[:_HOLDERS_TOLD], *more])}; {_first_end(board, list(leases.values()))}"
+    said = f"held by {', '.join([*told[:_HOLDERS_TOLD], *more])}"
+    return "; ".join(filter(None, [said, foreign, _first_end(board, list(leases.values()))]))
+
+
+def _foreign(board: Board, usable: Devices) -> str:
+    others = len((usable & board.foreign) - board.holders.keys())
+    return f"{others} used by containers that ds01 did not make" if others else ""
 
 
 def _classes(counts: Counter[str]) -> str:
@@ -251,6 +259,8 @@ def not_free(board: Board, device: Device) -> Refusal:
         left = None if board.now is None else lease.seconds_left(board.now)
         end = "" if left is None else f", for {duration(max(0.0, left))} more"
         return _in_use(device, f"held by {lease.owner_name} since {lease.created.utc}{end}")
+    if device.uuid in board.foreign:
+        return _in_use(device, "used by a container that ds01 did not make")
     if device.pids is None:
         return _in_use(device, "possibly in use: its processes cannot be read")
     return _in_use(device, f"used by process {device.pids[0]}, which holds no lease")

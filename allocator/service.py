@@ -17,6 +17,7 @@ from allocator import reconcile
 from allocator.care import Care
 from allocator.changes import Changes
 from allocator.finishing import Finishing
+from allocator.foreign import ForeignContainers
 from allocator.granting import Granting
 from allocator.ledger import Conflict
 from allocator.mig_journal import MigJournal
@@ -101,11 +102,13 @@ class Allocator:
         )
         self._nudge = asyncio.Event()
         self._line = Line()
+        self.foreign = ForeignContainers()
         self._granting = Granting(
             ledger=ledger,
             durably=self._durably,
             watch=self.watch,
             line=self._line,
+            foreign=self.foreign,
             now=now,
             new_id=new_id,
             half_life_seconds=timing.half_life_seconds,
@@ -113,7 +116,12 @@ class Allocator:
         )
         self._changes = Changes(ledger=ledger, durably=self._durably, now=now)
         self.withheld = WithheldDevices(
-            lock=self._lock, ledger=ledger, finishing=self._finishing, care=self._care, watch=self.watch
+            lock=self._lock,
+            ledger=ledger,
+            finishing=self._finishing,
+            care=self._care,
+            watch=self.watch,
+            foreign=self.foreign,
         )
         self.mig_journal = DurableJournal(MigJournal(ledger), finishing=self._finishing, now=now)
         self.reconciled = False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from allocator.attributor import Running
+from allocator.foreign import Foreign, read_held
 from allocator.json_values import (
     UID_MAX,
     BadInput,
@@ -20,7 +22,7 @@ from policy.host_processes import Exemption, HostProcesses, HostRule
 from policy.model import DeviceUuid, Uid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _PID_MAX = 2**22
 _SECONDS_MAX = 2**40
@@ -28,25 +30,66 @@ _NAME_LONGEST = 256
 _MOST_INSTANCES = 7
 
 
-def parse_running(body: Mapping[str, Any]) -> tuple[Named, ...]:
-    """All containers that run, as the proxy tells them. Raises: BadInput."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Containers:
+    """All containers that run, and all that ds01 did not make, running or stopped."""
+
+    running: tuple[Named, ...]
+    foreign: tuple[Foreign, ...]
+
+
+def parse_containers(body: Mapping[str, Any]) -> Containers:
+    """As the proxy tells them. Raises: BadInput."""
     listed = list_of(only(body, required={"containers"})["containers"], "containers")
-    return tuple(_running(object_of(item, "containers")) for item in listed)
+    items = [object_of(item, "containers") for item in listed]
+    foreign = tuple(_foreign(items))  # first: it looks which fields there are
+    return Containers(running=tuple(_running(items)), foreign=foreign)
 
 
-def _running(item: Mapping[str, Any]) -> Named:
-    only(item, required={"id", "pid", "owner_uid", "name"})
-    owner, name = item["owner_uid"], item["name"]
+def _running(items: Iterable[Mapping[str, Any]]) -> Iterator[Named]:
+    for item in items:
+        owner = item["owner_uid"]
+        if item["pid"] is None:
+            continue
+        yield Named(
+            running=Running(
+                id=container_of(item["id"], "containers.id"),
+                pid=number_of(item["pid"], "containers.pid", least=1, most=_PID_MAX),
+                owner=None if owner is None else Uid(number_of(owner, "containers.owner_uid", most=UID_MAX)),
+            ),
+            name=_name(item),
+        )
+
+
+def _foreign(items: Iterable[Mapping[str, Any]]) -> Iterator[Foreign]:
+    """Those without an owner: of no other is an inspect told, and each of them has a pid or none."""
+    for item in items:
+        only(item, required={"id", "pid", "owner_uid", "name"}, optional={"foreign"})
+        if item["owner_uid"] is not None:
+            if "foreign" in item or item["pid"] is None:
+                raise BadInput("containers: only one without an owner may be foreign, or without a pid")
+            continue
+        told = only(object_of(item.get("foreign"), "containers.foreign"), required={"runs", "inspect"})
+        if not isinstance(told["runs"], bool):
+            raise BadInput("containers.foreign.runs: true or false is needed")
+        inspect = told["inspect"]
+        if inspect is not None:
+            only(
+                object_of(inspect, "containers.foreign.inspect"), required={"Config", "HostConfig", "Mounts"}
+            )
+        yield Foreign(
+            id=container_of(item["id"], "containers.id"),
+            name=_name(item),
+            runs=told["runs"],
+            held=read_held(inspect),
+        )
+
+
+def _name(item: Mapping[str, Any]) -> str:
+    name = item["name"]
     if not isinstance(name, str):
         raise BadInput("containers.name: text is needed")
-    return Named(
-        running=Running(
-            id=container_of(item["id"], "containers.id"),
-            pid=number_of(item["pid"], "containers.pid", least=1, most=_PID_MAX),
-            owner=None if owner is None else Uid(number_of(owner, "containers.owner_uid", most=UID_MAX)),
-        ),
-        name=name[:_NAME_LONGEST],
-    )
+    return name[:_NAME_LONGEST]
 
 
 def parse_host_rules(body: Mapping[str, Any]) -> HostProcesses:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from allocator.care import Care
     from allocator.finishing import Finishing
+    from allocator.foreign import Foreign, ForeignContainers
     from allocator.ledger import Ledger
     from allocator.mig_journal import Entry, MigJournal, StepState
     from allocator.model import Device, Lease, Moment
@@ -25,16 +26,24 @@ class WithheldDevices:
     """The `Devices` of `allocator.mig_apply`, under the lock of all leasing."""
 
     def __init__(
-        self, *, lock: asyncio.Lock, ledger: Ledger, finishing: Finishing, care: Care, watch: Watch
+        self,
+        *,
+        lock: asyncio.Lock,
+        ledger: Ledger,
+        finishing: Finishing,
+        care: Care,
+        watch: Watch,
+        foreign: ForeignContainers,
     ) -> None:
         self._lock = lock
         self._ledger = ledger
         self._finishing = finishing
         self._care = care
         self._watch = watch
+        self._foreign = foreign
 
     async def holders(self) -> Mapping[DeviceUuid, tuple[str, ...]]:
-        """Sentences for each device that a lease or a process refers to. Raises: InventoryUnavailable, LedgerUnavailable."""
+        """Sentences for each device that a lease, a container or a process refers to. Raises: InventoryUnavailable, LedgerUnavailable."""
         async with self._lock:
             leases = await self._finishing.durably(self._ledger.live)
             return self._held(leases)
@@ -62,8 +71,11 @@ class WithheldDevices:
         for lease in leases:
             for uuid in lease.devices:
                 found[uuid] = (*found.get(uuid, ()), _leased(lease))
-        for device in self._watch.current().devices.values():
-            found[device.uuid] = (*found.get(device.uuid, ()), *_used(device))
+        snapshot = self._watch.current()
+        foreign = self._foreign.by_device(snapshot)
+        for device in snapshot.devices.values():
+            others = map(_had, foreign.get(device.uuid, ()))
+            found[device.uuid] = (*found.get(device.uuid, ()), *others, *_used(device))
         return {uuid: said for uuid, said in found.items() if said}
 
     async def _mark(self) -> None:
@@ -93,6 +105,11 @@ class DurableJournal:
 def _leased(lease: Lease) -> str:
     where = f"container {lease.container[:12]}" if lease.container else "a create under way"
     return f"{where} of {lease.owner_name}"
+
+
+def _had(container: Foreign) -> str:
+    state = "" if container.runs else "stopped "
+    return f"{state}container {container.name or container.id[:12]}, which ds01 did not make"
 
 
 def _used(device: Device) -> Iterator[str]:

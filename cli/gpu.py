@@ -43,7 +43,8 @@ def state(device: Mapping[str, Any], uid: int) -> str:
 def _row(device: Mapping[str, Any], uid: int) -> list[str]:
     word = state(device, uid)
     measures = device.get("measures") or {}
-    holder = device["holder"] or ("in use" if device["held"] or device["in_use"] else None)
+    foreign = f"container {device['foreign']}" if device.get("foreign") else None
+    holder = device["holder"] or foreign or ("in use" if device["held"] or device["in_use"] else None)
     return [
         plain(device["index"]),
         plain(device["profile"]),

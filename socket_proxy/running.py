@@ -1,29 +1,34 @@
 """Which containers run and where, told to the allocator: by that it tells whose a GPU process is.
 
 The engine's State.Pid says where a container is; a name in a cgroup's path proves nothing. Containers that ds01 did not make are
-told as well, as nobody's.
+told as well, as nobody's, with what of their inspect names GPUs, and when they are stopped too: a restart policy may start them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import msgspec
 
 from http1.errors import UpstreamLost, UpstreamUnavailable
 from observability import events
 from observability.logging import log
-from policy import names
+from policy import names, ownership
 from policy.dockerapi.model import Operation
-from policy.model import Json
+from policy.foreign import excerpt
+from policy.model import Json, Uid
 from socket_proxy.engine import Engine
 from socket_proxy.refusals import EngineError, Unavailable
 from socket_proxy.seal import Sealer
 
 _EVERY_SECONDS = 30.0
+_STOPPED = frozenset({"created", "exited", "dead", "removing"})  # any other state may be running
+_NOT_THERE = 404
+_MOST_BYTES = 16384  # of what is told of one container
 _LEAST_SECONDS = 0.5  # between two tellings, so that a hundred starts are told together
 
 
@@ -35,6 +40,8 @@ class Tells(Protocol):
 
 class _Listed(msgspec.Struct):
     Id: str
+    State: str = ""
+    Created: int = 0
     Names: list[str] | None = None
     Labels: dict[str, str] | None = None
 
@@ -47,6 +54,14 @@ class _Inspected(msgspec.Struct):
     State: _State
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What an inspect told. excerpt: of a foreign one, None where it cannot be read or is too long."""
+
+    pid: int = 0
+    excerpt: Mapping[str, Json] | None = None
+
+
 class RunningContainers:
     """One task that tells; a container that starts or ends is told at once."""
 
@@ -54,12 +69,12 @@ class RunningContainers:
         self._engine = engine
         self._sealer = sealer
         self._allocator = allocator
-        self._pids: dict[str, int] = {}  # of what runs, until it ends
+        self._seen: dict[str, _Seen] = {}  # until it starts or ends
         self._changed = asyncio.Event()
 
     def moved(self, container: str) -> None:
         """A container has started or ended: where it was counts no more."""
-        self._pids.pop(container, None)
+        self._seen.pop(container, None)
         self._changed.set()
 
     async def run(self) -> None:
@@ -83,27 +98,53 @@ class RunningContainers:
 
     async def tell(self) -> None:
         """Tell once. Raises: Unavailable, Upstream*, EngineError, msgspec.DecodeError."""
-        listed = msgspec.json.decode(await self._engine.ask(Operation.CONTAINER_LIST), type=list[_Listed])
-        self._pids = {item.Id: self._pids[item.Id] for item in listed if item.Id in self._pids}
-        told = [await self._said(item) for item in listed]
+        answer = await self._engine.ask(Operation.CONTAINER_LIST, query={"all": ("1",)})
+        listed = msgspec.json.decode(answer, type=list[_Listed])
+        self._seen = {item.Id: self._seen[item.Id] for item in listed if item.Id in self._seen}
+        told = [await self._said(item, owner) for item, owner in self._owned(listed)]
         await self._allocator.tell_running([one for one in told if one is not None])
 
-    async def _said(self, item: _Listed) -> Mapping[str, Json] | None:
+    def _owned(self, listed: Sequence[_Listed]) -> Iterator[tuple[_Listed, Uid | None]]:
+        """Each with its owner. SECURITY: of two with one seal the older has it; a commit copied it to the other."""
+        sealed: set[str] = set()
+        for item in sorted(listed, key=lambda one: one.Created):
+            owner = self._sealer.owner(item.Labels)
+            seal = (item.Labels or {}).get(ownership.SEAL, "")
+            yield item, None if seal in sealed else owner
+            if owner is not None:
+                sealed.add(seal)
+
+    async def _said(self, item: _Listed, owner: Uid | None) -> Mapping[str, Json] | None:
         """None for what has ended since it was listed."""
-        pid = self._pids.get(item.Id) or await self._pid(item.Id)
-        if not pid:
+        runs = item.State not in _STOPPED
+        if owner is not None and not runs:
             return None
-        owner = self._sealer.owner(item.Labels)
+        seen = self._seen.get(item.Id) or await self._look(item.Id, owner)
+        if seen is None or (owner is not None and not seen.pid):
+            return None
+        if bool(seen.pid) == runs:
+            self._seen[item.Id] = seen
         inside = next((name[1:] for name in item.Names or () if name.count("/") == 1), "")
         name = names.plain(owner, inside)
-        return {"id": item.Id, "pid": pid, "owner_uid": owner, "name": name}
+        said: dict[str, Json] = {"id": item.Id, "pid": seen.pid or None, "owner_uid": owner, "name": name}
+        if owner is None:
+            excerpt = None if seen.excerpt is None else dict(seen.excerpt)
+            said["foreign"] = {"runs": runs or bool(seen.pid), "inspect": excerpt}
+        return said
 
-    async def _pid(self, container: str) -> int:
+    async def _look(self, container: str, owner: Uid | None) -> _Seen | None:
+        """None for what is gone again. What the engine cannot say of a foreign one is unknown, which is never nothing."""
         try:
             answer = await self._engine.ask(Operation.CONTAINER_INSPECT, params={"container": container})
-        except EngineError:
-            return 0  # gone again
+        except EngineError as error:
+            return None if owner is not None or error.status == _NOT_THERE else _Seen()
         pid = msgspec.json.decode(answer, type=_Inspected).State.Pid
-        if pid:
-            self._pids[container] = pid
-        return pid
+        return _Seen(pid, None if owner is not None else _excerpt(answer))
+
+
+def _excerpt(inspect: bytes) -> Mapping[str, Json] | None:
+    try:
+        found = excerpt(msgspec.json.decode(inspect, type=dict[str, Any]))
+    except TypeError:
+        return None
+    return found if len(msgspec.json.encode(found)) <= _MOST_BYTES else None

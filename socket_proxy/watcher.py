@@ -106,7 +106,7 @@ class Watcher:
         )  # told of each container that is gone
         self.container_moved: Callable[[str], None] = lambda _container: (
             None
-        )  # told of each that starts or ends
+        )  # told of each that starts or ends, and that is made or removed past ds01
         self.reconnected = asyncio.Event()
         self.reloaded = asyncio.Event()  # the engine took its settings anew: its plugins may be others now
 
@@ -278,9 +278,11 @@ class Watcher:
                     self._index.put(
                         self.container_entry(event.Actor.ID, attributes.get("name", ""), attributes)
                     )
+                self._moved_if_foreign(event.Actor.ID)
             case "container", "rename":
                 self._index.rename(Kind.CONTAINER, event.Actor.ID, attributes.get("name", ""))
             case "container", "destroy":
+                self._moved_if_foreign(event.Actor.ID)
                 await self.container_gone(event.Actor.ID)
             case "container", "start" | "die":
                 self.container_moved(event.Actor.ID)
@@ -299,6 +301,11 @@ class Watcher:
                 self.reloaded.set()
             case _:
                 pass
+
+    def _moved_if_foreign(self, container_id: str) -> None:
+        known = self._index.get(Kind.CONTAINER, container_id)
+        if known is None or known.owner is None:
+            self.container_moved(container_id)
 
     async def _learn_container(self, container_id: str) -> None:
         try:

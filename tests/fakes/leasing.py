@@ -7,10 +7,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from allocator.foreign import Foreign
+from allocator.held_devices import Held
 from allocator.ledger import Ledger
 from allocator.model import GpuRequest, Lease, Moment
 from allocator.service import Allocator, Timing
-from policy.model import DeviceUuid, LeaseId, Uid
+from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +58,11 @@ def lease(name: str, *devices: str, owner: int = 1000, **changes: object) -> Lea
         changed=Clock()(),
     )
     return replace(base, **changes)  # type: ignore[arg-type]  # tests pass fields by name
+
+
+def foreign(*names: str, runs: bool = True, name: str = "old") -> Foreign:
+    """A container that ds01 did not make, with the devices that it names."""
+    return Foreign(id=ContainerId("f" * 64), name=name, runs=runs, held=Held(names=frozenset(names)))
 
 
 def service(path: Path, nvml: FakeNvml, clock: Clock, start: int = 0) -> Allocator:

@@ -18,7 +18,7 @@ from allocator.model import Problem
 from host import listener
 from policy.model import LeaseId
 from tests.fakes.fake_nvml import FakeNvml, gpu, split
-from tests.fakes.leasing import Clock, service
+from tests.fakes.leasing import Clock, foreign, service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -146,6 +146,18 @@ async def test_the_inventory_shows_holders_to_the_trusted(server: Server) -> Non
         "1g.5gb",
         False,
     )
+
+
+async def test_the_inventory_shows_what_ds01_did_not_make(server: Server) -> None:
+    """By its name to the trusted; to others the device is in use."""
+    await server.service.sweep()
+    server.service.foreign.tell([foreign("0")])
+    _, inventory = await server.call("GET", "/v1/inventory")
+    assert [device["foreign"] for device in inventory["devices"]] == ["old", None, None, None]
+    server.trusted.clear()
+    _, inventory = await server.call("GET", "/v1/inventory")
+    assert [device["in_use"] for device in inventory["devices"]] == [True, False, False, False]
+    assert '"old"' not in json.dumps(inventory)
 
 
 async def test_without_nvml_leases_are_503_and_the_rest_answers(server: Server) -> None:

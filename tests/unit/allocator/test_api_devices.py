@@ -11,7 +11,7 @@ from allocator.model import Device, Link, Problem, Snapshot
 from allocator.readings import EccErrors, GpuProcess, Measures, MigMode, Span, Throttle
 from policy.model import DeviceUuid, Uid
 from tests.fakes.fake_nvml import gpu, mig
-from tests.fakes.leasing import Clock, lease
+from tests.fakes.leasing import Clock, foreign, lease
 
 NOW = Clock()()
 
@@ -51,6 +51,22 @@ def test_processes_and_serial_are_for_the_trusted() -> None:
     little = api_devices.shown(BUSY, None, uid=1000, sees_all=False, now=NOW)
     assert not {"pids", "processes", "serial"} & little.keys()
     assert little["in_use"] is True
+
+
+def test_a_foreign_container_is_told_by_name_to_the_trusted_alone() -> None:
+    """To others its device is in use; a stopped one uses none."""
+    idle, old = gpu(1), foreign("1")
+    for sees_all in (True, False):
+        told = api_devices.shown(idle, None, uid=0, sees_all=sees_all, now=NOW, foreign=[old])
+        assert (told["in_use"], told["held"], told.get("foreign")) == (
+            True,
+            False,
+            "old" if sees_all else None,
+        )
+        assert ("foreign" in told) == sees_all
+    stopped = foreign("1", runs=False)
+    told = api_devices.shown(idle, None, uid=0, sees_all=True, now=NOW, foreign=[stopped])
+    assert (told["in_use"], told["foreign"]) == (False, None)
 
 
 @pytest.mark.parametrize(

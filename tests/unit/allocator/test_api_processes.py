@@ -11,12 +11,14 @@ from allocator.access_requests import AccessRequests, Account
 from allocator.api_processes import ProcessRoutes, shown
 from allocator.attribution import Attribution, Identity, Kind, ProcessFacts, Proof, Seen
 from allocator.attributor import Attributed, OpenElsewhere, Running
+from allocator.foreign import ForeignContainers
 from allocator.ghosts import Ghost
 from allocator.holders import DeviceFile
 from allocator.model import Moment
 from allocator.tracking import Named, Round, Told, Tracking
 from policy.host_processes import HostProcesses, HostRule
 from policy.model import ContainerId, DeviceUuid, Uid
+from tests.fakes.fake_nvml import gpu, snapshot
 from tests.fakes.host_access import ALICE, BOB, World
 from tests.fakes.routes import NOBODY, TRUSTED, served
 
@@ -113,6 +115,7 @@ class Asked:
     def __init__(self, world: World, trusted: frozenset[int]) -> None:
         self.rounds = Rounds()
         self.told = _told()
+        self.foreign = ForeignContainers()
         requests = AccessRequests(
             world.access,
             account=self.account,
@@ -120,7 +123,7 @@ class Asked:
             utc_seconds=lambda: world.utc,
         )
         self.routes = ProcessRoutes(
-            cast("Tracking", self.rounds), self.told, requests, trusted_uids=trusted
+            cast("Tracking", self.rounds), self.told, self.foreign, requests, trusted_uids=trusted
         ).routes()
 
     async def account(self, name: str) -> Account | None:
@@ -139,9 +142,12 @@ async def test_the_proxy_tells_what_runs_and_what_policy_says(tmp_path: Path, wo
     """What is not read whole changes nothing."""
     asked = Asked(world, TRUSTED)
     async with served(tmp_path, asked.routes) as call:
-        one = {"id": "b" * 64, "pid": 5, "owner_uid": None, "name": "old"}
+        inspect: dict[str, Any] = {"Config": {}, "HostConfig": {"Privileged": True}, "Mounts": []}
+        foreign = {"runs": True, "inspect": inspect}
+        one = {"id": "b" * 64, "pid": 5, "owner_uid": None, "name": "old", "foreign": foreign}
         assert await call("PUT", "/v1/containers", {"containers": [one]}) == (200, {})
         assert asked.told.name(ContainerId("b" * 64)) == "old"
+        assert asked.foreign.taken(snapshot(gpu(0))) == {gpu(0).uuid}
         status, _ = await call("PUT", "/v1/containers", {"containers": [{**one, "pid": 0}]})
         assert (status, asked.told.name(ContainerId("b" * 64))) == (400, "old")
         rules = {"host_processes": "warn", "grace_seconds": 5, "exempt": []}

@@ -18,6 +18,14 @@ def test_only_what_is_known_to_be_idle_is_free() -> None:
     assert board.free == {gpu(0).uuid, mig(2, 0).uuid}
 
 
+def test_what_a_foreign_container_has_is_not_free() -> None:
+    """Nor does it count as held by anybody, or as what nobody could ever use."""
+    board = Board(MACHINE, (), foreign=frozenset({gpu(0).uuid}))
+    assert board.free == {mig(2, 0).uuid, mig(2, 1).uuid}
+    assert gpu(0).uuid in board.usable(want())
+    assert not board.holders
+
+
 def test_what_a_request_could_use_does_not_depend_on_who_holds_it() -> None:
     """By class, profile, memory, and the largest that the limit lets it have."""
     board = Board(MACHINE, (lease("a", gpu(0).uuid),))

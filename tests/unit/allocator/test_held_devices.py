@@ -8,6 +8,7 @@ import pytest
 
 from allocator.held_devices import Held, allowed, devices_of, held
 from allocator.model import Snapshot
+from policy.foreign import excerpt
 from policy.model import DeviceUuid
 from tests.fakes.fake_nvml import gpu, mig, snapshot, split
 
@@ -111,8 +112,8 @@ LEGACY = ("CUDA_VERSION=9.0",)
     ],
 )
 def test_each_way_is_read(given: dict[str, Any], expected: Held) -> None:
-    """What cannot be told counts as everything."""
-    assert held(given) == expected
+    """What cannot be told counts as everything; and the excerpt that the proxy sends says the same."""
+    assert held(given) == held(excerpt(given)) == expected
 
 
 def test_the_engines_default_runtime_counts() -> None:
@@ -144,6 +145,7 @@ BY_MINOR = {0: gpu(0).uuid, 3: gpu(1).uuid}
         pytest.param(
             names(gpu(1).uuid), {gpu(1).uuid, mig(1, 0).uuid, mig(1, 1).uuid}, id="a GPU and its parts"
         ),
+        pytest.param(names(mig(1, 0).uuid[:18]), {mig(1, 0).uuid}, id="the beginning of a UUID"),
         pytest.param(names("7", "MIG-gone"), set(), id="what is not there"),
         pytest.param(minors(0), {gpu(0).uuid}, id="node"),
         pytest.param(minors(3), {gpu(1).uuid, mig(1, 0).uuid, mig(1, 1).uuid}, id="node of a GPU in parts"),

@@ -51,6 +51,19 @@ def test_many_holders_are_cut_short() -> None:
     assert "4 more" in refused(place(Board(machine, held, NOW), want())).message
 
 
+def test_a_device_of_a_foreign_container_is_told_without_its_name() -> None:
+    """By name and by number, beside holders and alone; waiting helps."""
+    board = Board(TWO, (), NOW, foreign=frozenset({gpu(0).uuid}))
+    named = refused(place(board, want(count=None, device_ids=("0",))))
+    assert "GPU 0 is used by a container that ds01 did not make (rule gpu_lease)" in named.message
+    assert named.waiting_helps
+    several = refused(place(board, want(count=2))).message
+    assert "1 GPU free (rule gpu_lease); 1 used by containers that ds01 did not make; see" in several
+    held = Board(TWO, (lease("a", gpu(1).uuid, owner=1),), NOW, foreign=frozenset({gpu(0).uuid}))
+    both = refused(place(held, want())).message
+    assert "held by user1 (1 GPU); 1 used by containers that ds01 did not make; none of it has" in both
+
+
 @pytest.mark.parametrize(
     ("asked", "kind", "said"),
     [

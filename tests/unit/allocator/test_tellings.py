@@ -7,22 +7,75 @@ from typing import Any
 import pytest
 
 from allocator.attributor import Running
+from allocator.foreign import Foreign
+from allocator.held_devices import EVERYTHING, Held
 from allocator.json_values import BadInput
-from allocator.tellings import parse_host_rules, parse_layouts, parse_running
+from allocator.tellings import parse_containers, parse_host_rules, parse_layouts
 from allocator.tracking import Named
 from policy.host_processes import Exemption, HostProcesses, HostRule
 from policy.model import ContainerId, Uid
 
 ONE = {"id": "a" * 64, "pid": 5, "owner_uid": 1000, "name": "web"}
+INSPECT = {"Config": {}, "HostConfig": {"DeviceRequests": [{"DeviceIDs": ["0"]}]}, "Mounts": []}
+OLD = {
+    "id": "b" * 64,
+    "pid": 6,
+    "owner_uid": None,
+    "name": "old",
+    "foreign": {"runs": True, "inspect": INSPECT},
+}
 RULES = {"host_processes": "warn", "grace_seconds": 60, "exempt": [{"user": "a", "until": 9, "reason": "r"}]}
 
 
 def test_what_runs_is_read() -> None:
-    """With an owner or without one."""
-    told = parse_running({"containers": [ONE, {**ONE, "owner_uid": None}]})
+    """With an owner or without one; one that ds01 did not make may be stopped."""
+    told = parse_containers({"containers": [ONE, OLD, {**OLD, "pid": None}]})
     run = Running(id=ContainerId("a" * 64), pid=5, owner=Uid(1000))
-    assert told[0] == Named(running=run, name="web")
-    assert told[1].running.owner is None
+    assert told.running[0] == Named(running=run, name="web")
+    assert [one.running.owner for one in told.running] == [1000, None]
+    has = Held(names=frozenset({"0"}))
+    assert told.foreign == (Foreign(id=ContainerId("b" * 64), name="old", runs=True, held=has),) * 2
+
+
+@pytest.mark.parametrize(
+    "inspect",
+    [
+        pytest.param(None, id="not known"),
+        pytest.param({**INSPECT, "HostConfig": {"Privileged": "no"}}, id="another shape"),
+        pytest.param({**INSPECT, "Mounts": {}}, id="another shape of mounts"),
+    ],
+)
+def test_what_cannot_be_read_of_an_inspect_is_everything(inspect: Any) -> None:
+    """It is no reason to refuse the rest."""
+    foreign = {"runs": True, "inspect": inspect}
+    assert parse_containers({"containers": [{**OLD, "foreign": foreign}]}).foreign[0].held == EVERYTHING
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"foreign": None}, id="unknown whether it runs"),
+        pytest.param({"foreign": {"runs": 1, "inspect": INSPECT}}, id="runs is a number"),
+        pytest.param({"foreign": {"runs": True}}, id="no inspect"),
+        pytest.param({"foreign": {"runs": True, "inspect": []}}, id="inspect is a list"),
+        pytest.param({"foreign": {"runs": True, "inspect": {**INSPECT, "Id": "x"}}}, id="more of an inspect"),
+        pytest.param({"owner_uid": 1000}, id="of somebody"),
+        pytest.param({"pid": 0}, id="no process"),
+        pytest.param({"id": "b"}, id="no id"),
+    ],
+)
+def test_what_ds01_did_not_make_is_read_strictly(changes: dict[str, Any]) -> None:
+    """All of it: half a list would be read as all there is."""
+    with pytest.raises(BadInput):
+        parse_containers({"containers": [{**OLD, **changes}]})
+
+
+def test_without_an_inspect_nobodys_container_is_not_taken() -> None:
+    """It would count as one without GPUs; and one of somebody without a pid does not run."""
+    bare = {key: value for key, value in OLD.items() if key != "foreign"}
+    for wrong in (bare, {**ONE, "pid": None}):
+        with pytest.raises(BadInput):
+            parse_containers({"containers": [wrong]})
 
 
 @pytest.mark.parametrize(
@@ -32,7 +85,7 @@ def test_what_runs_is_read() -> None:
 def test_what_cannot_run_is_refused(changes: dict[str, Any]) -> None:
     """All of it: half a list would be read as all that runs."""
     with pytest.raises(BadInput):
-        parse_running({"containers": [ONE, {**ONE, **changes}]})
+        parse_containers({"containers": [ONE, {**ONE, **changes}]})
 
 
 def test_rules_are_read() -> None:

@@ -10,7 +10,7 @@ from allocator.mig_journal import Entry, StepKind, StepState
 from allocator.model import DeviceState, InventoryUnavailable, Lease, Refusal
 from allocator.readings import GpuProcess, MigMode
 from tests.fakes.fake_nvml import FakeNvml, gpu, mig, split
-from tests.fakes.leasing import Clock, service, want
+from tests.fakes.leasing import Clock, foreign, service, want
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +53,19 @@ async def test_what_is_held_is_not_withheld(tmp_path: Path) -> None:
     await one.sweep()
     assert await one.withheld.withhold([SECOND]) == ("process 7",)
     assert one.watch.current().devices[SECOND].state is DeviceState.OK
+    await one.close()
+
+
+@pytest.mark.parametrize("runs", [True, False])
+async def test_what_ds01_did_not_make_holds_its_devices(tmp_path: Path, *, runs: bool) -> None:
+    """A stopped one too: it may start again, and must find what it was made with."""
+    one = service(tmp_path / "ledger", FakeNvml(*split(0, "1g.5gb", "1g.5gb")), Clock())
+    await one.sweep()
+    one.foreign.tell([foreign(FIRST, runs=runs)])
+    said = ("" if runs else "stopped ") + "container old, which ds01 did not make"
+    assert await one.withheld.withhold([FIRST]) == (said,)
+    assert await one.withheld.holders() == {FIRST: (said,)}
+    assert await one.withheld.withhold([SECOND]) == ()
     await one.close()
 
 

@@ -87,6 +87,13 @@ def test_the_table_shows_each_device_in_nvidias_order() -> None:
     assert "\x1b" not in shown
 
 
+def test_what_ds01_did_not_make_is_named_where_it_is_told() -> None:
+    """To root; others see the device in use."""
+    for told, holder in (({"foreign": "old"}, "container old"), ({}, "in use")):
+        line = table(_inventory(_device(in_use=True, **told)), uid=ALICE).splitlines()[1]
+        assert line.partition("in use")[2].strip().startswith(holder)
+
+
 def test_no_gpus_and_no_driver_are_told_apart() -> None:
     """And old news is called old."""
     assert table(_inventory()) == "no GPUs"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from policy import names
 from socket_proxy.refusals import Unavailable
 from socket_proxy.running import RunningContainers
@@ -17,6 +19,23 @@ if TYPE_CHECKING:
     from policy.model import Json
 
 ONE, OTHER = "1" * 64, "2" * 64
+FOREIGN: dict[str, Any] = {
+    "Config": {"Env": ["TOKEN=secret", "NVIDIA_VISIBLE_DEVICES=0"], "Labels": {"aime.mlc": "alice"}},
+    "HostConfig": {"Runtime": "nvidia", "Privileged": False},
+    "Mounts": [],
+}
+
+
+def told(*, runs: bool) -> dict[str, Any]:
+    """What is told of `FOREIGN`."""
+    return {
+        "runs": runs,
+        "inspect": {
+            "Config": {"Env": ["NVIDIA_VISIBLE_DEVICES=0"], "Labels": {"aime.mlc": "alice"}},
+            "HostConfig": {"Runtime": "nvidia"},
+            "Mounts": [],
+        },
+    }
 
 
 class Heard:
@@ -42,17 +61,17 @@ async def test_what_runs_is_told_with_its_owner_and_its_pid(tmp_path: Path) -> N
             200,
             [
                 {"Id": ONE, "Names": [f"/{names.real(ALICE.uid, 'web')}"], "Labels": world.labels()},
-                {"Id": OTHER, "Names": ["/old"], "Labels": forged},
+                {"Id": OTHER, "Names": ["/old"], "Labels": forged, "State": "running"},
             ],
         )
         world.answers[f"GET /containers/{ONE}/json"] = (200, {"State": {"Pid": 11}})
-        world.answers[f"GET /containers/{OTHER}/json"] = (200, {"State": {"Pid": 22}})
+        world.answers[f"GET /containers/{OTHER}/json"] = (200, FOREIGN | {"State": {"Pid": 22}})
         heard = Heard()
         await RunningContainers(engine=world.engine, sealer=world.sealer, allocator=heard).tell()
         assert heard.told == [
             [
                 {"id": ONE, "pid": 11, "owner_uid": ALICE.uid, "name": "web"},
-                {"id": OTHER, "pid": 22, "owner_uid": None, "name": "old"},
+                {"id": OTHER, "pid": 22, "owner_uid": None, "name": "old", "foreign": told(runs=True)},
             ]
         ]
 
@@ -60,7 +79,10 @@ async def test_what_runs_is_told_with_its_owner_and_its_pid(tmp_path: Path) -> N
 async def test_a_container_is_looked_at_again_only_when_it_moved(tmp_path: Path) -> None:
     """Its pid is another one after a restart; one that is gone again is not told."""
     async with proxy_world(tmp_path) as world:
-        world.answers["GET /containers/json"] = (200, [{"Id": ONE, "Names": ["/a"]}])
+        world.answers["GET /containers/json"] = (
+            200,
+            [{"Id": ONE, "Names": ["/a"], "Labels": world.labels(), "State": "running"}],
+        )
         world.answers[f"GET /containers/{ONE}/json"] = (200, {"State": {"Pid": 11}})
         heard = Heard()
         running = RunningContainers(engine=world.engine, sealer=world.sealer, allocator=heard)
@@ -73,6 +95,73 @@ async def test_a_container_is_looked_at_again_only_when_it_moved(tmp_path: Path)
         running.moved(ONE)
         await running.tell()
         assert [[one["pid"] for one in told] for told in heard.told] == [[11], [11], [12], []]
+
+
+async def test_what_ds01_did_not_make_is_told_when_it_is_stopped_too(tmp_path: Path) -> None:
+    """It may start by its restart policy. A stopped one that ds01 made is not told: its lease says what it has."""
+    async with proxy_world(tmp_path) as world:
+        world.answers["GET /containers/json"] = (
+            200,
+            [
+                {"Id": ONE, "Names": ["/mine"], "Labels": world.labels(), "State": "exited"},
+                {"Id": OTHER, "Names": ["/old"], "State": "exited"},
+            ],
+        )
+        world.answers[f"GET /containers/{OTHER}/json"] = (200, FOREIGN | {"State": {"Pid": 0}})
+        heard = Heard()
+        running = RunningContainers(engine=world.engine, sealer=world.sealer, allocator=heard)
+        await running.tell()
+        expected = {"id": OTHER, "pid": None, "owner_uid": None, "name": "old", "foreign": told(runs=False)}
+        assert heard.told == [[expected]]
+        world.answers[f"GET /containers/{OTHER}/json"] = (500, {"message": "broken"})
+        await running.tell()
+        assert heard.told[1] == heard.told[0]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param((500, {"message": "broken"}), id="an inspect that fails"),
+        pytest.param((200, {"State": {"Pid": 0}, "HostConfig": []}), id="an inspect of another shape"),
+        pytest.param(
+            (200, {"State": {"Pid": 0}, "Config": {"Env": [f"NVIDIA_VISIBLE_DEVICES={'0,' * 9000}"]}}),
+            id="an inspect that is too long",
+        ),
+    ],
+)
+async def test_an_inspect_that_cannot_be_told_is_told_as_unknown(
+    tmp_path: Path, answer: tuple[int, Any]
+) -> None:
+    """And a container that is gone again is not told at all."""
+    async with proxy_world(tmp_path) as world:
+        world.answers["GET /containers/json"] = (200, [{"Id": ONE, "Names": ["/a"], "State": "paused"}])
+        world.answers[f"GET /containers/{ONE}/json"] = answer
+        heard = Heard()
+        running = RunningContainers(engine=world.engine, sealer=world.sealer, allocator=heard)
+        await running.tell()
+        assert [one["foreign"] for one in heard.told[0]] == [{"runs": True, "inspect": None}]
+        running.moved(ONE)
+        world.answers[f"GET /containers/{ONE}/json"] = (404, {"message": "No such container"})
+        await running.tell()
+        assert heard.told[1] == []
+
+
+async def test_a_copied_seal_makes_no_owner(tmp_path: Path) -> None:
+    """An image that was committed from a user's container carries its labels into whatever root makes of it."""
+    async with proxy_world(tmp_path) as world:
+        labels = world.labels()
+        world.answers["GET /containers/json"] = (
+            200,
+            [
+                {"Id": OTHER, "Names": ["/copy"], "Labels": labels, "State": "running", "Created": 2},
+                {"Id": ONE, "Names": ["/a"], "Labels": labels, "State": "running", "Created": 1},
+            ],
+        )
+        for container in (ONE, OTHER):
+            world.answers[f"GET /containers/{container}/json"] = (200, {"State": {"Pid": 11}})
+        heard = Heard()
+        await RunningContainers(engine=world.engine, sealer=world.sealer, allocator=heard).tell()
+        assert {one["id"]: one["owner_uid"] for one in heard.told[0]} == {ONE: ALICE.uid, OTHER: None}
 
 
 async def test_a_start_is_told_at_once_and_an_absent_allocator_later(tmp_path: Path) -> None:

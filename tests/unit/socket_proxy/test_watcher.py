@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from policy.approval import Approval
@@ -12,7 +13,7 @@ from policy.stand_ins import StandIns
 from socket_proxy.approvals import Approvals
 from socket_proxy.index import Entry
 from socket_proxy.refusals import EngineError
-from socket_proxy.watcher import Watcher
+from socket_proxy.watcher import Watcher, _Event
 from tests.fakes.proxy_world import ALICE, BOB, ProxyWorld, proxy_world
 
 if TYPE_CHECKING:
@@ -88,6 +89,23 @@ async def test_of_two_containers_with_one_seal_the_older_has_it(tmp_path: Path) 
         assert new is not None
         assert (old.owner, new.owner, new.lease) == (BOB.uid, None, None)
         assert [held.container for held in world.leaser.held] == [OLD]
+
+
+async def test_what_is_made_and_removed_past_ds01_is_told_at_once(tmp_path: Path) -> None:
+    """Whoever keeps track of what containers have; what ds01 made is told by its own leases."""
+    async with proxy_world(tmp_path) as world:
+        follower = watcher(world)
+        moved: list[str] = []
+        follower.container_moved = moved.append
+        for action in ("create", "destroy"):
+            for container, labels in ((OLD, {}), (NEW, world.labels())):
+                event = {
+                    "Type": "container",
+                    "Action": action,
+                    "Actor": {"ID": container, "Attributes": labels},
+                }
+                await follower._apply(msgspec.convert(event, _Event))
+        assert moved == [OLD, OLD]
 
 
 async def test_approvals_of_what_is_gone_are_dropped(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""Containers that ds01 did not make, as the proxy tells them, and which devices they have.
+
+A device that one of them has is taken while it runs; one that is stopped may come back by its restart policy, so that its
+devices are never destroyed for MIG. Kept in memory alone: all are told again and again, and before anything was told
+nothing is assumed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from allocator.held_devices import EVERYTHING, Held, devices_of, held
+from allocator.model import DeviceKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from allocator.model import Snapshot
+    from policy.model import ContainerId, DeviceUuid, Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreign:
+    """One container. runs: paused and on its way up again count, too."""
+
+    id: ContainerId
+    name: str
+    runs: bool
+    held: Held
+
+
+def read_held(inspect: Mapping[str, Json] | None) -> Held:
+    """What an inspect, or `policy.foreign.excerpt` of it, shows. None, and what cannot be read: everything."""
+    if inspect is None:
+        return EVERYTHING
+    try:
+        return held(inspect)
+    except TypeError:
+        return EVERYTHING
+
+
+class ForeignContainers:
+    """All of them with a GPU, and the devices that they come to in a snapshot."""
+
+    def __init__(self) -> None:
+        self._told: tuple[Foreign, ...] = ()
+        self._known: tuple[Snapshot, Mapping[DeviceUuid, tuple[Foreign, ...]]] | None = None
+
+    def tell(self, containers: Iterable[Foreign]) -> None:
+        """All that there are, in place of what was told before."""
+        self._told = tuple(one for one in containers if one.held)
+        self._known = None
+
+    def by_device(self, snapshot: Snapshot) -> Mapping[DeviceUuid, tuple[Foreign, ...]]:
+        """Who has each device, running or stopped; a device that nobody has is not in it."""
+        # A snapshot is asked about at every decision, and there is a new one every few seconds.
+        if self._known is None or self._known[0] is not snapshot:
+            self._known = (snapshot, self._find(snapshot))
+        return self._known[1]
+
+    def taken(self, snapshot: Snapshot) -> frozenset[DeviceUuid]:
+        """The devices that one which runs has, and the GPU of each MIG device among them."""
+        found = {uuid for uuid, some in self.by_device(snapshot).items() if any(one.runs for one in some)}
+        parents = (snapshot.devices[uuid].parent for uuid in found)
+        return frozenset(found | {parent for parent in parents if parent is not None})
+
+    def _find(self, snapshot: Snapshot) -> Mapping[DeviceUuid, tuple[Foreign, ...]]:
+        minors = {
+            device.minor: uuid
+            for uuid, device in snapshot.devices.items()
+            if device.minor is not None and device.kind is DeviceKind.GPU
+        }
+        found: dict[DeviceUuid, tuple[Foreign, ...]] = {}
+        for one in self._told:
+            for uuid in devices_of(one.held, snapshot, minors=minors):
+                found[uuid] = (*found.get(uuid, ()), one)
+        return found

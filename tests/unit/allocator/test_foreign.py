@@ -1,0 +1,84 @@
+"""Containers that ds01 did not make: which devices they have, and what that does to leasing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from allocator.foreign import ForeignContainers, read_held
+from allocator.held_devices import EVERYTHING, Held
+from allocator.model import Lease, Refusal
+from tests.fakes.fake_nvml import FakeNvml, gpu, mig, snapshot, split
+from tests.fakes.leasing import Clock, foreign, service, want
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from allocator.foreign import Foreign
+
+MACHINE = snapshot(gpu(0, minor=3), gpu(1, minor=0), *split(2, "3g.20gb", "1g.5gb"))
+
+
+def told(*containers: Foreign) -> ForeignContainers:
+    made = ForeignContainers()
+    made.tell(containers)
+    return made
+
+
+def test_before_anything_was_told_nothing_is_taken() -> None:
+    """And what has no GPU takes none."""
+    assert not ForeignContainers().by_device(MACHINE)
+    assert not told(foreign()).by_device(MACHINE)
+
+
+def test_each_device_has_those_that_have_it() -> None:
+    """Running or stopped; only who runs takes it."""
+    one, two = foreign("0"), foreign("0", "1", runs=False, name="two")
+    known = told(one, two)
+    assert known.by_device(MACHINE) == {gpu(0).uuid: (one, two), gpu(1).uuid: (two,)}
+    assert known.taken(MACHINE) == {gpu(0).uuid}
+
+
+def test_a_part_takes_its_gpu_and_a_gpu_its_parts() -> None:
+    """But a part leaves the other parts."""
+    assert told(foreign("2:1")).taken(MACHINE) == {gpu(2).uuid, mig(2, 1).uuid}
+    assert told(foreign("2")).taken(MACHINE) == {gpu(2).uuid, mig(2, 0).uuid, mig(2, 1).uuid}
+
+
+def test_nodes_are_told_by_their_minor() -> None:
+    """Which is not the index; a node that nobody knows takes everything."""
+    for minor, expected in ((3, {gpu(0).uuid}), (7, set(MACHINE.devices))):
+        has = read_held({"HostConfig": {"Devices": [{"PathOnHost": f"/dev/nvidia{minor}"}]}})
+        assert has == Held(minors=frozenset({minor}))
+        assert told(replace(foreign(), held=has)).taken(MACHINE) == expected
+
+
+def test_a_new_look_and_a_new_telling_count_at_once() -> None:
+    """What was found for an earlier snapshot, or of other containers, is forgotten."""
+    known = told(foreign("1"))
+    assert known.taken(snapshot(gpu(0))) == frozenset()
+    assert known.taken(MACHINE) == {gpu(1).uuid}
+    known.tell([])
+    assert known.taken(MACHINE) == frozenset()
+
+
+def test_what_cannot_be_read_is_everything() -> None:
+    """Unknown is never free."""
+    assert read_held(None) == read_held({"HostConfig": []}) == EVERYTHING
+
+
+async def test_nobody_gets_what_a_foreign_container_has(tmp_path: Path) -> None:
+    """Until it stops; by number another device is given."""
+    one = service(tmp_path / "ledger", FakeNvml(gpu(0), gpu(1)), Clock())
+    await one.sweep()
+    one.foreign.tell([foreign("0")])
+    first = want(count=None, device_ids=("0",))
+    refusal = await one.lease(first)
+    assert isinstance(refusal, Refusal)
+    assert "a container that ds01 did not make" in refusal.message
+    other = await one.lease(want())
+    assert isinstance(other, Lease)
+    assert other.devices == (gpu(1).uuid,)
+    one.foreign.tell([foreign("0", runs=False)])
+    assert isinstance(await one.lease(first), Lease)
+    await one.close()

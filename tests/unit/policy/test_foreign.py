@@ -1,0 +1,57 @@
+"""What of an inspect is passed on: what tells of GPUs and of an owner, and no secret."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from policy.foreign import excerpt
+
+INSPECT: dict[str, Any] = {
+    "Id": "a" * 64,
+    "Config": {
+        "Env": [
+            "PASSWORD=secret",
+            "NVIDIA_VISIBLE_DEVICES=0,1",
+            "CUDA_VERSION=12.1",
+            "NVIDIA_REQUIRE_CUDA=cuda>=12.1 brand=tesla",
+            "DOCKER_RESOURCE_GPU=secret",
+        ],
+        "Labels": {"aime.mlc": "alice", "token": "secret", "ds01.seal": "v1.x"},
+        "Cmd": ["--password", "secret"],
+    },
+    "HostConfig": {"Runtime": "nvidia", "Privileged": False, "Devices": None, "Binds": ["/secret:/x"]},
+    "Mounts": [{"Type": "bind", "Source": "/data", "Destination": "/d", "Mode": "secret"}],
+}
+
+
+def test_only_what_tells_something_is_taken() -> None:
+    """Values where they count, names where they do."""
+    assert excerpt(INSPECT) == {
+        "Config": {
+            "Env": [
+                "NVIDIA_VISIBLE_DEVICES=0,1",
+                "CUDA_VERSION",
+                "NVIDIA_REQUIRE_CUDA",
+                "DOCKER_RESOURCE_GPU",
+            ],
+            "Labels": {"aime.mlc": "alice", "ds01.seal": "v1.x"},
+        },
+        "HostConfig": {"Runtime": "nvidia"},
+        "Mounts": [{"Type": "bind", "Source": "/data", "Destination": "/d"}],
+    }
+
+
+def test_an_empty_inspect_has_its_three_parts() -> None:
+    """Absent is empty, as dockerd has it."""
+    assert excerpt({}) == {"Config": {}, "HostConfig": {}, "Mounts": []}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"Config": []}, {"HostConfig": "x"}, {"Mounts": {}}, {"Config": {"Env": [1]}}, {"Mounts": [1]}]
+)
+def test_another_shape_is_refused(wrong: dict[str, Any]) -> None:
+    """The caller counts it as unknown."""
+    with pytest.raises(TypeError):
+        excerpt(wrong)
