@@ -84,6 +84,18 @@ def paths_to_ask(container: Inspected) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*container.binds, *_projects(container))))
 
 
+def logins_to_ask(container: Inspected) -> tuple[str, ...]:
+    """The login names that are wanted, if there are such accounts."""
+    found = (container.labels.get(key, "") for key in LEGACY_LABELS)
+    return tuple(dict.fromkeys(filter(None, found)))
+
+
+def uids_to_ask(container: Inspected) -> tuple[Uid, ...]:
+    """The uids that are wanted, beside those of the owners of paths."""
+    found = _LEGACY_NAME.fullmatch(container.name)
+    return (Uid(int(found[1])),) if found else ()
+
+
 def whose(container: Inspected, facts: HostFacts, *, sealed: Uid | None) -> Ownership:
     """Weigh the evidence.
 
@@ -125,9 +137,8 @@ def _by_label(container: Inspected, facts: HostFacts) -> _Found:
 
 
 def _by_name(container: Inspected, facts: HostFacts) -> _Found:
-    found = _LEGACY_NAME.fullmatch(container.name)
-    uid = int(found[1]) if found else None
-    return [(person, f"name {container.name}") for person in facts.people if person.uid == uid]
+    uids = uids_to_ask(container)
+    return [(person, f"name {container.name}") for person in facts.people if person.uid in uids]
 
 
 def _by_home(container: Inspected, facts: HostFacts) -> _Found:

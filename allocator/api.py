@@ -14,12 +14,13 @@ from allocator.json_values import BadInput, text_of
 from allocator.model import Lease, Refusal
 from allocator.reconcile import Contradiction
 from allocator.service import POLICY
-from policy.model import DeviceUuid, LeaseId, Uid
+from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from allocator.adoption import Ownership
     from allocator.model import Moment
     from allocator.service import Allocator
 
@@ -36,8 +37,13 @@ class Api:
         trusted_uids: frozenset[int],
         now: Callable[[], Moment],
         new_id: Callable[[], LeaseId],
+        foreign_owner: Callable[[ContainerId], Ownership | None] = lambda _container: None,
     ) -> None:
-        """Serve `service`; only `trusted_uids` may lease and see what is not theirs."""
+        """Serve `service`; only `trusted_uids` may lease and see what is not theirs.
+
+        Args: foreign_owner: whose a container may be that ds01 did not make.
+        """
+        self._foreign_owner = foreign_owner
         self._service = service
         self._trusted = trusted_uids
         self._now = now
@@ -92,7 +98,7 @@ class Api:
                         uid=uid,
                         sees_all=sees_all,
                         now=self._now(),
-                        foreign=foreign.get(device.uuid, ()),
+                        foreign=[(one, self._foreign_owner(one.id)) for one in foreign.get(device.uuid, ())],
                     )
                     for device in devices
                 ],

@@ -11,6 +11,7 @@ from allocator.shown import ends_at
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from allocator.adoption import Ownership
     from allocator.foreign import Foreign
     from allocator.model import Device, Lease, Moment
     from allocator.watch import Watch
@@ -52,14 +53,13 @@ def shown(
     uid: int,
     sees_all: bool,
     now: Moment,
-    foreign: Collection[Foreign] = (),
+    foreign: Collection[tuple[Foreign, Ownership | None]] = (),
 ) -> dict[str, Any]:
     """One device for one peer; since when it is held and until when, everybody may know who waits for it.
 
-    Args: foreign: the containers that ds01 did not make and that have it.
+    Args: foreign: the containers that ds01 did not make and that have it, with whose they may be.
     SECURITY: another's lease shows as `held`, without a name (I4); what a foreign container has, as `in_use`.
     """
-    running = sorted(one.name or one.id[:12] for one in foreign if one.runs)
     told = asdict(device)
     if not sees_all:
         told = {name: value for name, value in told.items() if name not in _TRUSTED_ONLY}
@@ -67,11 +67,33 @@ def shown(
     visible = lease is not None and (sees_all or lease.owner_uid == uid)
     return told | {
         "held": lease is not None,
-        "in_use": True if running else None if pids is None else bool(pids),
+        "in_use": True if any(one.runs for one, _ in foreign) else None if pids is None else bool(pids),
         "holder": lease.owner_name if lease is not None and visible else None,
         "holder_uid": lease.owner_uid if lease is not None and visible else None,
         "since": None if lease is None else lease.created.utc,
         "ends_at": None if lease is None else ends_at(lease, now),
         "lease": lease.id if lease is not None and visible else None,
-        **({"pids": pids, "foreign": ", ".join(running) or None} if sees_all else {}),
+        **({"pids": pids, **_foreign(foreign)} if sees_all else {}),
     }
+
+
+def _foreign(found: Collection[tuple[Foreign, Ownership | None]]) -> dict[str, Any]:
+    """Those that run, by name; and of all of them, whose they may be."""
+    return {
+        "foreign": ", ".join(sorted(_called(one) for one, _ in found if one.runs)) or None,
+        "foreign_owners": [
+            {
+                "container": _called(one),
+                "container_id": one.id,
+                "runs": one.runs,
+                "owner_uid": None if owner is None else owner.owner,
+                "evidence": None if owner is None or owner.evidence is None else owner.evidence.value,
+                "why": None if owner is None else owner.why,
+            }
+            for one, owner in found
+        ],
+    }
+
+
+def _called(container: Foreign) -> str:
+    return container.name or container.id[:12]

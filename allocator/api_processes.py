@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from allocator.attribution import Attribution
     from allocator.attributor import Attributed, OpenElsewhere
     from allocator.foreign import ForeignContainers
+    from allocator.foreign_owners import ForeignOwners
     from allocator.ghosts import Ghost
     from allocator.tracking import Round, Told, Tracking
 
@@ -35,6 +36,7 @@ class ProcessRoutes:
         tracking: Tracking,
         told: Told,
         foreign: ForeignContainers,
+        owners: ForeignOwners,
         access: AccessRequests,
         *,
         trusted_uids: frozenset[int],
@@ -42,6 +44,7 @@ class ProcessRoutes:
         self._tracking = tracking
         self._told = told
         self._foreign = foreign
+        self._owners = owners
         self._access = access
         self._trusted = trusted_uids
 
@@ -64,6 +67,7 @@ class ProcessRoutes:
         told = parse_containers(await body_of(request))
         self._told.tell(told.running)
         self._foreign.tell(told.foreign)
+        self._owners.tell(self._foreign.inspected())
         return web.json_response({})
 
     async def _rules(self, request: web.Request) -> web.Response:

@@ -7,9 +7,10 @@ nothing is assumed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from allocator.adoption import Inspected, read_inspect
 from allocator.held_devices import EVERYTHING, Held, devices_of, held
 from allocator.model import DeviceKind
 
@@ -22,22 +23,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foreign:
-    """One container. runs: paused and on its way up again count, too."""
+    """One container.
+
+    runs: paused and on its way up again count, too.
+    inspected: what tells of its owner; None where nothing could be read.
+    """
 
     id: ContainerId
     name: str
     runs: bool
     held: Held
+    inspected: Inspected | None = None
 
 
-def read_held(inspect: Mapping[str, Json] | None) -> Held:
-    """What an inspect, or `policy.foreign.excerpt` of it, shows. None, and what cannot be read: everything."""
+def read_foreign(
+    container: ContainerId, name: str, inspect: Mapping[str, Json] | None, *, runs: bool
+) -> Foreign:
+    """What an inspect, or `policy.foreign.excerpt` of it, shows. None, and what cannot be read: every GPU."""
+    unknown = Foreign(id=container, name=name, runs=runs, held=EVERYTHING)
     if inspect is None:
-        return EVERYTHING
+        return unknown
     try:
-        return held(inspect)
+        told = replace(unknown, inspected=read_inspect({**inspect, "Id": container, "Name": name}))
+        return replace(told, held=held(inspect))
     except TypeError:
-        return EVERYTHING
+        return unknown
 
 
 class ForeignContainers:
@@ -51,6 +61,10 @@ class ForeignContainers:
         """All that there are, in place of what was told before."""
         self._told = tuple(one for one in containers if one.held)
         self._known = None
+
+    def inspected(self) -> tuple[Inspected, ...]:
+        """What tells of the owners of those with a GPU."""
+        return tuple(one.inspected for one in self._told if one.inspected is not None)
 
     def by_device(self, snapshot: Snapshot) -> Mapping[DeviceUuid, tuple[Foreign, ...]]:
         """Who has each device, running or stopped; a device that nobody has is not in it."""

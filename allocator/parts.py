@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from allocator.access_requests import AccessRequests, Account
@@ -13,6 +13,7 @@ from allocator.api_mig import MigRoutes
 from allocator.api_processes import ProcessRoutes
 from allocator.attributor import Attributor
 from allocator.cdi import Regeneration
+from allocator.foreign_owners import ForeignOwners, Host, look
 from allocator.holders import holders
 from allocator.host_access import HostAccess
 from allocator.host_control import HostControl, Owner
@@ -122,10 +123,13 @@ class Parts:
         """Every route."""
         trusted = self.settings.trusted_uids
         requests = AccessRequests(self.access, account=self._account, now=self.now, utc_seconds=time.time)
-        api = Api(self.service, trusted_uids=trusted, now=self.now, new_id=self.new_id)
+        owners = ForeignOwners(partial(look, host=Host(first_uid=self._first_uid)))
+        api = Api(
+            self.service, trusted_uids=trusted, now=self.now, new_id=self.new_id, foreign_owner=owners.of
+        )
         return api.application(
             *ProcessRoutes(
-                self.tracking, self.told, self.service.foreign, requests, trusted_uids=trusted
+                self.tracking, self.told, self.service.foreign, owners, requests, trusted_uids=trusted
             ).routes(),
             *MigRoutes(self.repartition, trusted_uids=trusted).routes(),
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from allocator.attributor import Running
-from allocator.foreign import Foreign, read_held
+from allocator.foreign import Foreign, read_foreign
 from allocator.json_values import (
     UID_MAX,
     BadInput,
@@ -77,12 +77,7 @@ def _foreign(items: Iterable[Mapping[str, Any]]) -> Iterator[Foreign]:
             only(
                 object_of(inspect, "containers.foreign.inspect"), required={"Config", "HostConfig", "Mounts"}
             )
-        yield Foreign(
-            id=container_of(item["id"], "containers.id"),
-            name=_name(item),
-            runs=told["runs"],
-            held=read_held(inspect),
-        )
+        yield read_foreign(container_of(item["id"], "containers.id"), _name(item), inspect, runs=told["runs"])
 
 
 def _name(item: Mapping[str, Any]) -> str:

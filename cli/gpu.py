@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cli.screen import columns, paint, plain
+from cli.screen import columns, login, paint, plain
 
 INVENTORY, QUEUE = "/v1/inventory", "/v1/queue"
 _HEAD = ("DEVICE", "CLASS", "STATE", "HOLDER", "SINCE", "ENDS", "UTIL", "MEMORY")
@@ -24,7 +24,7 @@ def table(answer: Mapping[str, Any], *, uid: int | None = None) -> str:
     remarks = [
         f"{plain(device['index'])}: {plain(device['remark'])}" for device in devices if device.get("remark")
     ]
-    return "\n".join([*columns([_HEAD, *rows]), *remarks, *_stale(answer)])
+    return "\n".join([*columns([_HEAD, *rows]), *remarks, *_foreign(devices), *_stale(answer)])
 
 
 def state(device: Mapping[str, Any], uid: int) -> str:
@@ -55,6 +55,20 @@ def _row(device: Mapping[str, Any], uid: int) -> list[str]:
         _percent(measures.get("utilisation_percent")),
         _memory(measures.get("memory_used_mib"), device["memory_mib"]),
     ]
+
+
+def _foreign(devices: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each container once that ds01 did not make, with whose it may be; only root is told of any."""
+    told = {one["container_id"]: one for device in devices for one in device.get("foreign_owners") or ()}
+    return [_ownership(one) for one in sorted(told.values(), key=lambda one: str(one["container"]))]
+
+
+def _ownership(one: Mapping[str, Any]) -> str:
+    state = "" if one["runs"] else "stopped "
+    said = f"{state}container {plain(one['container'])}: ds01 did not make it"
+    if one["owner_uid"] is None:
+        return f"{said}; whose it is: {plain(one['why'] or 'not looked at yet')}"
+    return f"{said}; probably {login(one['owner_uid'])}'s, by {plain(one['why'])}"
 
 
 def _percent(value: float | None) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pwd
 from collections.abc import Mapping
 from typing import Any
 
-from cli.screen import columns, paint, plain
+from cli.screen import columns, login, paint, plain
 
 PROCESSES = "/v1/processes"
 _HEAD = ("DEVICE", "PID", "USER", "WHERE", "MEMORY", "PROGRAM", "")
@@ -52,10 +51,7 @@ def _user(one: Mapping[str, Any]) -> str:
     uid = one["owner_uid"]
     if uid is None:
         return "the system" if one["kind"] == "service" else "unknown"
-    try:
-        return plain(pwd.getpwuid(uid).pw_name)
-    except KeyError:
-        return f"uid {uid}"
+    return login(uid)
 
 
 def _where(one: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,14 @@ def plain(value: object) -> str:
     """
     text = "-" if value is None else str(value)
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
+
+
+def login(uid: int) -> str:
+    """A login name, or the uid without an account."""
+    try:
+        return plain(pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        return f"uid {uid}"
 
 
 def paint(text: str, colour: str, *, out: TextIO | None = None) -> str:

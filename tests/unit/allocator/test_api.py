@@ -154,6 +154,7 @@ async def test_the_inventory_shows_what_ds01_did_not_make(server: Server) -> Non
     server.service.foreign.tell([foreign("0")])
     _, inventory = await server.call("GET", "/v1/inventory")
     assert [device["foreign"] for device in inventory["devices"]] == ["old", None, None, None]
+    assert inventory["devices"][0]["foreign_owners"][0]["evidence"] is None
     server.trusted.clear()
     _, inventory = await server.call("GET", "/v1/inventory")
     assert [device["in_use"] for device in inventory["devices"]] == [True, False, False, False]

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from allocator import api_devices
+from allocator.adoption import Evidence, Ownership
 from allocator.model import Device, Link, Problem, Snapshot
 from allocator.readings import EccErrors, GpuProcess, Measures, MigMode, Span, Throttle
 from policy.model import DeviceUuid, Uid
@@ -14,6 +15,7 @@ from tests.fakes.fake_nvml import gpu, mig
 from tests.fakes.leasing import Clock, foreign, lease
 
 NOW = Clock()()
+OWNERSHIP = Ownership(owner=Uid(1000), evidence=Evidence.NAME, why="name old")
 
 BUSY = gpu(
     0,
@@ -57,16 +59,26 @@ def test_a_foreign_container_is_told_by_name_to_the_trusted_alone() -> None:
     """To others its device is in use; a stopped one uses none."""
     idle, old = gpu(1), foreign("1")
     for sees_all in (True, False):
-        told = api_devices.shown(idle, None, uid=0, sees_all=sees_all, now=NOW, foreign=[old])
+        told = api_devices.shown(idle, None, uid=0, sees_all=sees_all, now=NOW, foreign=[(old, None)])
         assert (told["in_use"], told["held"], told.get("foreign")) == (
             True,
             False,
             "old" if sees_all else None,
         )
-        assert ("foreign" in told) == sees_all
-    stopped = foreign("1", runs=False)
+        assert ("foreign" in told, "foreign_owners" in told) == (sees_all, sees_all)
+    stopped = (foreign("1", runs=False), OWNERSHIP)
     told = api_devices.shown(idle, None, uid=0, sees_all=True, now=NOW, foreign=[stopped])
     assert (told["in_use"], told["foreign"]) == (False, None)
+    assert told["foreign_owners"] == [
+        {
+            "container": "old",
+            "container_id": stopped[0].id,
+            "runs": False,
+            "owner_uid": 1000,
+            "evidence": "name",
+            "why": "name old",
+        }
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from allocator.access_requests import AccessRequests, Account
+from allocator.adoption import Ownership
 from allocator.api_processes import ProcessRoutes, shown
 from allocator.attribution import Attribution, Identity, Kind, ProcessFacts, Proof, Seen
 from allocator.attributor import Attributed, OpenElsewhere, Running
 from allocator.foreign import ForeignContainers
+from allocator.foreign_owners import ForeignOwners
 from allocator.ghosts import Ghost
 from allocator.holders import DeviceFile
 from allocator.model import Moment
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOW = Moment(utc="2026-01-01T00:00:00Z", boottime_ms=0, boot_id="b")
+NOBODY_KNOWS = Ownership(owner=None, evidence=None, why="")
 GPU, WEB = DeviceUuid("GPU-0"), ContainerId("a" * 64)
 
 
@@ -123,7 +126,12 @@ class Asked:
             utc_seconds=lambda: world.utc,
         )
         self.routes = ProcessRoutes(
-            cast("Tracking", self.rounds), self.told, self.foreign, requests, trusted_uids=trusted
+            cast("Tracking", self.rounds),
+            self.told,
+            self.foreign,
+            ForeignOwners(lambda _: NOBODY_KNOWS),
+            requests,
+            trusted_uids=trusted,
         ).routes()
 
     async def account(self, name: str) -> Account | None:

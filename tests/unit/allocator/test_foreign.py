@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from allocator.foreign import ForeignContainers, read_held
+from allocator.foreign import ForeignContainers, read_foreign
 from allocator.held_devices import EVERYTHING, Held
 from allocator.model import Lease, Refusal
+from policy.model import ContainerId
 from tests.fakes.fake_nvml import FakeNvml, gpu, mig, snapshot, split
 from tests.fakes.leasing import Clock, foreign, service, want
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from allocator.foreign import Foreign
+    from policy.model import Json
 
+ID = ContainerId("a" * 64)
 MACHINE = snapshot(gpu(0, minor=3), gpu(1, minor=0), *split(2, "3g.20gb", "1g.5gb"))
 
 
@@ -48,9 +50,10 @@ def test_a_part_takes_its_gpu_and_a_gpu_its_parts() -> None:
 def test_nodes_are_told_by_their_minor() -> None:
     """Which is not the index; a node that nobody knows takes everything."""
     for minor, expected in ((3, {gpu(0).uuid}), (7, set(MACHINE.devices))):
-        has = read_held({"HostConfig": {"Devices": [{"PathOnHost": f"/dev/nvidia{minor}"}]}})
-        assert has == Held(minors=frozenset({minor}))
-        assert told(replace(foreign(), held=has)).taken(MACHINE) == expected
+        inspect: dict[str, Json] = {"HostConfig": {"Devices": [{"PathOnHost": f"/dev/nvidia{minor}"}]}}
+        one = read_foreign(ID, "old", inspect, runs=True)
+        assert one.held == Held(minors=frozenset({minor}))
+        assert told(one).taken(MACHINE) == expected
 
 
 def test_a_new_look_and_a_new_telling_count_at_once() -> None:
@@ -64,7 +67,18 @@ def test_a_new_look_and_a_new_telling_count_at_once() -> None:
 
 def test_what_cannot_be_read_is_everything() -> None:
     """Unknown is never free."""
-    assert read_held(None) == read_held({"HostConfig": []}) == EVERYTHING
+    wrongs: tuple[dict[str, Json] | None, ...] = (None, {"HostConfig": []}, {"Mounts": {}})
+    for wrong in wrongs:
+        assert read_foreign(ID, "old", wrong, runs=True).held == EVERYTHING
+
+
+def test_what_tells_of_owners_is_kept_of_those_with_gpus() -> None:
+    """An inspect that cannot be read tells of nobody."""
+    labels: dict[str, Json] = {"Config": {"Labels": {"aime.mlc": "alice"}}}
+    with_gpu = read_foreign(ID, "old", labels | {"HostConfig": {"Privileged": True}}, runs=False)
+    without, unread = read_foreign(ID, "cpu", labels, runs=True), read_foreign(ID, "x", None, runs=True)
+    (found,) = told(with_gpu, without, unread).inspected()
+    assert (found.id, found.name, found.labels) == (ID, "old", {"aime.mlc": "alice"})
 
 
 async def test_nobody_gets_what_a_foreign_container_has(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from allocator.adoption import Inspected
 from allocator.attributor import Running
 from allocator.foreign import Foreign
 from allocator.held_devices import EVERYTHING, Held
@@ -34,7 +35,9 @@ def test_what_runs_is_read() -> None:
     assert told.running[0] == Named(running=run, name="web")
     assert [one.running.owner for one in told.running] == [1000, None]
     has = Held(names=frozenset({"0"}))
-    assert told.foreign == (Foreign(id=ContainerId("b" * 64), name="old", runs=True, held=has),) * 2
+    inspected = Inspected(id=ContainerId("b" * 64), name="old", labels={})
+    old = Foreign(id=inspected.id, name="old", runs=True, held=has, inspected=inspected)
+    assert told.foreign == (old, old)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,18 @@ import io
 
 import pytest
 
-from cli.screen import columns, paint, plain, size
+from cli.screen import columns, login, paint, plain, size
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+def test_an_account_is_told_by_its_name() -> None:
+    """A uid without one by its number."""
+    assert login(0) == "root"
+    assert login(4_000_000_001) == "uid 4000000001"
 
 
 @pytest.mark.parametrize(
