@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from allocator.model import Device, Snapshot
 from policy.fields import as_bool, as_int, as_list, as_object, as_strings, as_text
-from policy.foreign import CUDA_VERSION, REQUIRE_CUDA
+from policy.foreign import CUDA_VERSION, DEVICE_MOUNTS, REQUIRE_CUDA
 from policy.gpus import CDI_KIND, SCRUBBED_PREFIX, VISIBLE, env_value
 from policy.model import DeviceUuid, Json
 from policy.paths import is_under
@@ -22,7 +22,6 @@ _NO_DEVICE = frozenset({"", "void", "none"})
 _READABLE = re.compile(r"(GPU|MIG)-[0-9A-Za-z/-]+|[0-9]{1,3}(:[0-9]{1,3})?", re.ASCII)
 _NODE = re.compile(r"/dev/nvidia([0-9]{1,3})", re.ASCII)
 _NO_GPU_NODES = re.compile(r"/dev/nvidia(ctl|-uvm|-uvm-tools|-modeset)")
-_LIST_MOUNT = "/var/run/nvidia-container-devices/"
 _RULE = re.compile(r"([abc])\s+([0-9]+|\*):([0-9]+|\*)(\s+[rwm]+)?")
 _MAIN_MAJOR = "195"
 _FIRST_OF_NO_GPU = 254  # nvidia-modeset and nvidiactl
@@ -142,7 +141,7 @@ def _by_environment(inspect: Mapping[str, Json], requested: Held, *, unset_means
 
 def _by_mounts(inspect: Mapping[str, Json]) -> Held:
     targets = (as_text(as_object(item).get("Destination")) for item in as_list(inspect.get("Mounts")))
-    return _named(path.removeprefix(_LIST_MOUNT) for path in targets if path.startswith(_LIST_MOUNT))
+    return _named(path.removeprefix(DEVICE_MOUNTS) for path in targets if path.startswith(DEVICE_MOUNTS))
 
 
 def _by_node(device: Mapping[str, Json]) -> Held:

@@ -16,12 +16,13 @@ from policy.model import Json
 LEGACY_LABELS = (ownership.USER, "aime.mlc.USER", "aime.mlc")
 # SOURCE: docker compose and dev containers put the folder on the host that a container was started from.
 PROJECT_LABELS = ("com.docker.compose.project.working_dir", "devcontainer.local_folder")
+# SOURCE: NVIDIA container toolkit, accept-nvidia-visible-devices-as-volume-mounts.
+DEVICE_MOUNTS = "/var/run/nvidia-container-devices/"
 # SOURCE: an image with CUDA_VERSION and no NVIDIA_REQUIRE_CUDA is a legacy one, which gets all GPUs.
 CUDA_VERSION, REQUIRE_CUDA = "CUDA_VERSION", "NVIDIA_REQUIRE_CUDA"
 
 _LABELS = frozenset({ownership.SEAL, *LEGACY_LABELS, *PROJECT_LABELS})
 _HOST = ("Privileged", "Runtime", "DeviceRequests", "Devices", "DeviceCgroupRules")
-_MOUNT = ("Type", "Source", "Destination")
 
 
 def excerpt(inspect: Mapping[str, Json]) -> dict[str, Json]:
@@ -39,11 +40,16 @@ def excerpt(inspect: Mapping[str, Json]) -> dict[str, Json]:
             }
         ),
         "HostConfig": _filled({key: host.get(key) for key in _HOST}),
-        "Mounts": [
-            _filled({key: as_object(one).get(key) for key in _MOUNT})
-            for one in as_list(inspect.get("Mounts"))
-        ],
+        "Mounts": [*filter(None, (_mount(as_object(one)) for one in as_list(inspect.get("Mounts"))))],
     }
+
+
+def _mount(mount: Mapping[str, Json]) -> dict[str, Json]:
+    """A bind mount's source tells of an owner, a target in the toolkit's directory of a device; all else of nothing."""
+    binds = as_text(mount.get("Type")) == "bind"
+    names = as_text(mount.get("Destination")).startswith(DEVICE_MOUNTS)
+    wanted = (("Type", "Source") if binds else ()) + (("Destination",) if names else ())
+    return _filled({key: mount.get(key) for key in wanted})
 
 
 def _filled(values: Mapping[str, Json]) -> dict[str, Json]:

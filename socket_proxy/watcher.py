@@ -187,6 +187,8 @@ class Watcher:
         for container_id in known - {entry.id for entry in entries}:
             await self.container_gone(container_id)
         self._index.replace_all(Kind.CONTAINER, entries, known=known)
+        for entry in entries:
+            self.container_moved(entry.id)  # it may have, while the engine was not followed
         known = self._index.ids(Kind.NETWORK)
         networks = msgspec.json.decode(await self._engine.ask(Operation.NETWORK_LIST), type=list[_Network])
         self._index.replace_all(Kind.NETWORK, [self._network(item) for item in networks], known=known)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from allocator.adoption import Evidence, HostFacts, Inspected, Person, paths_to_ask, read_inspect, whose
+from policy.foreign import excerpt
 from policy.model import ContainerId, Uid
 
 ALICE = Person(uid=Uid(1000), name="alice", home="/home/alice")
@@ -131,6 +132,8 @@ def test_an_inspect_is_read() -> None:
         ],
     }
     found = read_inspect(inspect)
+    told = excerpt(inspect) | {"Id": inspect["Id"], "Name": inspect["Name"]}
+    assert read_inspect(told) == found, "the excerpt that the proxy sends says the same"
     assert (found.name, found.binds) == ("torch._.1000", ("/home/alice",))
     assert paths_to_ask(found) == ("/home/alice", "/home/bob")
     assert read_inspect({"Id": "a", "Name": "/x", "Config": {"Labels": None}, "Mounts": None}).labels == {}

@@ -22,7 +22,11 @@ INSPECT: dict[str, Any] = {
         "Cmd": ["--password", "secret"],
     },
     "HostConfig": {"Runtime": "nvidia", "Privileged": False, "Devices": None, "Binds": ["/secret:/x"]},
-    "Mounts": [{"Type": "bind", "Source": "/data", "Destination": "/d", "Mode": "secret"}],
+    "Mounts": [
+        {"Type": "bind", "Source": "/data", "Destination": "/secret", "Mode": "secret"},
+        {"Type": "volume", "Name": "secret", "Source": "/secret", "Destination": "/secret"},
+        {"Type": "volume", "Source": "/secret", "Destination": "/var/run/nvidia-container-devices/0"},
+    ],
 }
 
 
@@ -39,7 +43,10 @@ def test_only_what_tells_something_is_taken() -> None:
             "Labels": {"aime.mlc": "alice", "ds01.seal": "v1.x"},
         },
         "HostConfig": {"Runtime": "nvidia"},
-        "Mounts": [{"Type": "bind", "Source": "/data", "Destination": "/d"}],
+        "Mounts": [
+            {"Type": "bind", "Source": "/data"},
+            {"Destination": "/var/run/nvidia-container-devices/0"},
+        ],
     }
 
 

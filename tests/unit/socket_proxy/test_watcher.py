@@ -91,6 +91,17 @@ async def test_of_two_containers_with_one_seal_the_older_has_it(tmp_path: Path) 
         assert [held.container for held in world.leaser.held] == [OLD]
 
 
+async def test_each_may_have_moved_while_the_engine_was_not_followed(tmp_path: Path) -> None:
+    """After dockerd has started again, a container of before has another process."""
+    async with proxy_world(tmp_path) as world:
+        world.answers["GET /containers/json"] = (200, [listed(OLD, {}), listed(NEW, world.labels())])
+        follower = watcher(world)
+        moved: list[str] = []
+        follower.container_moved = moved.append
+        await follower.rebuild()
+        assert moved == [OLD, NEW]
+
+
 async def test_what_is_made_and_removed_past_ds01_is_told_at_once(tmp_path: Path) -> None:
     """Whoever keeps track of what containers have; what ds01 made is told by its own leases."""
     async with proxy_world(tmp_path) as world:
