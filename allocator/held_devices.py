@@ -7,7 +7,7 @@ SOURCE: docs of the NVIDIA container toolkit; dockerd 20.10 to 29, daemon/nvidia
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from allocator.model import Device, Snapshot
@@ -83,22 +83,26 @@ def devices_of(what: Held, snapshot: Snapshot, *, minors: Mapping[int, DeviceUui
     if what.everything or not what.minors <= minors.keys():
         return frozenset(snapshot.devices)
     wanted = {name.casefold() for name in what.names}
-    # SOURCE: libnvidia-container takes the beginning of a UUID for the whole.
-    begun = tuple(name for name in wanted if name.startswith(("gpu-", "mig-")))
-    named = {
-        uuid
-        for uuid, device in snapshot.devices.items()
-        if wanted & _spellings(device) or uuid.casefold().startswith(begun)
-    }
+    named = {uuid for uuid, device in snapshot.devices.items() if _is_named(device, wanted)}
     named |= {minors[minor] for minor in what.minors}
     parts = {uuid for uuid, device in snapshot.devices.items() if device.parent in named}
     return frozenset((named | parts) & snapshot.devices.keys())
 
 
-def _spellings(device: Device) -> frozenset[str]:
-    """Index, UUID, and the MIG form of drivers before 470, folded."""
-    old = f"MIG-{device.parent}/{device.gpu_instance_id}/{device.compute_instance_id}"
-    return frozenset({device.index, device.uuid.casefold(), old.casefold()})
+def _is_named(device: Device, wanted: Collection[str]) -> bool:
+    """By index, by UUID or its beginning, or in the MIG form of drivers before 470; `wanted` is folded.
+
+    SOURCE: libnvidia-container takes the beginning of a UUID for the whole.
+    """
+    if device.index in wanted:
+        return True
+    uuid = device.uuid.casefold()
+    old = f"mig-{device.parent}/{device.gpu_instance_id}/{device.compute_instance_id}"
+    return any(
+        uuid.startswith(name) or ("/" in name and old.casefold() == name)
+        for name in wanted
+        if name.startswith(("gpu-", "mig-"))
+    )
 
 
 def _together(parts: Iterable[Held]) -> Held:
