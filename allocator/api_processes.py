@@ -60,7 +60,8 @@ class ProcessRoutes:
         )
 
     async def _processes(self, request: web.Request) -> web.Response:
-        return web.json_response(shown(self._tracking.last, self._told, owner=self._own(request)))
+        told = shown(self._tracking.last, self._told, self._owners, owner=self._own(request))
+        return web.json_response(told)
 
     async def _containers(self, request: web.Request) -> web.Response:
         require_trusted(request, self._trusted)
@@ -117,8 +118,8 @@ def _answered(answer: Answer) -> web.Response:
     return web.json_response(body, status=status)
 
 
-def shown(told_last: Round | None, told: Told, *, owner: Uid | None) -> dict[str, Any]:
-    """One round as JSON. owner: only what is this user's; None: everything.
+def shown(told_last: Round | None, told: Told, owners: ForeignOwners, *, owner: Uid | None) -> dict[str, Any]:
+    """One round as JSON. owner: only what is this user's; None: everything. owners: by evidence, which proves nothing.
 
     SECURITY: what is UNKNOWN is shown to the admin alone: it may be anybody's.
     """
@@ -129,14 +130,14 @@ def shown(told_last: Round | None, told: Told, *, owner: Uid | None) -> dict[str
     elsewhere = [one for one in told_last.elsewhere if admin or one.attribution.owner == owner]
     return {
         "at": told_last.at.utc,
-        "processes": [_process(one, told) for one in processes],
-        "elsewhere": [_elsewhere(one, told) for one in elsewhere],
+        "processes": [_process(one) | _whose(one.attribution, told, owners) for one in processes],
+        "elsewhere": [_elsewhere(one) | _whose(one.attribution, told, owners) for one in elsewhere],
         "unattributed_memory": [_ghost(one) for one in told_last.ghosts] if admin else [],
         "unread": len(told_last.unread) if admin else 0,
     }
 
 
-def _process(one: Attributed, told: Told) -> dict[str, Any]:
+def _process(one: Attributed) -> dict[str, Any]:
     return {
         "pid": one.seen.pid,
         "device": one.seen.device,
@@ -145,20 +146,19 @@ def _process(one: Attributed, told: Told) -> dict[str, Any]:
         "memory_mib": one.seen.memory_mib,
         "name": one.name,
         "ended_at": None if one.ended is None else one.ended.utc,
-        **_whose(one.attribution, told),
     }
 
 
-def _elsewhere(one: OpenElsewhere, told: Told) -> dict[str, Any]:
+def _elsewhere(one: OpenElsewhere) -> dict[str, Any]:
     return {
         "pid": one.facts.identity.pid,
         "name": one.facts.name,
         "files": [f"{file.driver} {file.minor}" for file in sorted(one.files)],
-        **_whose(one.attribution, told),
     }
 
 
-def _whose(found: Attribution, told: Told) -> dict[str, Any]:
+def _whose(found: Attribution, told: Told, owners: ForeignOwners) -> dict[str, Any]:
+    foreign = None if found.container is None else owners.of(found.container)
     return {
         "kind": found.kind.value,
         "owner_uid": found.owner,
@@ -168,6 +168,8 @@ def _whose(found: Attribution, told: Told) -> dict[str, Any]:
         "step": found.step or None,
         "unit": found.unit or None,
         "why": found.why or None,
+        "probable_owner_uid": None if foreign is None else foreign.owner,
+        "evidence": None if foreign is None else foreign.why,
     }
 
 

@@ -68,7 +68,11 @@ def _where(one: Mapping[str, Any]) -> str:
 
 
 def _why(one: Mapping[str, Any]) -> str:
-    return plain(one["why"]) if one["kind"] == "unknown" and one["why"] else ""
+    if one["kind"] == "unknown" and one["why"]:
+        return plain(one["why"])
+    if one.get("probable_owner_uid") is None:
+        return ""
+    return f"probably {login(one['probable_owner_uid'])}'s, by {plain(one['evidence'])}"
 
 
 def _files(one: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.dockerd, pytest.mark.timeout(240)]
 _SECONDS = 40
 _NAME = "roots-own"
+_OURS = ("--runtime", "runc", "--network", "none", "--name", _NAME)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_what_a_foreign_container_has_is_leased_to_nobody(own: Lab, engine: Path
     """Refused by name, passed over by number, and given once the container is gone."""
     device = f'"device={simulate.gpu_uuid(0)}"'
     # No process of it uses the GPU: by NVML alone it would be free.
-    foreign = ("--runtime", "runc", "--network", "none", "--gpus", device, "--name", _NAME)
+    foreign = (*_OURS, "--label", f"aime.mlc={own.alice}", "--gpus", device)
     docker(engine, "run", "-d", *foreign, "busybox", "sleep", "300")
     assert eventually(lambda: names(own) == [_NAME, None], seconds=_SECONDS)
     refused = own.docker(own.alice, "create", "--gpus", "device=0", "busybox", "true")
@@ -67,7 +68,8 @@ def test_what_a_foreign_container_has_is_leased_to_nobody(own: Lab, engine: Path
     table = own.run(own.bob, "ds01", "gpu").out
     assert "in use" in table
     assert _NAME not in table
-    assert f"container {_NAME}" in own.run("root", "ds01", "gpu").out
+    said = f"container {_NAME}: ds01 did not make it; probably {own.alice}'s, by label aime.mlc={own.alice}"
+    assert eventually(lambda: said in own.run("root", "ds01", "gpu").out, seconds=_SECONDS)
     own.ok(own.bob, "create", "--gpus", "1", "busybox", "true")
     assert [device["held"] for device in devices(own, own.bob)] == [False, True]
     docker(engine, "rm", "-f", _NAME)
@@ -78,8 +80,7 @@ def test_what_a_foreign_container_has_is_leased_to_nobody(own: Lab, engine: Path
 def test_a_stopped_one_takes_its_device_when_it_starts(own: Lab, engine: Path) -> None:
     """Not before; what was leased meanwhile stays leased."""
     device = f'"device={simulate.gpu_uuid(1)}"'
-    foreign = ("--runtime", "runc", "--network", "none", "--gpus", device, "--name", _NAME)
-    docker(engine, "create", *foreign, "busybox", "sleep", "300")
+    docker(engine, "create", *_OURS, "--gpus", device, "busybox", "sleep", "300")
     own.ok(own.alice, "create", "--name", "first", "--gpus", "device=1", "busybox", "true")
     own.ok(own.alice, "rm", "first")
     docker(engine, "start", _NAME)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from allocator.access_requests import AccessRequests, Account
-from allocator.adoption import Ownership
+from allocator.adoption import Evidence, Inspected, Ownership
 from allocator.api_processes import ProcessRoutes, shown
 from allocator.attribution import Attribution, Identity, Kind, ProcessFacts, Proof, Seen
 from allocator.attributor import Attributed, OpenElsewhere, Running
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOW = Moment(utc="2026-01-01T00:00:00Z", boottime_ms=0, boot_id="b")
-NOBODY_KNOWS = Ownership(owner=None, evidence=None, why="")
+OWNERS = ForeignOwners(lambda _: Ownership(owner=None, evidence=None, why=""))
 GPU, WEB = DeviceUuid("GPU-0"), ContainerId("a" * 64)
 
 
@@ -80,7 +81,7 @@ def _told() -> Told:
 
 def test_the_admin_sees_all_with_whose_it_is() -> None:
     """A container by its name, and by what it was shown."""
-    told = shown(ROUND, _told(), owner=None)
+    told = shown(ROUND, _told(), OWNERS, owner=None)
     assert [one["pid"] for one in told["processes"]] == [1, 2, 3]
     first, second, third = told["processes"]
     assert (first["container"], first["owner_uid"], first["proof"]) == ("web", ALICE, "container")
@@ -91,17 +92,29 @@ def test_the_admin_sees_all_with_whose_it_is() -> None:
     assert told["unread"] == 1
 
 
+async def test_whose_a_foreign_container_may_be_is_said_beside_its_processes() -> None:
+    """It is no proof: the process stays nobody's, and that person does not see it."""
+    owners = ForeignOwners(lambda _: Ownership(owner=BOB, evidence=Evidence.NAME, why="name x._.1001"))
+    owners.tell([Inspected(id=WEB, name="x._.1001", labels={})])
+    assert owners._looking is not None
+    await owners._looking
+    nobodys = replace(ROUND, processes=(_attributed(1, replace(IN_CONTAINER, owner=None)),))
+    (one,) = shown(nobodys, _told(), owners, owner=None)["processes"]
+    assert (one["owner_uid"], one["probable_owner_uid"], one["evidence"]) == (None, BOB, "name x._.1001")
+    assert shown(nobodys, _told(), owners, owner=BOB)["processes"] == []
+
+
 def test_a_user_sees_nothing_of_others() -> None:
     """Nor what could be anybody's."""
-    told = shown(ROUND, _told(), owner=ALICE)
+    told = shown(ROUND, _told(), OWNERS, owner=ALICE)
     assert [one["pid"] for one in told["processes"]] == [1]
     assert (told["elsewhere"], told["unattributed_memory"], told["unread"]) == ([], [], 0)
-    assert shown(ROUND, _told(), owner=Uid(7))["processes"] == []
+    assert shown(ROUND, _told(), OWNERS, owner=Uid(7))["processes"] == []
 
 
 def test_nothing_is_known_before_the_first_round() -> None:
     """Which is not "nothing runs"."""
-    assert shown(None, Told(), owner=None)["at"] is None
+    assert shown(None, Told(), OWNERS, owner=None)["at"] is None
 
 
 class Rounds:
@@ -129,7 +142,7 @@ class Asked:
             cast("Tracking", self.rounds),
             self.told,
             self.foreign,
-            ForeignOwners(lambda _: NOBODY_KNOWS),
+            OWNERS,
             requests,
             trusted_uids=trusted,
         ).routes()

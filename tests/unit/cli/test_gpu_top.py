@@ -66,6 +66,11 @@ def _answer(*processes: dict[str, Any], **changes: Any) -> dict[str, Any]:
             ["unknown", "it is hidden"],
             id="unknown",
         ),
+        pytest.param(
+            _process(owner_uid=None, probable_owner_uid=0, evidence="name web._.0"),
+            ["unknown", "container web", "probably root's, by name web._.0"],
+            id="not-made-by-ds01",
+        ),
         pytest.param(_process(owner_uid=UNKNOWN_UID), [f"uid {UNKNOWN_UID}"], id="no-account"),
         pytest.param(_process(memory_mib=None), ["N/A"], id="memory-not-said"),
         pytest.param(_process(ended_at="2026-01-01T00:00:05Z"), ["ended 2026-01-01T00:00:05Z"], id="ended"),
