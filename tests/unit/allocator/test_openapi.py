@@ -24,7 +24,7 @@ from policy.host_processes import HostRule
 from policy.model import LeaseId
 from tests.fakes.fake_nvml import FakeNvml, gpu, split
 from tests.fakes.host_access import World as AccessWorld
-from tests.fakes.leasing import Clock, service
+from tests.fakes.leasing import Clock, foreign, service
 from tests.fakes.routes import NOBODY, TRUSTED
 from tests.unit.allocator.test_api_processes import Asked
 from tests.unit.allocator.test_mig_apply import GPU, HALF, SMALL, instance, repartition
@@ -59,6 +59,15 @@ KEYWORDS: Final = frozenset(
     | {"minimum", "maximum", "minItems", "maxItems", "pattern"}
 )
 CONTAINER: Final = "1" * 64
+FOREIGN: Final = {
+    "runs": True,
+    "inspect": {
+        "Config": {"Env": ["NVIDIA_VISIBLE_DEVICES=0"], "Labels": {"aime.mlc": "alice"}},
+        "HostConfig": {"Runtime": "nvidia", "DeviceCgroupRules": ["c 195:0 rw"]},
+        "Mounts": [{"Type": "bind", "Source": "/data"}],
+    },
+}
+TRUSTED_ONLY: Final = {"processes", "pids", "serial", "foreign", "foreign_owners"}
 
 
 def resolved(part: dict[str, Any]) -> dict[str, Any]:
@@ -270,7 +279,7 @@ PLAY: Final = (
         "PUT",
         "/v1/containers",
         200,
-        {"containers": [{"id": CONTAINER, "pid": 5, "owner_uid": None, "name": "w"}]},
+        {"containers": [{"id": CONTAINER, "pid": 5, "owner_uid": None, "name": "w", "foreign": FOREIGN}]},
     ),
     Ask("PUT", "/v1/host-rules", 200, RULES),
     Ask("POST", "/v1/host-access", 201, WISH),
@@ -293,6 +302,7 @@ class Served:
         self.trusted = trusted
         devices = (gpu(0, minor=0), *split(1, "1g.5gb", "1g.5gb"))
         self.service = service(path / "ledger", FakeNvml(*devices), Clock())
+        self.service.foreign.tell([foreign("0", runs=False)])
         self.mig_ledger = Ledger(path / "mig")
         self.access = AccessWorld(path)
 
@@ -387,10 +397,10 @@ async def test_who_may_ask_is_as_documented(serve: Any) -> None:
         assert (status == 403) == (OPERATIONS[ask.method, ask.path]["x-who"] == "trusted"), ask
     _, inventory = await served.call(Ask("GET", "/v1/inventory", 200))
     told = SCHEMAS["Device"]
-    assert {name for one in inventory["devices"] for name in told["properties"].keys() - one.keys()} == {
-        *("processes", "pids", "serial")
-    }
-    assert set(told["required"]) == told["properties"].keys() - {"processes", "pids", "serial"}
+    assert {
+        name for one in inventory["devices"] for name in told["properties"].keys() - one.keys()
+    } == TRUSTED_ONLY
+    assert set(told["required"]) == told["properties"].keys() - TRUSTED_ONLY
     assert (await served.call(Ask("GET", "/v1/leases", 403, query="?owner_uid=4242")))[0] == 403
 
 
