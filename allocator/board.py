@@ -1,8 +1,8 @@
 """What is free, what a request could ever take, and who holds how much: one snapshot and its leases, made ready.
 
 Pure, and quick to ask many times: a board serves a whole queue. A device is free only if it is known to be: state ok,
-no live lease on it, its parent or its children, no running container has it that ds01 did not make, and a process list
-that was read and is empty.
+no live lease on it, its parent or its children, no running container has it that ds01 did not make, a process list that was
+read and is empty, and no memory in use that nobody can account for.
 """
 
 from __future__ import annotations
@@ -53,17 +53,20 @@ class Board:
         *,
         same_devices: Board | None = None,
         foreign: Devices = frozenset(),
+        unattributed: Devices = frozenset(),
     ) -> None:
         """Args:
 
         now: for the ends of leases; None: they are not told.
         same_devices: an earlier board, whose answers about the same snapshot are used again.
         foreign: what containers have that ds01 did not make and that run.
+        unattributed: where memory is in use by no process that can be seen.
         """
         self.snapshot = snapshot
         self.leases = tuple(leases)
         self.now = now
         self.foreign = foreign
+        self.unattributed = unattributed
         self.holders = self._find_holders()
         self.free: Devices = frozenset(
             uuid for uuid, device in snapshot.devices.items() if self._is_free(device)
@@ -111,7 +114,7 @@ class Board:
         return holders
 
     def _is_free(self, device: Device) -> bool:
-        taken = device.uuid in self.holders or device.uuid in self.foreign
+        taken = device.uuid in self.holders or device.uuid in self.foreign or device.uuid in self.unattributed
         return device.state is DeviceState.OK and not taken and device.pids == ()
 
     @cached_property

@@ -126,7 +126,12 @@ class Granting:
         live, past = self._ledger.at_hand() or await self._durably(self._ledger.books)
         now = self._now()
         self._board = Board(
-            snapshot, live, now, same_devices=self._board, foreign=self._foreign.taken(snapshot)
+            snapshot,
+            live,
+            now,
+            same_devices=self._board,
+            foreign=self._foreign.taken(snapshot),
+            unattributed=self._watch.unattributed,
         )
         waiting = self._line.owners()
         if not waiting:

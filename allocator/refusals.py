@@ -261,6 +261,10 @@ def not_free(board: Board, device: Device) -> Refusal:
         return _in_use(device, f"held by {lease.owner_name} since {lease.created.utc}{end}")
     if device.uuid in board.foreign:
         return _in_use(device, "used by a container that ds01 did not make")
+    if device.uuid in board.unattributed:
+        return _in_use(
+            device, "in use by a process that cannot be seen: tell the admin, whom ds01 gpu top tells more"
+        )
     if device.pids is None:
         return _in_use(device, "possibly in use: its processes cannot be read")
     return _in_use(device, f"used by process {device.pids[0]}, which holds no lease")

@@ -174,7 +174,7 @@ class Tracking:
                     used_mib=ghost.used_mib,
                     holders=self._holding(snapshot.devices.get(ghost.device)),
                 )
-        self._told_ghosts = frozenset(ghost.device for ghost in ghosts)
+        self._told_ghosts = self._watch.unattributed = frozenset(ghost.device for ghost in ghosts)
 
     def _holding(self, device: Device | None) -> list[int]:
         """Who has the device's file open, by the last scan."""

@@ -50,6 +50,9 @@ class Watch:
         self.looks = 0
         self.snapshot: Snapshot | None = None  # None: nothing was ever read
         self.seen: Moment | None = None  # when `snapshot` was taken
+        self.unattributed: frozenset[DeviceUuid] = (
+            frozenset()
+        )  # memory in use there by no process that can be seen; attribution says so
         self.problem: str | None = "NVML was not read yet"  # why `snapshot` cannot be relied on; None: it can
         self.kind: Problem | None = Problem.NOT_READ  # of `problem`
 

@@ -26,6 +26,13 @@ def test_what_a_foreign_container_has_is_not_free() -> None:
     assert not board.holders
 
 
+def test_a_device_with_memory_of_nobody_is_not_free() -> None:
+    """Whoever uses it cannot be seen; that is not nobody."""
+    board = Board(MACHINE, (), unattributed=frozenset({gpu(0).uuid}))
+    assert board.free == {mig(2, 0).uuid, mig(2, 1).uuid}
+    assert gpu(0).uuid in board.usable(want())
+
+
 def test_what_a_request_could_use_does_not_depend_on_who_holds_it() -> None:
     """By class, profile, memory, and the largest that the limit lets it have."""
     board = Board(MACHINE, (lease("a", gpu(0).uuid),))

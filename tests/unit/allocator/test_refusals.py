@@ -51,6 +51,14 @@ def test_many_holders_are_cut_short() -> None:
     assert "4 more" in refused(place(Board(machine, held, NOW), want())).message
 
 
+def test_a_device_that_an_unseen_process_uses_is_told_so() -> None:
+    """With who can find out more."""
+    board = Board(TWO, (), NOW, unattributed=frozenset({gpu(0).uuid}))
+    refused = refusals.not_free(board, gpu(0))
+    assert refused.waiting_helps
+    assert "a process that cannot be seen" in refused.message
+
+
 def test_a_device_of_a_foreign_container_is_told_without_its_name() -> None:
     """By name and by number, beside holders and alone; waiting helps."""
     board = Board(TWO, (), NOW, foreign=frozenset({gpu(0).uuid}))

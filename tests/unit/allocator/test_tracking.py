@@ -150,8 +150,10 @@ async def test_memory_without_a_process_is_told_after_two_looks(world: World) ->
         told = await world.round()
         assert bool(told.ghosts) == (number == SWEEPS - 1)
     assert told.ghosts[0].used_mib == 9000
+    assert world.watch.unattributed == {gpu(0).uuid}
     world.nvml.put(gpu(0, minor=0, measures=Measures(memory_used_mib=0)))
     assert (await world.round()).ghosts == ()
+    assert world.watch.unattributed == frozenset()
 
 
 async def test_who_only_has_a_device_open_is_told_too(world: World) -> None:
