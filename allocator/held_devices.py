@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from allocator.model import Device, Snapshot
-from policy.fields import as_bool, as_int, as_list, as_object, as_strings, as_text
+from policy.fields import as_int, as_list, as_object, as_strings, as_text
 from policy.foreign import CUDA_VERSION, DEVICE_MOUNTS, REQUIRE_CUDA
 from policy.gpus import CDI_KIND, SCRUBBED_PREFIX, VISIBLE, env_value
 from policy.model import DeviceUuid, Json
@@ -56,9 +56,8 @@ def held(inspect: Mapping[str, Json], *, default_runtime: str = "runc") -> Held:
     Args: default_runtime: what the engine takes where the inspect names none.
     Raises: TypeError: an answer of another shape; the caller counts it as everything.
     """
+    # Privileged alone is no wish for a GPU: monitors and builders are, and would take every one. NVML tells when it uses one.
     host = as_object(inspect.get("HostConfig"))
-    if as_bool(host.get("Privileged")):
-        return EVERYTHING
     requests = [as_object(item) for item in as_list(host.get("DeviceRequests"))]
     found = _together(map(_by_request, requests))
     runtime = as_text(host.get("Runtime")) or default_runtime

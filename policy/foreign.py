@@ -22,7 +22,7 @@ DEVICE_MOUNTS = "/var/run/nvidia-container-devices/"
 CUDA_VERSION, REQUIRE_CUDA = "CUDA_VERSION", "NVIDIA_REQUIRE_CUDA"
 
 _LABELS = frozenset({ownership.SEAL, *LEGACY_LABELS, *PROJECT_LABELS})
-_HOST = ("Privileged", "Runtime", "DeviceRequests", "Devices", "DeviceCgroupRules")
+_HOST = ("Runtime", "DeviceRequests", "Devices", "DeviceCgroupRules")
 
 
 def excerpt(inspect: Mapping[str, Json]) -> dict[str, Json]:

@@ -163,7 +163,11 @@ async def test_the_proxy_tells_what_runs_and_what_policy_says(tmp_path: Path, wo
     """What is not read whole changes nothing."""
     asked = Asked(world, TRUSTED)
     async with served(tmp_path, asked.routes) as call:
-        inspect: dict[str, Any] = {"Config": {}, "HostConfig": {"Privileged": True}, "Mounts": []}
+        inspect: dict[str, Any] = {
+            "Config": {},
+            "HostConfig": {"DeviceCgroupRules": ["a *:* rwm"]},
+            "Mounts": [],
+        }
         foreign = {"runs": True, "inspect": inspect}
         one = {"id": "b" * 64, "pid": 5, "owner_uid": None, "name": "old", "foreign": foreign}
         assert await call("PUT", "/v1/containers", {"containers": [one]}) == (200, {})

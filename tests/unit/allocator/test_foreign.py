@@ -75,7 +75,9 @@ def test_what_cannot_be_read_is_everything() -> None:
 def test_what_tells_of_owners_is_kept_of_those_with_gpus() -> None:
     """An inspect that cannot be read tells of nobody."""
     labels: dict[str, Json] = {"Config": {"Labels": {"aime.mlc": "alice"}}}
-    with_gpu = read_foreign(ID, "old", labels | {"HostConfig": {"Privileged": True}}, runs=False)
+    with_gpu = read_foreign(
+        ID, "old", labels | {"HostConfig": {"DeviceCgroupRules": ["a *:* rwm"]}}, runs=False
+    )
     without, unread = read_foreign(ID, "cpu", labels, runs=True), read_foreign(ID, "x", None, runs=True)
     (found,) = told(with_gpu, without, unread).inspected()
     assert (found.id, found.name, found.labels) == (ID, "old", {"aime.mlc": "alice"})

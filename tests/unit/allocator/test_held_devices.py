@@ -107,7 +107,10 @@ LEGACY = ("CUDA_VERSION=9.0",)
             inspect(DeviceCgroupRules=["c 10:229 rwm", "b 8:0 r", "c 195:255 rw"]), NOTHING, id="other rules"
         ),
         pytest.param(inspect(DeviceCgroupRules=["odd"]), EVERYTHING, id="unreadable rule"),
-        pytest.param(inspect(Privileged=True), EVERYTHING, id="privileged"),
+        pytest.param(inspect(Privileged=True), NOTHING, id="privileged asks for none"),
+        pytest.param(
+            inspect((ALL,), Privileged=True, Runtime="nvidia"), EVERYTHING, id="privileged with all"
+        ),
         pytest.param(inspect(**request(Count=1), **node("/dev/nvidia3")), names("0") | minors(3), id="both"),
     ],
 )

@@ -44,7 +44,7 @@ def test_what_runs_is_read() -> None:
     "inspect",
     [
         pytest.param(None, id="not known"),
-        pytest.param({**INSPECT, "HostConfig": {"Privileged": "no"}}, id="another shape"),
+        pytest.param({**INSPECT, "HostConfig": {"Devices": "no"}}, id="another shape"),
         pytest.param({**INSPECT, "Mounts": {}}, id="another shape of mounts"),
     ],
 )
