@@ -85,8 +85,9 @@ def test_a_label_says_the_size(clean: Lab, flags: list[str], device: str) -> Non
     name = "sized"
     clean.ok(clean.alice, "create", "--name", name, *flags, "busybox", "true")
     made = json.loads(clean.ok(clean.alice, "inspect", name))[0]
-    (visible,) = [entry for entry in made["Config"]["Env"] if entry.startswith("NVIDIA_VISIBLE_DEVICES=")]
-    assert visible.partition("=")[2].startswith(device)
+    (request,) = made["HostConfig"]["DeviceRequests"]
+    (given,) = request["DeviceIDs"]  # a CDI name where the engine has CDI
+    assert given.removeprefix("nvidia.com/gpu=").startswith(device)
     assert not [label for label in made["Config"]["Labels"] or {} if label.startswith("ds01.gpu.")]
 
 
