@@ -8,9 +8,12 @@ import pytest
 
 from allocator import cdi
 from allocator.cdi import Regeneration
+from observability import events
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from observability.events import Event
 
 
 async def test_the_command_is_run_to_its_end(tmp_path: Path) -> None:
@@ -30,11 +33,13 @@ async def test_the_command_is_run_to_its_end(tmp_path: Path) -> None:
     ],
 )
 async def test_a_failure_is_told_and_ends_nothing(
-    command: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: list[str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The devices are there all the same."""
+    told: list[tuple[Event, str]] = []
+    monkeypatch.setattr(cdi, "log", lambda event, *, problem: told.append((event, problem)))
     monkeypatch.setattr(cdi, "_SECONDS", 0.1 if "sleep" in command else 10)
     await Regeneration(command).run()
-    out = capsys.readouterr()
-    assert "cdi.stale" in out.out + out.err
-    assert said in out.out + out.err
+    ((event, problem),) = told
+    assert event is events.CDI_STALE
+    assert said in problem
