@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from allocator.processes import PROC, read
+from allocator.processes import PROC
+from host.proc import read
 
 _DRIVER = "nvidia"
 _MAIN = frozenset({"nvidia", "nvidia-frontend"})  # the second before driver 470: one major for all GPUs

@@ -21,7 +21,8 @@ from allocator.finishing import Finishing
 from allocator.host_grants import HostGrant, HostGrants
 from allocator.host_rules import is_protected
 from allocator.model import Moment
-from allocator.processes import PROC, Processes, Signalled, read
+from allocator.processes import PROC, Processes, Signalled
+from host.proc import read
 from host.user_slices import UNITS
 from observability import events
 from observability.logging import log

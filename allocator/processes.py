@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from allocator.attribution import Identity, ProcessFacts, UidRange
+from host.proc import has_ended, is_over, read, stat_fields
 from policy.model import Uid
 
 _T = TypeVar("_T")
 PROC = Path("/proc")
-_READ_BYTES = 65536
 _MOST_HELD = 8192
 
 
@@ -182,7 +182,7 @@ class Processes:
 
     def _start_ticks(self, pid: int) -> int:
         """SOURCE: proc(5), stat field 22. Raises: OSError, ValueError."""
-        return int(_stat_fields(read(self._proc / str(pid) / "stat"))[19])
+        return int(stat_fields(read(self._proc / str(pid) / "stat"))[19])
 
 
 def _living_thread(where: Path) -> Path | None:
@@ -201,27 +201,7 @@ def _living_thread(where: Path) -> Path | None:
 
 
 def _has_thread(where: Path) -> bool:
-    return _stat_fields(read(where / "stat"))[0] not in ("Z", "X", "x")
-
-
-def _stat_fields(stat: str) -> list[str]:
-    """From field 3 on; the name before it may hold anything, brackets and spaces too. Raises: ValueError."""
-    fields = stat.rpartition(") ")[2].split()
-    if len(fields) < 20:
-        raise ValueError("a line of /proc/<pid>/stat is cut off")
-    return fields
-
-
-def read(path: Path) -> str:
-    """A small file of /proc. Raises: OSError; ProcessLookupError when the process has ended; ValueError: too long."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        content = os.read(descriptor, _READ_BYTES)
-    finally:
-        os.close(descriptor)
-    if len(content) == _READ_BYTES:
-        raise ValueError(f"{path} is longer than was read")
-    return os.fsdecode(content)
+    return not is_over(read(where / "stat"))
 
 
 def _or_none(ask: Callable[[], _T]) -> _T | None:
@@ -264,10 +244,3 @@ def _executable(where: Path) -> str | None:
     path = str((where / "exe").readlink())
     runs, there = (where / "exe").stat(), Path(path).stat()
     return path if (runs.st_dev, runs.st_ino) == (there.st_dev, there.st_ino) else None
-
-
-def has_ended(pidfd: int) -> bool:
-    """Whether the process that a pidfd holds has ended, reaped or not."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(0))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -21,12 +20,12 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
+from host.proc import has_ended, is_over, read
 from policy.model import ContainerId, Gid, Uid
 
 _SO_PEERPIDFD = 77  # SOURCE: asm-generic/socket.h, Linux 6.5
 _CREDENTIALS = struct.Struct("=iII")
 _NO_LOGIN_UID = 4294967295
-_READ_BYTES = 65536
 _HEX_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 # SECURITY: below these a user's own service manager makes cgroups, with any name it likes (a user can
 # create docker-<somebody's id>.scope there). No container of dockerd lives below them.
@@ -111,7 +110,7 @@ def hold_peer(connection: HasSocketOptions) -> Iterator[int]:
         raise ProcessLookupError(errno.ESRCH, "the process at the other end cannot be seen")
     try:
         yield pid
-        if _has_ended(pidfd):
+        if has_ended(pidfd):
             raise ProcessLookupError(errno.ESRCH, "the process at the other end has ended")
     finally:
         os.close(pidfd)
@@ -162,15 +161,15 @@ def _look_held(pid: int, pidfd: int) -> Whereabouts:
     """Read `/proc/<pid>` and then make sure that it was this process's all the time."""
     try:
         same_namespaces = _namespaces(pid) == _own_namespaces()
-        cgroup = _read(f"/proc/{pid}/cgroup")
-        person = _login_uid(_read(f"/proc/{pid}/loginuid"))
-        first_thread_ended = _state(_read(f"/proc/{pid}/stat")) in "ZXx"
+        cgroup = read(f"/proc/{pid}/cgroup")
+        person = _login_uid(read(f"/proc/{pid}/loginuid"))
+        first_thread_ended = is_over(read(f"/proc/{pid}/stat"))
     except (OSError, ValueError, OverflowError):
         return _NOWHERE
     # INVARIANT: checked last. A process that still runs was not reaped, so its pid was not reused.
     # SECURITY: a container's process may end its first thread and connect from another: then `/proc/<pid>/cgroup`
     # reads "/" on cgroup v1, as if it were on the host, while the pidfd says that it runs.
-    if first_thread_ended or _has_ended(pidfd):
+    if first_thread_ended or has_ended(pidfd):
         return _NOWHERE
     found = containers_in(cgroup)
     if len(found) > 1:
@@ -200,7 +199,7 @@ def containers_in(cgroup: str, *, own: frozenset[str] | None = None) -> tuple[Co
 
 @cache
 def _own_containers() -> frozenset[str]:
-    return frozenset(_HEX_ID.findall(_read("/proc/self/cgroup")))
+    return frozenset(_HEX_ID.findall(read("/proc/self/cgroup")))
 
 
 @cache
@@ -214,28 +213,6 @@ def _namespaces(pid: int) -> tuple[str, str]:
     return str((proc / "pid").readlink()), str((proc / "user").readlink())
 
 
-def _read(path: str) -> str:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        content = os.read(descriptor, _READ_BYTES)
-    finally:
-        os.close(descriptor)
-    if len(content) == _READ_BYTES:
-        raise ValueError(f"{path} is longer than was read")
-    return os.fsdecode(content)
-
-
-def _state(stat: str) -> str:
-    """One letter. SOURCE: proc(5), stat field 3; the name before it may hold anything, brackets too."""
-    return stat.rpartition(") ")[2][:1]
-
-
 def _login_uid(text: str) -> Uid | None:
     uid = int(text)
     return None if uid == _NO_LOGIN_UID else Uid(uid)
-
-
-def _has_ended(pidfd: int) -> bool:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(0))
