@@ -15,6 +15,8 @@ from policy import image_names
 from policy.model import Uid
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import msgspec
 
     from policy.stand_ins import StandIns
@@ -41,6 +43,14 @@ def real(uid: Uid, name: str) -> str:
 def plain(uid: Uid | None, real_name: str) -> str:
     """What the owner `uid` calls the object that is `real_name` inside dockerd; unmanaged ones have one name."""
     return real_name if uid is None else real_name.removeprefix(f"u{uid}.") or real_name
+
+
+def own(listed: Iterable[str] | None) -> str:
+    """A container's own name among those that the engine lists it by, without the slash; "" if it has none.
+
+    A container is also listed under its link aliases (`/parent/alias`); its own name has one slash.
+    """
+    return next((name[1:] for name in listed or () if name.count("/") == 1), "")
 
 
 def owner(real_name: str) -> Uid | None:

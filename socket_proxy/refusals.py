@@ -42,6 +42,10 @@ class Unavailable(Exception):  # noqa: N818  the project's word for "an operator
     """Something ds01 needs is not there now: the engine's index, the allocator, the audit file."""
 
 
+# What a task of ds01's own meets when the engine or the allocator has no answer for it: it logs that and tries again.
+UNANSWERED = (Unavailable, UpstreamUnavailable, UpstreamLost, EngineError, msgspec.DecodeError)
+
+
 def of_decision(decision: Decision, request: Request, request_id: RequestId) -> Refusal:
     """The refusal that a denying decision amounts to.
 

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import msgspec
 
-from http1.errors import UpstreamLost, UpstreamUnavailable
 from observability import events
 from observability.logging import log
 from policy import names, ownership
@@ -22,7 +21,7 @@ from policy.dockerapi.model import Operation
 from policy.foreign import excerpt
 from policy.model import Json, Uid
 from socket_proxy.engine import Engine
-from socket_proxy.refusals import EngineError, Unavailable
+from socket_proxy.refusals import UNANSWERED, EngineError
 from socket_proxy.seal import Sealer
 
 _EVERY_SECONDS = 30.0
@@ -83,13 +82,7 @@ class RunningContainers:
             self._changed.clear()
             try:
                 await self.tell()
-            except (
-                Unavailable,
-                UpstreamUnavailable,
-                UpstreamLost,
-                EngineError,
-                msgspec.DecodeError,
-            ) as error:
+            except UNANSWERED as error:
                 log(events.EVIDENCE_UNSENT, problem=str(error))
             await asyncio.sleep(_LEAST_SECONDS)
             with suppress(TimeoutError):
@@ -124,8 +117,7 @@ class RunningContainers:
             return None
         if bool(seen.pid) == runs:
             self._seen[item.Id] = seen
-        inside = next((name[1:] for name in item.Names or () if name.count("/") == 1), "")
-        name = names.plain(owner, inside)
+        name = names.plain(owner, names.own(item.Names))
         said: dict[str, Json] = {"id": item.Id, "pid": seen.pid or None, "owner_uid": owner, "name": name}
         if owner is None:
             excerpt = None if seen.excerpt is None else dict(seen.excerpt)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import msgspec
 
 from host.clock import boottime_ms
-from http1.errors import UpstreamLost, UpstreamUnavailable
 from observability import events
 from observability.logging import log
 from policy import ownership
@@ -21,7 +20,7 @@ from policy.dockerapi.model import Operation
 from policy.model import ContainerId, LeaseId
 from socket_proxy.engine import Engine
 from socket_proxy.ports import LeaseOver, Leaser
-from socket_proxy.refusals import EngineError, Unavailable
+from socket_proxy.refusals import UNANSWERED
 from socket_proxy.seal import Sealer
 from socket_proxy.stamp import LIFETIME_MS
 
@@ -71,13 +70,7 @@ class Settlements:
                 lease = due.lease
                 try:
                     await self._settle(lease)
-                except (
-                    Unavailable,
-                    EngineError,
-                    UpstreamUnavailable,
-                    UpstreamLost,
-                    msgspec.DecodeError,
-                ) as error:
+                except UNANSWERED as error:
                     log(events.LEASE_UNSETTLED, lease=lease, problem=str(error))
                     if isinstance(error, LeaseOver) or due.tries + 1 >= _MOST_TRIES:
                         self._leaser.forget(lease)

@@ -8,10 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from http1.errors import UpstreamLost, UpstreamUnavailable
 from observability import events
 from observability.logging import log
-from policy import ownership
+from policy import names, ownership
 from policy.dockerapi.model import Operation, Request
 from policy.dockerapi.responses import JsonStream
 from policy.model import ContainerId, Kind, LeaseId
@@ -22,7 +21,7 @@ from socket_proxy.image_owners import ImageOwners
 from socket_proxy.index import Entry, Index
 from socket_proxy.ports import Held, Leaser
 from socket_proxy.records import Records
-from socket_proxy.refusals import EngineError, Unavailable
+from socket_proxy.refusals import UNANSWERED, EngineError
 from socket_proxy.seal import Sealer
 
 _RETRY_SECONDS = 0.5
@@ -115,13 +114,7 @@ class Watcher:
         while True:
             try:
                 await self._follow()
-            except (
-                UpstreamUnavailable,
-                UpstreamLost,
-                EngineError,
-                Unavailable,
-                msgspec.DecodeError,
-            ) as error:
+            except UNANSWERED as error:
                 log(events.INDEX_LOST, problem=str(error))
             except Exception as error:  # noqa: BLE001  the watcher's one edge: whatever the engine sent, start over
                 log(events.INDEX_LOST, problem=repr(error))
@@ -216,13 +209,7 @@ class Watcher:
             try:
                 await self._facts.wait_ready()
                 await self.send_evidence()
-            except (
-                Unavailable,
-                UpstreamUnavailable,
-                UpstreamLost,
-                EngineError,
-                msgspec.DecodeError,
-            ) as error:
+            except UNANSWERED as error:
                 log(events.EVIDENCE_UNSENT, problem=str(error))
                 await asyncio.sleep(_RETRY_SECONDS * 4)
             else:
@@ -243,10 +230,7 @@ class Watcher:
         await self._leaser.report(tuple(held.values()))
 
     def _container(self, item: _Container) -> Entry:
-        labels = item.Labels or {}
-        # A container is also listed under its link aliases (/parent/alias); its own name has one slash.
-        name = next((name[1:] for name in item.Names or () if name.count("/") == 1), "")
-        return self.container_entry(item.Id, name, labels)
+        return self.container_entry(item.Id, names.own(item.Names), item.Labels or {})
 
     def container_entry(self, container_id: str, name: str, labels: Mapping[str, str]) -> Entry:
         owner = self._sealer.owner(labels)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from policy.dockerapi.references import NETWORK_WORDS
 from policy.model import Uid
-from policy.names import HIDDEN, ViewerNames, of_another, owner, plain, real
+from policy.names import HIDDEN, ViewerNames, of_another, own, owner, plain, real
 from policy.stand_ins import StandIns
 
 UIDS = st.integers(min_value=0, max_value=2**32 - 2).map(Uid)
@@ -169,3 +169,18 @@ def test_names_of_two_owners_never_meet(one: tuple[Uid, str, str], other: tuple[
         assert not {*of_another(one[0], one[1], real(one[0], one[2]))} & {
             *of_another(other[0], other[1], real(other[0], other[2]))
         }
+
+
+@pytest.mark.parametrize(
+    ("listed", "name"),
+    [
+        (["/u1001.web"], "u1001.web"),
+        (["/u1001.app/db", "/u1001.db"], "u1001.db"),
+        (["/u1001.app/db"], ""),
+        ([], ""),
+        (None, ""),
+    ],
+)
+def test_a_link_alias_is_no_name_of_a_container_s_own(listed: list[str] | None, name: str) -> None:
+    """It has two slashes, and may stand first."""
+    assert own(listed) == name
