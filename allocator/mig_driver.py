@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
+from allocator.child import module, start
 from allocator.mig import GpuInstance, MigProfile, Partition
 from allocator.model import InventoryUnavailable
 from policy.model import DeviceUuid
 
-_ROOT = Path(__file__).parents[1]
-_COMMAND = (sys.executable, "-m", "allocator.nvml_mig")
+_COMMAND = module("allocator.nvml_mig")
 _END_SECONDS = 1
 IN_USE = 19  # NVML_ERROR_IN_USE
 
@@ -61,14 +58,8 @@ class MigDriver:
         return int(await self._do({"do": "set_mode", "gpu": gpu, "enabled": enabled})) == 0
 
     async def _do(self, asked: dict[str, Any]) -> Any:
-        path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": path},
-            )
+            process = await start(self._command)
         except OSError as error:
             raise InventoryUnavailable("the MIG process cannot be started") from error
         try:

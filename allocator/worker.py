@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from allocator.child import module, start
 from allocator.model import InventoryUnavailable, Problem
 from allocator.wire import is_last, parse
 
 if TYPE_CHECKING:
     from allocator.model import Snapshot
 
-_LINE_BYTES = 8 << 20  # 64 GPUs with 1,000 processes each
-_ROOT = Path(__file__).parents[1]
-_COMMAND = (sys.executable, "-m", "allocator.nvml")
+_COMMAND = module("allocator.nvml")
 _GPU_SECONDS = 2.0  # a grant rests on a look of 8 s: an interval of 5 and this must fit
 _END_SECONDS = 1.0
 
@@ -88,15 +84,8 @@ class NvmlWorker:
             if self._stuck:
                 raise InventoryUnavailable("the NVIDIA driver does not answer", Problem.UNRESPONSIVE)
             return self._process
-        path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": path},
-                limit=_LINE_BYTES,
-            )
+            self._process = await start(self._command)
         except OSError as error:
             raise InventoryUnavailable("the NVML process cannot be started", Problem.NO_WORKER) from error
         self._stuck = False
