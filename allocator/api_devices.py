@@ -73,14 +73,16 @@ def shown(
         "since": None if lease is None else lease.created.utc,
         "ends_at": None if lease is None else ends_at(lease, now),
         "lease": lease.id if lease is not None and visible else None,
-        **({"pids": pids, **_foreign(foreign)} if sees_all else {}),
+        **({"pids": pids, **_foreign(foreign, lease)} if sees_all else {}),
     }
 
 
-def _foreign(found: Collection[tuple[Foreign, Ownership | None]]) -> dict[str, Any]:
-    """Those that run, by name; and of all of them, whose they may be."""
+def _foreign(found: Collection[tuple[Foreign, Ownership | None]], lease: Lease | None) -> dict[str, Any]:
+    """Those that run, by name, but for the holder; and of those that nobody was given, whose they may be."""
+    holder = None if lease is None else lease.container
+    running = sorted(_called(one) for one, _ in found if one.runs and one.id != holder)
     return {
-        "foreign": ", ".join(sorted(_called(one) for one, _ in found if one.runs)) or None,
+        "foreign": ", ".join(running) or None,
         "foreign_owners": [
             {
                 "container": _called(one),
@@ -91,6 +93,7 @@ def _foreign(found: Collection[tuple[Foreign, Ownership | None]]) -> dict[str, A
                 "why": None if owner is None else owner.why,
             }
             for one, owner in found
+            if one.adopted_by is None
         ],
     }
 

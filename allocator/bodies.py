@@ -20,6 +20,7 @@ from allocator.json_values import (
 from allocator.model import ANY, FULL, GpuRequest, GroupLimit
 from allocator.reconcile import Carrier, Evidence
 from allocator.reservations import Reservation
+from allocator.take_over import TakeOver
 from policy.model import ContainerId, LeaseId, Uid
 from policy.when import parse_when
 
@@ -127,6 +128,23 @@ def _carrier(item: Any) -> Carrier:
 def parse_container(body: Mapping[str, Any]) -> ContainerId:
     """The container of a confirm or a start. Raises: BadInput."""
     return container_of(only(body, required={"container_id"})["container_id"], "container_id")
+
+
+def parse_take_over(body: Mapping[str, Any], *, container: ContainerId) -> TakeOver:
+    """Whose a container is from now on that ds01 did not make. Raises: BadInput."""
+    only(body, required={"owner_uid", "owner_name", "groups", "restarts", "session", "request_id"})
+    if not isinstance(body["restarts"], bool):
+        raise BadInput("restarts: true or false is needed")
+    groups = list_of(body["groups"], "groups", most=_MOST_GROUPS)
+    return TakeOver(
+        container=container,
+        owner_uid=Uid(number_of(body["owner_uid"], "owner_uid", most=UID_MAX)),
+        owner_name=text_of(body["owner_name"], "owner_name"),
+        groups=tuple(name_of(item, "groups") for item in groups),
+        restarts=body["restarts"],
+        session=text_of(body["session"], "session"),
+        request_id=text_of(body["request_id"], "request_id"),
+    )
 
 
 def parse_reason(body: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from allocator.model import Snapshot
-    from policy.model import ContainerId, DeviceUuid, Json
+    from policy.model import ContainerId, DeviceUuid, Json, Uid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,7 @@ class Foreign:
 
     runs: paused and on its way up again count, too.
     inspected: what tells of its owner; None where nothing could be read.
+    adopted_by: to whom an admin gave it; None: to nobody.
     """
 
     id: ContainerId
@@ -34,13 +35,19 @@ class Foreign:
     runs: bool
     held: Held
     inspected: Inspected | None = None
+    adopted_by: Uid | None = None
 
 
 def read_foreign(
-    container: ContainerId, name: str, inspect: Mapping[str, Json] | None, *, runs: bool
+    container: ContainerId,
+    name: str,
+    inspect: Mapping[str, Json] | None,
+    *,
+    runs: bool,
+    adopted_by: Uid | None = None,
 ) -> Foreign:
     """What an inspect, or `policy.foreign.excerpt` of it, shows. None, and what cannot be read: every GPU."""
-    unknown = Foreign(id=container, name=name, runs=runs, held=EVERYTHING)
+    unknown = Foreign(id=container, name=name, runs=runs, held=EVERYTHING, adopted_by=adopted_by)
     if inspect is None:
         return unknown
     try:
@@ -51,7 +58,7 @@ def read_foreign(
 
 
 class ForeignContainers:
-    """All of them with a GPU, and the devices that they come to in a snapshot."""
+    """All of them, and the devices that they come to in a snapshot."""
 
     def __init__(self) -> None:
         self._told: tuple[Foreign, ...] = ()
@@ -59,11 +66,19 @@ class ForeignContainers:
 
     def tell(self, containers: Iterable[Foreign]) -> None:
         """All that there are, in place of what was told before."""
-        self._told = tuple(one for one in containers if one.held)
+        self._told = tuple(containers)
         self._known = None
 
+    def all(self) -> tuple[Foreign, ...]:
+        """In the order in which they were told."""
+        return self._told
+
+    def find(self, container: ContainerId) -> Foreign | None:
+        """One of them by its full id."""
+        return next((one for one in self._told if one.id == container), None)
+
     def inspected(self) -> tuple[Inspected, ...]:
-        """What tells of the owners of those with a GPU."""
+        """What tells of their owners."""
         return tuple(one.inspected for one in self._told if one.inspected is not None)
 
     def by_device(self, snapshot: Snapshot) -> Mapping[DeviceUuid, tuple[Foreign, ...]]:

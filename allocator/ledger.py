@@ -105,14 +105,14 @@ class Ledger:
         old = self.read("SELECT lease FROM old_leases WHERE id = ?", lease)
         return rows.read_archived(old[0][0]) if old else None
 
-    def grant(self, lease: Lease, *, limit: int) -> None:
-        """Write a new pending lease. Raises: Conflict: a device is held, or the owner would pass `limit`."""
+    def grant(self, lease: Lease, *, limit: int | None) -> None:
+        """Write a new lease. Raises: Conflict: a device is held, or the owner would pass `limit` (None: there is none)."""
         with self.transaction() as base:
             (held,) = base.execute(
                 "SELECT count(*) FROM lease_devices JOIN leases ON id = lease WHERE live = 1 AND owner_uid = ?",
                 (lease.owner_uid,),
             ).fetchone()
-            if held + len(lease.devices) > limit:
+            if limit is not None and held + len(lease.devices) > limit:
                 raise Conflict(
                     f"{lease.owner_name} would hold {held + len(lease.devices)} devices of {limit}"
                 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from allocator.access_requests import AccessRequests, Account
 from allocator.api import Api
+from allocator.api_foreign import ForeignRoutes
 from allocator.api_mig import MigRoutes
 from allocator.api_processes import ProcessRoutes
 from allocator.attributor import Attributor
@@ -131,6 +132,7 @@ class Parts:
             *ProcessRoutes(
                 self.tracking, self.told, self.service.foreign, owners, requests, trusted_uids=trusted
             ).routes(),
+            *ForeignRoutes(self.service, owners, trusted_uids=trusted, now=self.now).routes(),
             *MigRoutes(self.repartition, trusted_uids=trusted).routes(),
         )
 

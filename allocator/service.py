@@ -30,6 +30,7 @@ from allocator.model import (
 )
 from allocator.reservations import is_over
 from allocator.shares import HALF_LIFE_SECONDS
+from allocator.take_over import TakingOver
 from allocator.usage import UsageRecords
 from allocator.waiting import Line
 from allocator.watch import Watch
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from allocator.queue import Entry
     from allocator.reconcile import Change, Contradiction, Evidence
     from allocator.reservations import Reservation, Window
+    from allocator.take_over import TakenOver, TakeOver
     from allocator.waiting import Waiter
     from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
 
@@ -113,6 +115,9 @@ class Allocator:
             new_id=new_id,
             half_life_seconds=timing.half_life_seconds,
             zone=zone,
+        )
+        self._taking_over = TakingOver(
+            ledger=ledger, durably=self._durably, foreign=self.foreign, now=now, new_id=new_id
         )
         self._changes = Changes(ledger=ledger, durably=self._durably, now=now)
         self.withheld = WithheldDevices(
@@ -203,6 +208,15 @@ class Allocator:
             await self._granting.serve()
         self._nudge.set()  # the freed device's processes may end only now: look again soon
         return done
+
+    async def take_over(self, wish: TakeOver) -> TakenOver | None:
+        """A lease for a container that ds01 did not make, on what it has; None: no such container was told of.
+
+        Raises: InventoryUnavailable, LedgerUnavailable.
+        """
+        async with self._lock:
+            board, _ = await self._granting.books()
+            return await self._taking_over.take_over(wish, board)
 
     async def find(self, lease: LeaseId) -> Lease | None:
         """One lease in whatever state."""

@@ -48,26 +48,25 @@ def parse_containers(body: Mapping[str, Any]) -> Containers:
 
 def _running(items: Iterable[Mapping[str, Any]]) -> Iterator[Named]:
     for item in items:
-        owner = item["owner_uid"]
         if item["pid"] is None:
             continue
         yield Named(
             running=Running(
                 id=container_of(item["id"], "containers.id"),
                 pid=number_of(item["pid"], "containers.pid", least=1, most=_PID_MAX),
-                owner=None if owner is None else Uid(number_of(owner, "containers.owner_uid", most=UID_MAX)),
+                owner=_owner(item),
             ),
             name=_name(item),
         )
 
 
 def _foreign(items: Iterable[Mapping[str, Any]]) -> Iterator[Foreign]:
-    """Those without an owner: of no other is an inspect told, and each of them has a pid or none."""
+    """Those that ds01 did not make: without an owner, or adopted. Each of them has a pid or none."""
     for item in items:
         only(item, required={"id", "pid", "owner_uid", "name"}, optional={"foreign"})
-        if item["owner_uid"] is not None:
-            if "foreign" in item or item["pid"] is None:
-                raise BadInput("containers: only one without an owner may be foreign, or without a pid")
+        if "foreign" not in item:
+            if item["owner_uid"] is None or item["pid"] is None:
+                raise BadInput("containers: only a foreign one may be without an owner or a pid")
             continue
         told = only(object_of(item.get("foreign"), "containers.foreign"), required={"runs", "inspect"})
         if not isinstance(told["runs"], bool):
@@ -77,7 +76,18 @@ def _foreign(items: Iterable[Mapping[str, Any]]) -> Iterator[Foreign]:
             only(
                 object_of(inspect, "containers.foreign.inspect"), required={"Config", "HostConfig", "Mounts"}
             )
-        yield read_foreign(container_of(item["id"], "containers.id"), _name(item), inspect, runs=told["runs"])
+        yield read_foreign(
+            container_of(item["id"], "containers.id"),
+            _name(item),
+            inspect,
+            runs=told["runs"],
+            adopted_by=_owner(item),
+        )
+
+
+def _owner(item: Mapping[str, Any]) -> Uid | None:
+    owner = item["owner_uid"]
+    return None if owner is None else Uid(number_of(owner, "containers.owner_uid", most=UID_MAX))
 
 
 def _name(item: Mapping[str, Any]) -> str:

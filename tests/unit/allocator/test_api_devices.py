@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -79,6 +80,15 @@ def test_a_foreign_container_is_told_by_name_to_the_trusted_alone() -> None:
             "why": "name old",
         }
     ]
+
+
+def test_an_adopted_container_is_told_as_its_lease() -> None:
+    """Nobody asks whose it may be; only a device that it has without a lease still shows its name."""
+    idle, old = gpu(1), replace(foreign("1"), adopted_by=Uid(1000))
+    holds = lease("one", gpu(1).uuid, container=old.id)
+    for held, name in ((holds, None), (None, "old")):
+        told = api_devices.shown(idle, held, uid=0, sees_all=True, now=NOW, foreign=[(old, OWNERSHIP)])
+        assert (told["in_use"], told["foreign"], told["foreign_owners"]) == (True, name, [])
 
 
 @pytest.mark.parametrize(

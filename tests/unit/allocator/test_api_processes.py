@@ -128,10 +128,12 @@ class Rounds:
 class Asked:
     """The routes for a peer that is trusted or not."""
 
-    def __init__(self, world: World, trusted: frozenset[int]) -> None:
+    def __init__(
+        self, world: World, trusted: frozenset[int], foreign: ForeignContainers | None = None
+    ) -> None:
         self.rounds = Rounds()
         self.told = _told()
-        self.foreign = ForeignContainers()
+        self.foreign = ForeignContainers() if foreign is None else foreign
         requests = AccessRequests(
             world.access,
             account=self.account,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from allocator.foreign import ForeignContainers, read_foreign
 from allocator.held_devices import EVERYTHING, Held
 from allocator.model import Lease, Refusal
-from policy.model import ContainerId
+from policy.model import ContainerId, Uid
 from tests.fakes.fake_nvml import FakeNvml, gpu, mig, snapshot, split
 from tests.fakes.leasing import Clock, foreign, service, want
 
@@ -72,15 +72,16 @@ def test_what_cannot_be_read_is_everything() -> None:
         assert read_foreign(ID, "old", wrong, runs=True).held == EVERYTHING
 
 
-def test_what_tells_of_owners_is_kept_of_those_with_gpus() -> None:
-    """An inspect that cannot be read tells of nobody."""
+def test_what_tells_of_owners_is_kept_of_all() -> None:
+    """With a GPU or without one; an inspect that cannot be read tells of nobody."""
     labels: dict[str, Json] = {"Config": {"Labels": {"aime.mlc": "alice"}}}
-    with_gpu = read_foreign(
-        ID, "old", labels | {"HostConfig": {"DeviceCgroupRules": ["a *:* rwm"]}}, runs=False
-    )
-    without, unread = read_foreign(ID, "cpu", labels, runs=True), read_foreign(ID, "x", None, runs=True)
-    (found,) = told(with_gpu, without, unread).inspected()
-    assert (found.id, found.name, found.labels) == (ID, "old", {"aime.mlc": "alice"})
+    one = read_foreign(ID, "cpu", labels, runs=True, adopted_by=Uid(7))
+    known = told(one, read_foreign(ContainerId("b" * 64), "x", None, runs=True))
+    (found,) = known.inspected()
+    assert (found.id, found.name, found.labels) == (ID, "cpu", {"aime.mlc": "alice"})
+    assert known.find(ID) is one
+    assert known.find(ContainerId("c" * 64)) is None
+    assert [(each.name, each.adopted_by) for each in known.all()] == [("cpu", 7), ("x", None)]
 
 
 async def test_nobody_gets_what_a_foreign_container_has(tmp_path: Path) -> None:

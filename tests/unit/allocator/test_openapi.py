@@ -11,6 +11,7 @@ import yaml
 from aiohttp import ClientSession, UnixConnector, web
 
 from allocator.api import Api
+from allocator.api_foreign import ForeignRoutes
 from allocator.api_mig import MigRoutes
 from allocator.app import clock, new_id
 from allocator.attribution import Kind, Proof
@@ -26,7 +27,7 @@ from tests.fakes.fake_nvml import FakeNvml, gpu, split
 from tests.fakes.host_access import World as AccessWorld
 from tests.fakes.leasing import Clock, foreign, service
 from tests.fakes.routes import NOBODY, TRUSTED
-from tests.unit.allocator.test_api_processes import Asked
+from tests.unit.allocator.test_api_processes import OWNERS, Asked
 from tests.unit.allocator.test_mig_apply import GPU, HALF, SMALL, instance, repartition
 from tests.unit.allocator.test_mig_apply import World as MigWorld
 
@@ -233,6 +234,14 @@ RULES: Final = {
     "grace_seconds": 5,
     "exempt": [{"user": "alice", "until": 9, "reason": "a demo"}],
 }
+ADOPTION: Final = {
+    "owner_uid": 1000,
+    "owner_name": "alice",
+    "groups": ["students"],
+    "restarts": False,
+    "session": "one",
+    "request_id": "0123456789ab",
+}
 WISH: Final = {"user": "alice", "seconds": 3600, "reason": "profiling", "gpus": [0]}
 PLAY: Final = (
     Ask("GET", "/v1/health", 200),
@@ -281,6 +290,9 @@ PLAY: Final = (
         200,
         {"containers": [{"id": CONTAINER, "pid": 5, "owner_uid": None, "name": "w", "foreign": FOREIGN}]},
     ),
+    Ask("GET", "/v1/foreign", 200),
+    Ask("POST", "/v1/foreign/{id}/lease", 200, ADOPTION, CONTAINER),
+    Ask("POST", "/v1/foreign/{id}/lease", 404, ADOPTION, "2" * 64),
     Ask("PUT", "/v1/host-rules", 200, RULES),
     Ask("POST", "/v1/host-access", 201, WISH),
     Ask("POST", "/v1/host-access", 404, WISH | {"user": "nobody-here"}),
@@ -311,7 +323,8 @@ class Served:
         world = MigWorld(instance(SMALL, 0), instance(HALF, 4))
         changing = repartition(world, self.mig_ledger)
         more = (
-            *Asked(self.access, self.trusted).routes,
+            *Asked(self.access, self.trusted, self.service.foreign).routes,
+            *ForeignRoutes(self.service, OWNERS, trusted_uids=self.trusted, now=Clock()).routes(),
             *MigRoutes(changing, trusted_uids=self.trusted).routes(),
         )
         self.runner = web.AppRunner(api.application(*more), handler_cancellation=True)

@@ -62,7 +62,7 @@ def test_what_cannot_be_read_of_an_inspect_is_everything(inspect: Any) -> None:
         pytest.param({"foreign": {"runs": True}}, id="no inspect"),
         pytest.param({"foreign": {"runs": True, "inspect": []}}, id="inspect is a list"),
         pytest.param({"foreign": {"runs": True, "inspect": {**INSPECT, "Id": "x"}}}, id="more of an inspect"),
-        pytest.param({"owner_uid": 1000}, id="of somebody"),
+        pytest.param({"owner_uid": -1}, id="of nobody that there can be"),
         pytest.param({"pid": 0}, id="no process"),
         pytest.param({"id": "b"}, id="no id"),
     ],
@@ -71,6 +71,14 @@ def test_what_ds01_did_not_make_is_read_strictly(changes: dict[str, Any]) -> Non
     """All of it: half a list would be read as all there is."""
     with pytest.raises(BadInput):
         parse_containers({"containers": [{**OLD, **changes}]})
+
+
+def test_what_was_adopted_is_told_with_its_owner() -> None:
+    """It is that user's, and still one that ds01 did not make."""
+    told = parse_containers({"containers": [{**OLD, "owner_uid": 1000}]})
+    assert told.running[0].running.owner == 1000
+    assert [(one.name, one.adopted_by) for one in told.foreign] == [("old", 1000)]
+    assert parse_containers({"containers": [OLD]}).foreign[0].adopted_by is None
 
 
 def test_without_an_inspect_nobodys_container_is_not_taken() -> None:
