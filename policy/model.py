@@ -87,6 +87,16 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """What is known of a container that ds01 did not make and an admin gave to its owner (ADR 0023).
+
+    closed: why its owner runs no programs in it, in words; empty: they may.
+    """
+
+    closed: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectFact:
     """What is known of one existing object the actor may at least see."""
 
@@ -100,6 +110,7 @@ class ObjectFact:
     container: ContainerId | None = None  # for an exec, its container
     check_intervals_ns: tuple[int, int] = (0, 0)  # of an image's health check: Interval, StartInterval
     share: Share = Share.NONE  # of another's container, or of an own exec in it: what the actor may do there
+    adopted: Adopted | None = None  # of a container that ds01 did not make, or of an exec in it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

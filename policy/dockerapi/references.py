@@ -13,6 +13,7 @@ from functools import partial
 from policy.dockerapi import strict_json
 from policy.dockerapi.model import MalformedRequest, Operation, Request
 from policy.dockerapi.query import filters
+from policy.dockerapi.routes import ROUTE_OF
 from policy.model import Json, Kind, Reference
 
 Body = dict[str, Json]
@@ -42,6 +43,21 @@ _PATH_KINDS = {
     "image": Kind.IMAGE,
     "network": Kind.NETWORK,
     "volume": Kind.VOLUME,
+}
+
+
+# Where a container or an exec can be named: in the path, and in the body or query of these.
+NAMING_CONTAINERS = frozenset(
+    operation
+    for operation, route in ROUTE_OF.items()
+    if {"{container}", "{exec}"} & {*route.template.split("/")}
+) | {
+    Operation.CONTAINER_LIST,
+    Operation.CONTAINER_CREATE,
+    Operation.NETWORK_CONNECT,
+    Operation.NETWORK_DISCONNECT,
+    Operation.IMAGE_COMMIT,
+    Operation.IMAGE_BUILD,
 }
 
 

@@ -2,6 +2,7 @@
 
 from policy.ask import Rule, rule_of
 from policy.rules import (
+    adopted,
     build,
     buildkit,
     capabilities,
@@ -42,6 +43,7 @@ RULES: tuple[Rule, ...] = tuple(
     for module in (
         operation,
         ownership,
+        adopted,
         build,
         buildkit,
         capabilities,

@@ -9,25 +9,13 @@ from collections.abc import Iterable
 
 from policy.ask import Ask, Finding
 from policy.dockerapi.model import Operation
-from policy.dockerapi.routes import ROUTE_OF
+from policy.dockerapi.references import NAMING_CONTAINERS
 from policy.fields import shown
 from policy.model import Kind, ObjectFact, Reason, Reference, Share
 from policy.sharing import NEEDS, permits
 
 RULE_ID = "share"
-# Where a container or an exec can be named: in the path, and in the body or query of these.
-OPERATIONS = frozenset(
-    operation
-    for operation, route in ROUTE_OF.items()
-    if {"{container}", "{exec}"} & {*route.template.split("/")}
-) | {
-    Operation.CONTAINER_LIST,
-    Operation.CONTAINER_CREATE,
-    Operation.NETWORK_CONNECT,
-    Operation.NETWORK_DISCONNECT,
-    Operation.IMAGE_COMMIT,
-    Operation.IMAGE_BUILD,
-}
+OPERATIONS = NAMING_CONTAINERS
 NEEDS_FACTS = True
 
 _LIMITS = {

@@ -25,6 +25,7 @@ IDS = re.compile(r"[(;] ?rule ([a-z_]+)\)|rules=\(((?:\"[a-z_]+\",? ?)+)\)")
 RULE_IDS = frozenset(rule.id for rule in RULES)
 # Examples of what the whole proxy decides, or of more than one request: what the page says is tested there.
 SHOWN_ELSEWHERE = {
+    "adopted": "unit/policy/rules/test_adopted.py",
     "bind_mounts": "unit/socket_proxy/test_binds.py",
     "buildkit": "unit/policy/rules/test_buildkit.py",
     "bug": "unit/socket_proxy/test_refusals.py",

@@ -7,32 +7,11 @@ from dataclasses import replace
 import pytest
 
 from policy.dockerapi.model import Operation, Request
-from policy.dockerapi.routes import ROUTE_OF
 from policy.model import Actor, Decision, Effect, Kind, ObjectFact, Share
 from policy.rules import share
 from policy.sharing import permits
-from tests.fakes.policy_world import ADMIN, ALICE, POLICY, create, decide, own, request
-
-NAME = "bob.web"
-BODIES: dict[Operation, dict[str, object]] = {
-    Operation.CONTAINER_EXEC: {"Cmd": ["id"]},
-    Operation.CONTAINER_UPDATE: {},
-    Operation.EXEC_START: {},
-}
-ON_ONE = sorted(
-    operation
-    for operation, route in ROUTE_OF.items()
-    if {"{container}", "{exec}"} & {*route.template.split("/")} and operation is not Operation.CHECKPOINT
-)
-JOINING = {
-    "network": create({"NetworkMode": f"container:{NAME}"}),
-    "pid": create({"PidMode": f"container:{NAME}"}),
-    "ipc": create({"IpcMode": f"container:{NAME}"}),
-    "volumes": create({"VolumesFrom": [NAME]}),
-    "link": create({"Links": [f"{NAME}:x"]}),
-    "commit": request(Operation.IMAGE_COMMIT, {}, query={"container": (NAME,)}),
-    "build": request(Operation.IMAGE_BUILD, query={"networkmode": (f"container:{NAME}",)}),
-}
+from tests.fakes.container_requests import JOINING, NAME, ON_ONE, asked, kind_of
+from tests.fakes.policy_world import ADMIN, ALICE, POLICY, decide, own, request
 
 
 def shared(share: Share, kind: Kind = Kind.CONTAINER) -> ObjectFact:
@@ -43,18 +22,11 @@ def decided(asked: Request, fact: ObjectFact | None, actor: Actor = ALICE) -> De
     return decide(asked, actor, POLICY, **{NAME: fact})
 
 
-def asked(operation: Operation) -> Request:
-    query = {"name": ("other",)} if operation is Operation.CONTAINER_RENAME else {}
-    where = "exec" if "{exec}" in ROUTE_OF[operation].template else "container"
-    return request(operation, BODIES.get(operation), query=query, **{where: NAME})
-
-
 @pytest.mark.parametrize("level", [Share.VIEW, Share.USE])
 @pytest.mark.parametrize("operation", ON_ONE)
 def test_a_share_permits_what_the_table_says(operation: Operation, level: Share) -> None:
     """All else is refused by this rule alone: the container is there to be seen, so 404 would be a lie."""
-    kind = Kind.EXEC if "{exec}" in ROUTE_OF[operation].template else Kind.CONTAINER
-    decision = decided(asked(operation), shared(level, kind))
+    decision = decided(asked(operation), shared(level, kind_of(operation)))
     if permits(level, operation):
         assert decision.effect is Effect.ALLOW
     else:
