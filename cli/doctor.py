@@ -274,8 +274,8 @@ def _containers(evidence: Evidence) -> list[Finding]:
             found.append(Finding(about=about, state=State.BAD, text=text, next_step=f"docker rm -f {name}"))
     unsealed = sum(_SEALED not in (container.get("Labels") or {}) for container in evidence.containers)
     if unsealed:
-        text = f"{unsealed} were not made through ds01: only admins see them"
-        step = "let their owners create them again"
+        text = f"{unsealed} were not made through ds01: nobody but admins sees one that was not adopted"
+        step = "sudo ds01 adopt lists them and gives them to their owners, who create them again"
         found.append(Finding(about=about, state=State.NOTE, text=text, next_step=step))
     return found or [Finding(about=about, state=State.GOOD, text="all were made through ds01")]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from cli import (
     account,
+    adopt,
     break_glass,
     doctor,
     evidence,
@@ -23,7 +24,7 @@ from cli import (
 )
 from cli.outcome import Call, Exit, Failed, Shown
 from cli.screen import paint, plain
-from cli.server import ask, tell, tree_of
+from cli.server import ask, ask_allocator, tell, tree_of
 from policy.document import PolicyInvalid
 
 
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     check = verb(policies, "check", _policy_check, "find every mistake in policy files")
     check.add_argument("files", nargs="*", metavar="FILE", help="default: the files in force")
+    _adoption_verbs(verbs, verb)
     verb(verbs, "doctor", _doctor, "root only: what on this server is not as ds01 needs it")
     glass = verb(verbs, "break-glass", _break_glass, "root only: use dockerd directly for a while, on record")
     glass.add_argument("--minutes", type=int, help=f"how long, at most {break_glass.MOST_MINUTES}")
@@ -131,6 +133,32 @@ def _share_verbs(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> No
             default=[],
             help="a policy group; may be given again",
         )
+
+
+def _adoption_verbs(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
+    """What concerns containers that were there before ds01."""
+    giving = verb(
+        verbs, "adopt", _adopt, "admins only: containers ds01 did not make, or give one to its owner"
+    )
+    giving.add_argument("container", metavar="CONTAINER", nargs="?", help="without it, all are listed")
+    giving.add_argument("--owner", metavar="USER", help="whose it is from now on")
+    taking = verb(verbs, "unadopt", _unadopt, "admins only: take it back")
+    taking.add_argument("container", metavar="CONTAINER", help="as ds01 adopt shows it")
+
+
+def _adopt(options: argparse.Namespace) -> Shown:
+    if (options.container is None) != (options.owner is None):
+        raise Failed(Exit.USAGE, "adopt takes a container and --owner USER, or nothing and lists them")
+    if options.container is None:
+        answer = ask_allocator(adopt.FOREIGN)
+        return Exit.OK, answer, adopt.listed(answer)
+    answer = tell("containers/adopt", {"container": options.container, "owner": options.owner})
+    return Exit.OK, answer, adopt.adopted(answer)
+
+
+def _unadopt(options: argparse.Namespace) -> Shown:
+    answer = tell("containers/unadopt", {"container": options.container})
+    return Exit.OK, answer, adopt.unadopted(answer)
 
 
 def _share(options: argparse.Namespace) -> Shown:

@@ -72,7 +72,7 @@ class Answers:
         self._stand_ins = stand_ins
         self._words = words
         self._shared = shared
-        self._questions = Questions(shared, stand_ins)
+        self._questions = Questions(index, shared, stand_ins)
         self._attached: dict[str, set[Duplex]] = {}  # by container: clients that wait for its output
         self.by_kind: dict[Answer, Handler] = {
             Answer.RELAY: self.relay,

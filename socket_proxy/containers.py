@@ -14,6 +14,7 @@ from policy.dockerapi import responses
 from policy.dockerapi.model import Operation
 from policy.fields import as_object
 from policy.model import ContainerId, Kind, LeaseId, Reference
+from socket_proxy.adoptions import Adoptions
 from socket_proxy.answers import ANSWER_BYTES, Answers
 from socket_proxy.approvals import Approvals
 from socket_proxy.binds import Binds
@@ -22,6 +23,7 @@ from socket_proxy.facts import FactSource
 from socket_proxy.image_owners import ImageOwners
 from socket_proxy.index import Entry, Index
 from socket_proxy.ports import Leaser, LeaseRefused
+from socket_proxy.records import RecordsUnavailable
 from socket_proxy.refusals import EngineError, Refusal, Unavailable
 from socket_proxy.renames import take_alias
 from socket_proxy.settle import Settlements
@@ -55,6 +57,7 @@ class Containers:
         owners: ImageOwners,
         approvals: Approvals | None,
         stand_ins: StandInStore | None,
+        adoptions: Adoptions,
     ) -> None:
         """`approvals` and `stand_ins` are None on an engine without the guard, where nobody would read or replace them."""
         self._engine = engine
@@ -67,6 +70,7 @@ class Containers:
         self._owners = owners
         self._approvals = approvals
         self._stand_ins = stand_ins
+        self._adoptions = adoptions
         self.by_operation: dict[Operation, Handler] = {
             Operation.CONTAINER_CREATE: self.create,
             Operation.CONTAINER_START: self.start,
@@ -272,6 +276,8 @@ class Containers:
         self._binds.forget(ContainerId(container))
         if self._approvals is not None:
             self._approvals.drop(ContainerId(container))
+        with suppress(RecordsUnavailable):  # the next list of all containers ends it
+            self._adoptions.end(ContainerId(container))
         if entry is not None and entry.lease is not None:
             await self.release(entry.lease, "container removed")
 

@@ -204,7 +204,12 @@ class FactSource:
             if share is Share.NONE:
                 return None
         return ObjectFact(
-            kind=Kind.EXEC, id=exec_id, owner=entry.owner, container=ContainerId(entry.id), share=share
+            kind=Kind.EXEC,
+            id=exec_id,
+            owner=entry.owner,
+            container=ContainerId(entry.id),
+            share=share,
+            adopted=entry.adopted,
         )
 
     async def _container_of(self, exec_id: str) -> str | None:

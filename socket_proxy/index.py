@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from policy import names
-from policy.model import Kind, LeaseId, ObjectFact, Uid
+from policy.model import Adopted, Kind, LeaseId, ObjectFact, Uid
 
 _PREDEFINED_NETWORKS = frozenset({"bridge", "host", "none"})
 _REMEMBERED = 4096  # destroyed objects whose last events may still be on their way to users
@@ -30,10 +30,17 @@ class Entry:
     lease: LeaseId | None = None
     shared: bool = False
     created_by: str = ""  # the request that made it, from its sealed labels
+    adopted: Adopted | None = None  # a container that ds01 did not make, and that was given to its owner
 
     def fact(self) -> ObjectFact:
         return ObjectFact(
-            kind=self.kind, id=self.id, owner=self.owner, shared=self.shared, name=self.name, lease=self.lease
+            kind=self.kind,
+            id=self.id,
+            owner=self.owner,
+            shared=self.shared,
+            name=self.name,
+            lease=self.lease,
+            adopted=self.adopted,
         )
 
 
@@ -159,6 +166,10 @@ class Index:
     def owned(self, kind: Kind, owner: Uid) -> list[Entry]:
         shelf = self._shelves[kind]
         return [shelf.by_id[object_id] for object_id in shelf.ids_by_owner.get(owner, ())]
+
+    def has_adopted(self, owner: Uid) -> bool:
+        """Whether any container of this owner is one that ds01 did not make."""
+        return any(entry.adopted is not None for entry in self.owned(Kind.CONTAINER, owner))
 
     def owners(self, kind: Kind) -> list[Uid]:
         """Everybody who owns an object of this kind."""

@@ -103,6 +103,35 @@ class AllocatorClient:
             )
         return _lease(answer) if status == 200 else _refused(status, answer)
 
+    async def take_over(
+        self,
+        container: ContainerId,
+        *,
+        uid: Uid,
+        name: str,
+        groups: Sequence[str],
+        restarts: bool,
+        request_id: str,
+    ) -> tuple[Lease | None, tuple[DeviceUuid, ...]] | LeaseRefused:
+        """A lease on what a container has that ds01 did not make; and what it has that another container leases.
+
+        Args: restarts: the engine may start it again by itself. Raises: Unavailable.
+        """
+        said: dict[str, Json] = {
+            "owner_uid": uid,
+            "owner_name": name,
+            "groups": [*groups],
+            "restarts": restarts,
+            "session": self.session,
+            "request_id": request_id,
+        }
+        status, answer = await self._call("POST", f"/v1/foreign/{container}/lease", said)
+        match answer:
+            case {"leases": [*leases], "left_out": [*left_out]} if status == 200:
+                taken = next((_lease(one) for one in leases if isinstance(one, dict)), None)
+                return taken, tuple(DeviceUuid(str(uuid)) for uuid in left_out)
+        return _refused(status, answer)
+
     async def report(self, held: tuple[Held, ...]) -> None:
         """Tell the allocator what dockerd holds, so that it can repair what a crash left."""
         containers: list[Json] = [_told(item) for item in held]

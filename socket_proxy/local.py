@@ -1,5 +1,6 @@
 """What ds01 says of itself on every socket it serves, below `/ds01/v1/`: GET `whoami`, `status`, `explain/<request id or container>`,
-`images`, `containers/shares`; POST `images/share`, `images/unshare`, `containers/share`, `containers/unshare`.
+`images`, `containers/shares`; POST `images/share`, `images/unshare`, `containers/share`, `containers/unshare`,
+and for admins `containers/adopt`, `containers/unadopt`.
 
 dockerd has no path of that prefix. The `ds01` command is the client.
 """
@@ -19,6 +20,7 @@ from observability.audit import AuditUnavailable
 from policy.compile import Policy
 from policy.grants import Grants, Role
 from policy.model import Actor, EngineFacts, Json, Kind, Reference, RequestId
+from socket_proxy.adoption_requests import AdoptionRequests
 from socket_proxy.canary import Canary
 from socket_proxy.discovery import shortcomings
 from socket_proxy.facts import FactSource
@@ -51,6 +53,7 @@ class Local:
         trail: Trail,
         shares: ImageShares,
         container_shares: ShareRequests,
+        adoptions: AdoptionRequests,
     ) -> None:
         self._policy = policy
         self._index = index
@@ -61,6 +64,7 @@ class Local:
         self._trail = trail
         self._shares = shares
         self._container_shares = container_shares
+        self._adoptions = adoptions
 
     async def answer(self, exchange: Exchange, actor: Actor) -> None:
         """Serve one request below PREFIX."""
@@ -120,9 +124,14 @@ class Local:
                 return await self._container_shares.share(actor, _reader(actor, grants), body)
             case "containers/unshare":
                 return await self._container_shares.unshare(actor, _reader(actor, grants), body)
+            case "containers/adopt":
+                return await self._adoptions.adopt(actor, _reader(actor, grants), body)
+            case "containers/unadopt":
+                return await self._adoptions.unadopt(actor, _reader(actor, grants), body)
         return Refusal(
             status=405,
-            message="ds01: only GET is served here, and POST share and unshare below images/ and containers/",
+            message="ds01: only GET is served here, and POST share and unshare below images/ and containers/, "
+            "adopt and unadopt below containers/",
         )
 
     async def _whoami(self, actor: Actor, grants: Grants) -> Mapping[str, Any]:

@@ -25,6 +25,8 @@ from policy.dockerapi.model import Outcome
 from policy.model import GUARDED_RUNTIME, EngineFacts, RequestId
 from policy.rules import PAGES
 from policy.stand_ins import StandIns
+from socket_proxy.adoption_requests import AdoptionRequests
+from socket_proxy.adoptions import Adoptions
 from socket_proxy.answers import Answers
 from socket_proxy.approvals import Approvals
 from socket_proxy.binds import Binds
@@ -121,6 +123,10 @@ class Parts:
         )
 
     @cached_property
+    def adoptions(self) -> Adoptions:
+        return Adoptions(self.records)
+
+    @cached_property
     def shares(self) -> Shares:
         return Shares(index=self.index, records=self.records, policy=self.policy, users=self.users)
 
@@ -173,7 +179,9 @@ class Parts:
 
     @cached_property
     def running(self) -> RunningContainers:
-        running = RunningContainers(engine=self.engine, sealer=self.sealer, allocator=self.allocator)
+        running = RunningContainers(
+            engine=self.engine, sealer=self.sealer, adoptions=self.adoptions, allocator=self.allocator
+        )
         self.watcher.container_moved = running.moved
         return running
 
@@ -188,6 +196,7 @@ class Parts:
             images=self.owners,
             leaser=self.allocator,
             approvals=self.approvals,
+            adoptions=self.adoptions,
         )
 
     @cached_property
@@ -234,6 +243,7 @@ class Parts:
             owners=self.owners,
             approvals=self.approvals,
             stand_ins=self.stand_in_store,
+            adoptions=self.adoptions,
         )
         self.watcher.container_gone = containers.forget
         return containers
@@ -366,6 +376,18 @@ class Parts:
                 owners=self.owners, facts=self.facts, users=self.users, trail=self.trail, policy=self.policy
             ),
             container_shares=self.share_parts.requests,
+            adoptions=AdoptionRequests(
+                engine=self.engine,
+                engine_facts=self.engine_facts,
+                index=self.index,
+                facts=self.facts,
+                adoptions=self.adoptions,
+                allocator=self.allocator,
+                policy=self.policy,
+                trail=self.trail,
+                entry=self.watcher.container_entry,
+                moved=self.running.moved,
+            ),
         )
 
     @cached_property

@@ -12,6 +12,7 @@ from policy.dockerapi.name_filters import for_engine
 from policy.dockerapi.query import filters
 from policy.model import Uid
 from policy.stand_ins import StandIns
+from socket_proxy.index import Index
 from socket_proxy.shared_containers import SharedContainers
 from socket_proxy.transaction import Transaction
 
@@ -25,7 +26,10 @@ _OF_SHARED = {
 class Questions:
     """Writes what dockerd is asked."""
 
-    def __init__(self, shared: SharedContainers | None, stand_ins: StandIns | None = None) -> None:
+    def __init__(
+        self, index: Index, shared: SharedContainers | None, stand_ins: StandIns | None = None
+    ) -> None:
+        self._index = index
         self._shared = shared
         self._stand_ins = stand_ins
 
@@ -53,7 +57,8 @@ class Questions:
             case Operation.CONTAINER_LIST if transaction.everything:
                 return sent if sent is request else uncut(sent)
             case Operation.CONTAINER_LIST:
-                return uncut(sent) if self.holds_shared(transaction) else narrowed(uncut(sent), uid)
+                wide = self.holds_shared(transaction) or self._index.has_adopted(uid)
+                return uncut(sent) if wide else narrowed(uncut(sent), uid)
             case Operation.SYSTEM_EVENTS if self.holds_shared(transaction):
                 return self._with_ids(sent, transaction)
         return sent
@@ -84,7 +89,7 @@ def uncut(request: Request) -> Request:
 
 
 def narrowed(request: Request, uid: Uid) -> Request:
-    """One owner's containers. The label is only a quicker way to the same list: the filter judges by the seal."""
+    """One owner's containers, but for adopted ones. The label is only a quicker way: the filter judges by the index."""
     text = next(iter(request.query.get("filters", ())), "{}")
     wanted = msgspec.json.decode(text, type=dict[str, dict[str, bool]])
     wanted["label"] = {**wanted.get("label", {}), f"{ownership.UID}={uid}": True}

@@ -1,5 +1,5 @@
-"""What cannot carry a sealed label is owned through this durable record: image tags and ids, anonymous volumes; and what
-is shared.
+"""What cannot carry a sealed label is owned through this durable record: image tags and ids, anonymous volumes, containers
+from before ds01; and what is shared.
 
 SQLite, one writer, durable before the answer goes out. What the image rows mean together is `image_owners`'.
 """
@@ -20,6 +20,8 @@ CREATE TABLE IF NOT EXISTS image_shares (tag TEXT NOT NULL, grantee TEXT NOT NUL
 CREATE TABLE IF NOT EXISTS container_shares (
     container TEXT NOT NULL, grantee TEXT NOT NULL, share TEXT NOT NULL, owner INTEGER NOT NULL, login TEXT NOT NULL,
     until_ms INTEGER NOT NULL, PRIMARY KEY (container, grantee)) STRICT;
+CREATE TABLE IF NOT EXISTS adoptions (
+    container TEXT PRIMARY KEY, owner INTEGER NOT NULL, closed TEXT NOT NULL, lease TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS clock (
     one INTEGER PRIMARY KEY CHECK (one = 1), passed_ms INTEGER NOT NULL, boot TEXT NOT NULL, boottime_ms INTEGER NOT NULL,
     utc_ms INTEGER NOT NULL) STRICT;
@@ -110,6 +112,17 @@ class Records:
 
     def unshare_container(self, container: str, grantee: str) -> None:
         self._rows("DELETE FROM container_shares WHERE container = ? AND grantee = ?", container, grantee)
+
+    def adoptions(self) -> list[tuple[str, Uid, str, str]]:
+        """Every adopted container: its id, its owner, why no programs are run in it, its lease; empty: none."""
+        rows = self._rows("SELECT container, owner, closed, lease FROM adoptions")
+        return [(container, Uid(owner), closed, lease) for container, owner, closed, lease in rows]
+
+    def adopt(self, container: str, owner: Uid, *, closed: str, lease: str) -> None:
+        self._rows("INSERT OR REPLACE INTO adoptions VALUES (?, ?, ?, ?)", container, owner, closed, lease)
+
+    def disown(self, container: str) -> None:
+        self._rows("DELETE FROM adoptions WHERE container = ?", container)
 
     def clock(self) -> tuple[int, str, int, int] | None:
         """The last mark of the lasting clock: what it said, which boot it was, that boot's clock, and UTC; all in ms."""

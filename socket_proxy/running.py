@@ -1,7 +1,8 @@
 """Which containers run and where, told to the allocator: by that it tells whose a GPU process is.
 
 The engine's State.Pid says where a container is; a name in a cgroup's path proves nothing. Containers that ds01 did not make are
-told as well, as nobody's, with what of their inspect names GPUs, and when they are stopped too: a restart policy may start them.
+told as well, as nobody's or as whose they were made by adoption, with what of their inspect names GPUs, and when they are
+stopped too: a restart policy may start them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from policy import names, ownership
 from policy.dockerapi.model import Operation
 from policy.foreign import excerpt
 from policy.model import Json, Uid
+from socket_proxy.adoptions import Adoptions
 from socket_proxy.engine import Engine
 from socket_proxy.refusals import UNANSWERED, EngineError
 from socket_proxy.seal import Sealer
@@ -64,9 +66,10 @@ class _Seen:
 class RunningContainers:
     """One task that tells; a container that starts or ends is told at once."""
 
-    def __init__(self, *, engine: Engine, sealer: Sealer, allocator: Tells) -> None:
+    def __init__(self, *, engine: Engine, sealer: Sealer, adoptions: Adoptions, allocator: Tells) -> None:
         self._engine = engine
         self._sealer = sealer
+        self._adoptions = adoptions
         self._allocator = allocator
         self._seen: dict[str, _Seen] = {}  # until it starts or ends
         self._changed = asyncio.Event()
@@ -117,8 +120,13 @@ class RunningContainers:
             return None
         if bool(seen.pid) == runs:
             self._seen[item.Id] = seen
-        name = names.plain(owner, names.own(item.Names))
-        said: dict[str, Json] = {"id": item.Id, "pid": seen.pid or None, "owner_uid": owner, "name": name}
+        adoption = self._adoptions.of(item.Id) if owner is None else None
+        said: dict[str, Json] = {
+            "id": item.Id,
+            "pid": seen.pid or None,
+            "owner_uid": adoption.owner if adoption is not None else owner,
+            "name": names.plain(owner, names.own(item.Names)),
+        }
         if owner is None:
             excerpt = None if seen.excerpt is None else dict(seen.excerpt)
             said["foreign"] = {"runs": runs or bool(seen.pid), "inspect": excerpt}

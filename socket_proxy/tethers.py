@@ -1,7 +1,7 @@
 """Answers about shared containers last no longer than the share: logs -f, exec and stats end with it, within seconds.
 
 dockerd knows nothing of shares, and decides once; so whoever waits for an answer about another's container is looked at
-again and again, by the same judgement that let the request in.
+again and again, by the same judgement that let the request in. So is who was given a container that ds01 did not make.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Tethers:
         async def handle(transaction: Transaction) -> Refusal | None:
             return (
                 await self._hold(handler, transaction)
-                if _shared_in(transaction)
+                if _shared_in(transaction) or _adopted_in(transaction)
                 else await handler(transaction)
             )
 
@@ -108,7 +108,11 @@ class Tethers:
         return all(
             permits(self._shared.share(reader, container), transaction.request.operation)
             for container in _shared_in(transaction)
-        )
+        ) and all(self._is_still(owner, container) for container, owner in _adopted_in(transaction))
+
+    def _is_still(self, owner: Uid | None, container: ContainerId) -> bool:
+        entry = self._index.seen(Kind.CONTAINER, container)
+        return entry is not None and entry.owner == owner
 
     def _sweep(self) -> None:
         """Take what is over off the record. INVARIANT: an index that is not ready does not say that a container has gone."""
@@ -130,6 +134,17 @@ def _shared_in(transaction: Transaction) -> list[ContainerId]:
         fact.container or ContainerId(fact.id)
         for fact in transaction.facts.objects.values()
         if fact is not None and fact.share is not Share.NONE
+    ]
+
+
+def _adopted_in(transaction: Transaction) -> list[tuple[ContainerId, Uid | None]]:
+    """Containers that ds01 did not make, with whose they were when the request was let in; admins need no owner's leave."""
+    if transaction.everything:
+        return []
+    return [
+        (fact.container or ContainerId(fact.id), fact.owner)
+        for fact in transaction.facts.objects.values()
+        if fact is not None and fact.adopted is not None
     ]
 
 

@@ -14,6 +14,7 @@ from policy import names, ownership
 from policy.dockerapi.model import Operation, Request
 from policy.dockerapi.responses import JsonStream
 from policy.model import ContainerId, Kind, LeaseId
+from socket_proxy.adoptions import Adoptions
 from socket_proxy.approvals import Approvals
 from socket_proxy.engine import ITSELF, Engine
 from socket_proxy.facts import FactSource
@@ -91,6 +92,7 @@ class Watcher:
         images: ImageOwners,
         leaser: Leaser,
         approvals: Approvals | None,
+        adoptions: Adoptions,
     ) -> None:
         self._engine = engine
         self._index = index
@@ -100,6 +102,7 @@ class Watcher:
         self._images = images
         self._leaser = leaser
         self._approvals = approvals
+        self._adoptions = adoptions
         self.container_gone: Callable[[str], Awaitable[None]] = (
             self._drop
         )  # told of each container that is gone
@@ -180,6 +183,7 @@ class Watcher:
         for container_id in known - {entry.id for entry in entries}:
             await self.container_gone(container_id)
         self._index.replace_all(Kind.CONTAINER, entries, known=known)
+        self._adoptions.sweep(lambda container: self._index.get(Kind.CONTAINER, container) is not None)
         for entry in entries:
             self.container_moved(entry.id)  # it may have, while the engine was not followed
         known = self._index.ids(Kind.NETWORK)
@@ -234,6 +238,15 @@ class Watcher:
 
     def container_entry(self, container_id: str, name: str, labels: Mapping[str, str]) -> Entry:
         owner = self._sealer.owner(labels)
+        if owner is None and (adoption := self._adoptions.of(container_id)) is not None:
+            return Entry(
+                kind=Kind.CONTAINER,
+                id=container_id,
+                name=name,
+                owner=adoption.owner,
+                lease=adoption.lease,
+                adopted=adoption.fact(),
+            )
         lease = labels.get(ownership.LEASE) if owner is not None else None
         return Entry(
             kind=Kind.CONTAINER,

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from http1.client import Pool
 from policy.model import Actor, ContainerId, DeviceUuid, EngineFacts, Gid, LeaseGpus, LeaseId, RequestId, Uid
+from socket_proxy.adoptions import Adoptions
 from socket_proxy.answers import Answers
 from socket_proxy.engine import Engine
 from socket_proxy.facts import FactSource
@@ -110,6 +111,7 @@ class ProxyWorld:
     def __post_init__(self) -> None:
         self.sealer = Sealer(self.keys)
         self.owners = ImageOwners(self.records)
+        self.adoptions = Adoptions(self.records)
         self.answering = Answers(
             engine=self.engine, index=self.index, images=self.owners, learn=cast("Any", None)
         )

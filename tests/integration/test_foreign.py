@@ -1,4 +1,6 @@
-"""A container that root makes past ds01 on a real engine: nobody is leased what it has, until it is gone."""
+"""A container that root makes past ds01 on a real engine: nobody is leased what it has, until it is gone or an admin gives it to
+its owner.
+"""
 
 from __future__ import annotations
 
@@ -90,3 +92,108 @@ def test_a_stopped_one_takes_its_device_when_it_starts(own: Lab, engine: Path) -
     docker(engine, "stop", "-t", "0", _NAME)
     assert eventually(lambda: names(own) == [None, None], seconds=_SECONDS)
     own.ok(own.alice, "create", "--gpus", "device=1", "busybox", "true")
+
+
+def ds01(lab: Lab, *words: str) -> str:
+    """As root, by the front door."""
+    done = lab.run("root", "ds01", *words, host=lab.front_door)
+    assert done.status == 0, done.err
+    return done.out
+
+
+def denied(lab: Lab, user: str, *words: str) -> None:
+    """By the rule, in words that say how to go on."""
+    done = lab.docker(user, *words)
+    assert done.status != 0, words
+    # Of a refused upgrade the CLI shows the status alone.
+    said = ("received 403",) if words[0] == "attach" else ("(rule adopted)", "docker commit")
+    assert all(part in done.err for part in said), (words, done.err)
+
+
+def test_an_adopted_container_is_its_owners(own: Lab, engine: Path) -> None:
+    """Seen, entered, saved, stopped and removed by its plain name, with its GPU counted as the owner's until then."""
+    device = f'"device={simulate.gpu_uuid(0)}"'
+    docker(
+        engine,
+        "run",
+        "-d",
+        *_OURS,
+        "--label",
+        f"aime.mlc={own.alice}",
+        "--gpus",
+        device,
+        "busybox",
+        "sleep",
+        "300",
+    )
+    assert eventually(lambda: f"adopt {_NAME} --owner {own.alice}" in ds01(own, "adopt"), seconds=_SECONDS)
+    assert own.run(own.alice, "ds01", "adopt", _NAME, "--owner", own.alice).status != 0
+    assert _NAME not in own.ok(own.alice, "ps", "-a")
+    said = ds01(own, "adopt", _NAME, "--owner", own.alice)
+    assert f"{_NAME} is {own.alice}'s" in said
+    assert "no program" not in said
+    assert own.ok(own.alice, "ps", "--format", "{{.Names}}") == _NAME
+    assert _NAME not in own.ok(own.bob, "ps", "-a")
+    assert own.docker(own.bob, "logs", _NAME).err.strip().endswith(f"No such container: {_NAME}")
+    assert own.ok(own.alice, "exec", _NAME, "echo", "inside") == "inside"
+    for words in (
+        ("restart", _NAME),
+        ("start", _NAME),
+        ("cp", f"{_NAME}:/etc/passwd", "-"),
+        ("update", "--cpus", "1", _NAME),
+        ("run", "--rm", "--pid", f"container:{_NAME}", "busybox", "true"),
+        ("run", "--rm", "--volumes-from", _NAME, "busybox", "true"),
+    ):
+        denied(own, own.alice, *words)
+    assert [(one["holder"], one["held"]) for one in devices(own, own.alice)] == [
+        (own.alice, True),
+        (None, False),
+    ]
+    own.ok(own.alice, "commit", _NAME, "saved")
+    own.ok(own.alice, "stop", "-t", "0", _NAME)
+    own.ok(own.alice, "rm", _NAME)
+    own.ok(own.bob, "create", "--gpus", "device=0", "busybox", "true")
+    assert own.ok(own.alice, "run", "--rm", "--network", "none", "saved", "echo", "again") == "again"
+
+
+def test_it_is_its_owners_after_a_restart_and_nobodys_when_taken_back(own: Lab, engine: Path) -> None:
+    """What its owner reads meanwhile ends, and its GPU stays taken: it runs on."""
+    device = f'"device={simulate.gpu_uuid(1)}"'
+    loop = "while true; do echo tick; sleep 0.2; done"
+    docker(engine, "run", "-d", *_OURS, "--restart", "always", "--gpus", device, "busybox", "sh", "-c", loop)
+    assert eventually(lambda: names(own) == [None, _NAME], seconds=_SECONDS)
+    ds01(own, "adopt", _NAME, "--owner", own.alice)
+    own.kill("proxy")
+    assert eventually(lambda: _NAME in own.docker(own.alice, "ps").out, seconds=_SECONDS)
+    with subprocess.Popen(
+        own.command(own.alice, "docker", "logs", "-f", _NAME),
+        env=own.environment(own.alice),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as reading:
+        assert reading.stdout is not None
+        assert reading.stdout.readline() == b"tick\n"
+        ds01(own, "unadopt", _NAME)
+        reading.communicate(timeout=20)
+    assert _NAME not in own.ok(own.alice, "ps", "-a")
+    assert own.docker(own.alice, "rm", "-f", _NAME).err.strip().endswith(f"No such container: {_NAME}")
+    assert eventually(lambda: names(own) == [None, _NAME], seconds=_SECONDS)
+    refused = own.docker(own.alice, "create", "--gpus", "device=1", "busybox", "true")
+    assert "a container that ds01 did not make" in refused.err
+
+
+def test_a_container_that_its_owner_could_not_have_is_closed(own: Lab, engine: Path) -> None:
+    """It mounts what is not the owner's: they see and stop it, and run nothing in it."""
+    docker(engine, "run", "-d", *_OURS, "-v", "/etc:/host", "--pid", "host", "busybox", "sleep", "300")
+    assert eventually(lambda: _NAME in ds01(own, "adopt"), seconds=_SECONDS)
+    said = ds01(own, "adopt", _NAME, "--owner", own.alice)
+    assert "HostConfig.PidMode=host (rule namespaces)" in said
+    assert "HostConfig.Mounts=/etc (rule mounts)" in said
+    for words in (
+        ("exec", _NAME, "cat", "/host/shadow"),
+        ("attach", _NAME),
+        ("cp", f"{_NAME}:/host/shadow", "-"),
+    ):
+        denied(own, own.alice, *words)
+    assert "/host/shadow" not in own.ok(own.alice, "diff", _NAME)
+    own.ok(own.alice, "rm", "-f", _NAME)

@@ -79,6 +79,7 @@ class Case:
             settlements=self.settlements,
             facts=world.facts,
             owners=world.owners,
+            adoptions=world.adoptions,
         )
 
     async def create(self, **host: Any) -> Refusal | None:

@@ -49,6 +49,7 @@ CONTAINERS = Containers(
     owners=_NONE,
     approvals=None,
     stand_ins=None,
+    adoptions=_NONE,
 )
 IMAGES = Images(engine=_NONE, makers=_NONE, answers=ANSWERS, spools=_NONE, policy=_NONE)
 CLASSIC = ClassicBuilds(

@@ -8,13 +8,13 @@ import pytest
 
 from host.peercred import Peer, Place
 from host.users import Account, Users
-from policy.model import ContainerId, Door, Gid, Kind, Uid
+from policy.model import Adopted, ContainerId, Door, Gid, Kind, Uid
 from socket_proxy import identity
 from socket_proxy.identity import DoorTo, Identities, UnknownPeer
 from socket_proxy.index import Entry, Index
 
 ALICE, BOB, ROOT, STRANGER = Uid(1001), Uid(1002), Uid(0), Uid(4242)
-ALICES, UNMANAGED = ContainerId("a" * 64), ContainerId("f" * 64)
+ALICES, UNMANAGED, ADOPTED = ContainerId("a" * 64), ContainerId("f" * 64), ContainerId("d" * 64)
 FRONT, ADMIN, TO_ALICE = DoorTo(door=Door.FRONT), DoorTo(door=Door.ADMIN), DoorTo(door=Door.USER, owner=ALICE)
 
 
@@ -38,6 +38,7 @@ def identities() -> Identities:
     index = Index()
     index.put(Entry(kind=Kind.CONTAINER, id=ALICES, name="a", owner=ALICE))
     index.put(Entry(kind=Kind.CONTAINER, id=UNMANAGED, name="f", owner=None))
+    index.put(Entry(kind=Kind.CONTAINER, id=ADOPTED, name="d", owner=ALICE, adopted=Adopted()))
     return Identities(index=index, users=Users(look_up=account, first_uid=1000))
 
 
@@ -78,6 +79,8 @@ async def test_who_comes(
         pytest.param(on_host(STRANGER), FRONT, id="no-account"),
         pytest.param(inside(ContainerId("e" * 64)), FRONT, id="container-nobody-knows"),
         pytest.param(inside(UNMANAGED), FRONT, id="container-without-owner"),
+        pytest.param(inside(ADOPTED), FRONT, id="container-from-before-ds01"),
+        pytest.param(inside(ADOPTED, ALICE), TO_ALICE, id="owner-in-one-at-her-own-socket"),
         pytest.param(inside(ALICES), ADMIN, id="root-in-a-container-at-the-admin-door"),
         pytest.param(inside(ALICES), DoorTo(door=Door.USER, owner=BOB), id="container-at-anothers-socket"),
         pytest.param(Peer(pid=0, uid=ROOT, gid=Gid(0), place=Place.UNKNOWN), FRONT, id="root-from-nowhere"),

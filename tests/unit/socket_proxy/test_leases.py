@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from allocator.adoption import Ownership
 from allocator.api import Api
+from allocator.api_foreign import ForeignRoutes
+from allocator.foreign_owners import ForeignOwners
 from allocator.model import Lease as Granted
 from allocator.model import LeaseState
 from allocator.service import Allocator
@@ -17,7 +20,7 @@ from policy.model import ContainerId, LeaseGpus, LeaseId, RequestId, Uid
 from socket_proxy.leases import AllocatorClient
 from socket_proxy.ports import Held, Lease, LeaseOver, LeaseRefused
 from tests.fakes.fake_nvml import FakeNvml, gpu
-from tests.fakes.leasing import Clock, service, want
+from tests.fakes.leasing import Clock, foreign, service, want
 
 CONTAINER = ContainerId("c" * 64)
 GRACE_SECONDS = 60
@@ -38,10 +41,11 @@ async def allocator(tmp_path: Path, clock: Clock) -> AsyncIterator[Allocator]:
 @pytest.fixture
 async def client(tmp_path: Path, allocator: Allocator, clock: Clock) -> AsyncIterator[AllocatorClient]:
     path = tmp_path / "allocator.sock"
-    runner = web.AppRunner(
-        Api(allocator, trusted_uids=frozenset({0}), now=clock, new_id=lambda: LeaseId("r1")).application(),
-        access_log=None,
-    )
+    trusted = frozenset({0})
+    api = Api(allocator, trusted_uids=trusted, now=clock, new_id=lambda: LeaseId("r1"))
+    unknown = ForeignOwners(lambda _: Ownership(owner=None, evidence=None, why=""))
+    more = ForeignRoutes(allocator, unknown, trusted_uids=trusted, now=clock).routes()
+    runner = web.AppRunner(api.application(*more), access_log=None)
     await runner.setup()
     await web.UnixSite(runner, str(path)).start()
     speaking = AllocatorClient(path)
@@ -157,3 +161,28 @@ async def test_without_a_wait_an_absent_allocator_is_said_at_once(tmp_path: Path
     assert isinstance(refused, LeaseRefused)
     assert refused.status == 503
     await alone.close()
+
+
+async def _take_over(client: AllocatorClient) -> tuple[Lease | None, tuple[str, ...]] | LeaseRefused:
+    return await client.take_over(
+        foreign().id, uid=Uid(1000), name="alice", groups=("lab",), restarts=False, request_id="r" * 12
+    )
+
+
+async def test_what_an_older_container_has_is_leased(client: AllocatorClient, allocator: Allocator) -> None:
+    """As much as is nobody else's; where the allocator knows of none, it says so."""
+    await allocator.sweep()
+    assert await _take_over(client) == LeaseRefused(
+        status=404,
+        message="ds01: no such container was told of; it may be new, try again in half a minute",
+    )
+    held = await _reserve(client)
+    allocator.foreign.tell([foreign("0", "1")])
+    taken = await _take_over(client)
+    assert not isinstance(taken, LeaseRefused)
+    lease, left_out = taken
+    assert lease is not None
+    assert (lease.state, lease.container, left_out) == ("active", foreign().id, held.devices)
+    await client.release(lease.id, "taken back")
+    allocator.foreign.tell([foreign()])
+    assert await _take_over(client) == (None, ())

@@ -38,6 +38,7 @@ async def pruned(world: ProxyWorld, operation: Operation, **how: Any) -> dict[st
         settlements=Settlements(engine=world.engine, leaser=world.leaser, sealer=world.sealer),
         facts=world.facts,
         owners=world.owners,
+        adoptions=world.adoptions,
     )
     prunes = Prunes(
         engine=world.engine,

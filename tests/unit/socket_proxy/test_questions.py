@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from policy.dockerapi.model import Operation, Request
-from policy.model import Uid
+from policy.model import Adopted, Kind, Uid
+from socket_proxy.index import Entry
 from socket_proxy.questions import Questions, narrowed, uncut
 from tests.fakes.proxy_world import ALICE, BOB
 from tests.fakes.sharing_world import WEB, SharingWorld
@@ -35,7 +37,7 @@ def asked(
     written = json.dumps({key: dict.fromkeys(values, True) for key, values in filters.items()})
     query = {**more, **({"filters": (written,)} if filters else {})}
     made, _ = transaction(operation, actor=actor, query=query)
-    return dict(Questions(world.shared).written(made).query)
+    return dict(Questions(world.index, world.shared).written(made).query)
 
 
 @pytest.mark.parametrize(
@@ -75,10 +77,24 @@ def test_a_list_is_wide_for_whom_something_is_shared_with(world: SharingWorld) -
     assert "ds01.uid=1002" in asked(world, LIST, {})["filters"][0]
 
 
+def test_a_list_is_wide_for_whom_an_older_container_was_given(world: SharingWorld) -> None:
+    """It has none of ds01's labels; dockerd is asked for all, and what is shown is judged by the index."""
+    old = Entry(kind=Kind.CONTAINER, id="f" * 64, name="old", owner=BOB.uid, adopted=Adopted())
+    world.index.put(old)
+    assert asked(world, LIST, {}) == {}
+    assert asked(world, LIST, {"label": ["x"]}, limit=("1",)) == {
+        "all": ("1",),
+        "filters": (json.dumps({"label": {"x": True}}),),
+    }
+    assert "ds01.uid=1001" in asked(world, LIST, {}, ALICE)["filters"][0]
+    world.index.put(replace(old, owner=None, adopted=None))
+    assert "ds01.uid=1002" in asked(world, LIST, {})["filters"][0]
+
+
 def test_only_lists_and_events_can_tell_of_shared_containers(world: SharingWorld) -> None:
     """Whatever is shared, the question of every other call depends on its head alone, and nobody is looked through for it."""
     world.grant()
-    questions = Questions(world.shared)
+    questions = Questions(world.index, world.shared)
     wide = {
         operation for operation in Operation if questions.holds_shared(transaction(operation, actor=BOB)[0])
     }

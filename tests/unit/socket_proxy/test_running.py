@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from policy import names
+from policy.model import ContainerId
+from socket_proxy.adoptions import Adoption
 from socket_proxy.refusals import Unavailable
 from socket_proxy.running import RunningContainers
 from tests.fakes.proxy_world import ALICE, proxy_world
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from policy.model import Json
+    from tests.fakes.proxy_world import ProxyWorld
 
 ONE, OTHER = "1" * 64, "2" * 64
 FOREIGN: dict[str, Any] = {
@@ -53,6 +56,32 @@ class Heard:
         self.heard.set()
 
 
+def watching(world: ProxyWorld, heard: Heard) -> RunningContainers:
+    return RunningContainers(
+        engine=world.engine, sealer=world.sealer, adoptions=world.adoptions, allocator=heard
+    )
+
+
+async def test_what_was_adopted_is_told_as_both(tmp_path: Path) -> None:
+    """Whose it is, and what it has: ds01 did not make it. Stopped too, since the engine may start it again."""
+    async with proxy_world(tmp_path) as world:
+        world.adoptions.add(Adoption(container=ContainerId(OTHER), owner=ALICE.uid))
+        one = {"Id": OTHER, "Names": ["/old"], "Labels": {}, "State": "running"}
+        heard = Heard()
+        for state, pid in (("running", 22), ("exited", 0)):
+            world.answers["GET /containers/json"] = (200, [one | {"State": state}])
+            world.answers[f"GET /containers/{OTHER}/json"] = (200, FOREIGN | {"State": {"Pid": pid}})
+            await watching(world, heard).tell()
+        (running,), (stopped,) = heard.told
+        assert (running["owner_uid"], running["pid"], running["name"]) == (ALICE.uid, 22, "old")
+        assert running["foreign"] == told(runs=True)
+        assert (stopped["owner_uid"], stopped["pid"], stopped["foreign"]) == (
+            ALICE.uid,
+            None,
+            told(runs=False),
+        )
+
+
 async def test_what_runs_is_told_with_its_owner_and_its_pid(tmp_path: Path) -> None:
     """The owner by the seal alone; what ds01 did not make is nobody's, under the engine's name for it."""
     async with proxy_world(tmp_path) as world:
@@ -67,7 +96,7 @@ async def test_what_runs_is_told_with_its_owner_and_its_pid(tmp_path: Path) -> N
         world.answers[f"GET /containers/{ONE}/json"] = (200, {"State": {"Pid": 11}})
         world.answers[f"GET /containers/{OTHER}/json"] = (200, FOREIGN | {"State": {"Pid": 22}})
         heard = Heard()
-        await RunningContainers(engine=world.engine, sealer=world.sealer, allocator=heard).tell()
+        await watching(world, heard).tell()
         assert heard.told == [
             [
                 {"id": ONE, "pid": 11, "owner_uid": ALICE.uid, "name": "web"},
@@ -85,7 +114,7 @@ async def test_a_container_is_looked_at_again_only_when_it_moved(tmp_path: Path)
         )
         world.answers[f"GET /containers/{ONE}/json"] = (200, {"State": {"Pid": 11}})
         heard = Heard()
-        running = RunningContainers(engine=world.engine, sealer=world.sealer, allocator=heard)
+        running = watching(world, heard)
         await running.tell()
         world.answers[f"GET /containers/{ONE}/json"] = (200, {"State": {"Pid": 12}})
         await running.tell()
@@ -109,7 +138,7 @@ async def test_what_ds01_did_not_make_is_told_when_it_is_stopped_too(tmp_path: P
         )
         world.answers[f"GET /containers/{OTHER}/json"] = (200, FOREIGN | {"State": {"Pid": 0}})
         heard = Heard()
-        running = RunningContainers(engine=world.engine, sealer=world.sealer, allocator=heard)
+        running = watching(world, heard)
         await running.tell()
         expected = {"id": OTHER, "pid": None, "owner_uid": None, "name": "old", "foreign": told(runs=False)}
         assert heard.told == [[expected]]
@@ -137,7 +166,7 @@ async def test_an_inspect_that_cannot_be_told_is_told_as_unknown(
         world.answers["GET /containers/json"] = (200, [{"Id": ONE, "Names": ["/a"], "State": "paused"}])
         world.answers[f"GET /containers/{ONE}/json"] = answer
         heard = Heard()
-        running = RunningContainers(engine=world.engine, sealer=world.sealer, allocator=heard)
+        running = watching(world, heard)
         await running.tell()
         assert [one["foreign"] for one in heard.told[0]] == [{"runs": True, "inspect": None}]
         running.moved(ONE)
@@ -160,7 +189,7 @@ async def test_a_copied_seal_makes_no_owner(tmp_path: Path) -> None:
         for container in (ONE, OTHER):
             world.answers[f"GET /containers/{container}/json"] = (200, {"State": {"Pid": 11}})
         heard = Heard()
-        await RunningContainers(engine=world.engine, sealer=world.sealer, allocator=heard).tell()
+        await watching(world, heard).tell()
         assert {one["id"]: one["owner_uid"] for one in heard.told[0]} == {ONE: ALICE.uid, OTHER: None}
 
 
@@ -170,7 +199,7 @@ async def test_a_start_is_told_at_once_and_an_absent_allocator_later(tmp_path: P
         world.answers["GET /containers/json"] = (200, [])
         heard = Heard()
         heard.away = True
-        running = RunningContainers(engine=world.engine, sealer=world.sealer, allocator=heard)
+        running = watching(world, heard)
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(running.run())
             await asyncio.sleep(0.05)

@@ -11,8 +11,9 @@ import pytest
 from http1.errors import ClientGone
 from observability.audit import AuditUnavailable
 from policy.dockerapi.model import Operation
-from policy.model import ContainerId, Facts, Kind, ObjectFact, Reference, Share
+from policy.model import Adopted, ContainerId, Facts, Kind, ObjectFact, Reference, Share
 from socket_proxy import tethers
+from socket_proxy.index import Entry
 from socket_proxy.refusals import Refusal
 from socket_proxy.tethers import Tethers
 from tests.fakes.proxy_world import ALICE, BOB, ENGINE
@@ -144,6 +145,30 @@ async def test_what_is_no_share_is_not_held(world: SharingWorld) -> None:
         await case.tethers.holding(fails)(own)
     with pytest.raises(TimeoutError, match="its own"):
         await case.tethers.holding(fails)(about()[0])
+
+
+async def test_what_was_given_ends_when_it_is_taken_back(world: SharingWorld) -> None:
+    """Streams of whom a container from before ds01 was given; admins need no such leave, and other containers none."""
+    case, old = Case(world), "f" * 64
+    given = Entry(kind=Kind.CONTAINER, id=old, name="old", owner=BOB.uid, adopted=Adopted())
+    world.index.put(given)
+    made, client = transaction(Operation.CONTAINER_LOGS, actor=BOB, container=old)
+    facts = Facts(engine=ENGINE, objects={Reference(kind=Kind.CONTAINER, text="old"): given.fact()})
+    made, client.status = replace(made, facts=facts), 200
+    theirs, admins = (
+        _started(case.tethers.holding(case.waits)(one)) for one in (made, replace(made, everything=True))
+    )
+    await asyncio.sleep(0.01)
+    case.tethers.look()
+    await asyncio.sleep(0.01)
+    assert not theirs.done()
+    world.index.put(replace(given, owner=None, adopted=None))
+    case.tethers.look()
+    with pytest.raises(ClientGone):
+        await asyncio.wait_for(theirs, 2)
+    assert not admins.done()
+    admins.cancel()
+    await asyncio.gather(admins, return_exceptions=True)
 
 
 @pytest.mark.parametrize("how", ["time", "policy", "removed"])

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from policy.approval import Approval
-from policy.model import ContainerId, Kind, Uid
+from policy.model import Adopted, ContainerId, Kind, LeaseId, Uid
 from policy.stand_ins import StandIns
+from socket_proxy.adoptions import Adoption
 from socket_proxy.approvals import Approvals
 from socket_proxy.index import Entry
 from socket_proxy.refusals import EngineError
@@ -38,6 +39,7 @@ def watcher(world: ProxyWorld, approvals: Approvals | None = None) -> Watcher:
         images=world.owners,
         leaser=world.leaser,
         approvals=approvals,
+        adoptions=world.adoptions,
     )
 
 
@@ -148,3 +150,23 @@ async def test_a_list_that_fails_drops_no_approval(tmp_path: Path) -> None:
         with pytest.raises(EngineError):
             await watcher(world, approvals).rebuild()
         assert approvals.kept() == {OLD}
+
+
+async def test_what_was_adopted_is_its_owners_until_it_is_gone(tmp_path: Path) -> None:
+    """Without a seal the record says whose it is; a seal says more than the record. The allocator hears of its lease."""
+    async with proxy_world(tmp_path) as world:
+        old, sealed, gone = (ContainerId(letter * 64) for letter in "abc")
+        for one in (old, sealed, gone):
+            world.adoptions.add(Adoption(container=one, owner=Uid(1002), closed="x", lease=LeaseId("L7")))
+        world.answers["GET /containers/json"] = (200, [listed(old, {}), listed(sealed, world.labels(), 2)])
+        follower = watcher(world)
+        await follower.rebuild()
+        entry, other = (world.index.get(Kind.CONTAINER, one) for one in (old, sealed))
+        assert entry is not None
+        assert other is not None
+        assert (entry.owner, entry.lease, entry.adopted) == (1002, "L7", Adopted(closed="x"))
+        assert (other.owner, other.lease, other.adopted) == (ALICE.uid, None, None)
+        assert (world.adoptions.of(gone), world.adoptions.of(old) is None) == (None, False)
+        await follower.send_evidence()
+        (held,) = world.leaser.held
+        assert (held.container, held.lease, held.owner_uid) == (old, "L7", 1002)
