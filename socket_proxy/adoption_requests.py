@@ -114,6 +114,7 @@ class AdoptionRequests:
             container=ContainerId(entry.id),
             owner=owner.uid,
             closed="; ".join(closed),
+            started=as_text(as_object(inspect.get("State")).get("StartedAt")),
             lease=lease.id if lease else None,
         )
         self._adoptions.add(adoption)

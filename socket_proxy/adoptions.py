@@ -14,11 +14,15 @@ from socket_proxy.records import Records
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adoption:
-    """closed: why its owner runs no programs in it; empty: they may. lease: on the devices it has, if any."""
+    """closed: why its owner runs no programs in it; empty: they may. lease: on the devices it has, if any.
+
+    started: when the run of it began that was looked at, in the engine's words.
+    """
 
     container: ContainerId
     owner: Uid
     closed: str = ""
+    started: str = ""
     lease: LeaseId | None = None
 
     def fact(self) -> Adopted:
@@ -37,9 +41,10 @@ class Adoptions:
                 container=ContainerId(container),
                 owner=owner,
                 closed=closed,
+                started=started,
                 lease=LeaseId(lease) if lease else None,
             )
-            for container, owner, closed, lease in records.adoptions()
+            for container, owner, closed, started, lease in records.adoptions()
         }
 
     def of(self, container: str) -> Adoption | None:
@@ -48,7 +53,11 @@ class Adoptions:
     def add(self, adoption: Adoption) -> None:
         """Durable when this returns. Raises: RecordsUnavailable: it may be there after a restart."""
         self._records.adopt(
-            adoption.container, adoption.owner, closed=adoption.closed, lease=adoption.lease or ""
+            adoption.container,
+            adoption.owner,
+            closed=adoption.closed,
+            started=adoption.started,
+            lease=adoption.lease or "",
         )
         self._by_container[adoption.container] = adoption
 

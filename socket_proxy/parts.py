@@ -25,6 +25,7 @@ from policy.dockerapi.model import Outcome
 from policy.model import GUARDED_RUNTIME, EngineFacts, RequestId
 from policy.rules import PAGES
 from policy.stand_ins import StandIns
+from socket_proxy.adopted_execs import AdoptedExecs
 from socket_proxy.adoption_requests import AdoptionRequests
 from socket_proxy.adoptions import Adoptions
 from socket_proxy.answers import Answers
@@ -314,13 +315,16 @@ class Parts:
         classic = ClassicBuilds(
             facts=self.facts, owners=self.owners, buildkit=self.builds.by_query, **self.making
         )
+        execs = AdoptedExecs(
+            engine=self.engine, adoptions=self.adoptions, inner=self.share_parts.execs.by_operation
+        )
         return Handlers(
             answers=self.answers,
             containers=self.containers,
             tethers=self.share_parts.tethers,
             others=(
                 self.copies.by_operation,
-                self.share_parts.execs.by_operation,
+                execs.by_operation,
                 Images(**self.making).by_operation,
                 classic.by_operation,
                 self.builds.by_operation,

@@ -21,7 +21,8 @@ CREATE TABLE IF NOT EXISTS container_shares (
     container TEXT NOT NULL, grantee TEXT NOT NULL, share TEXT NOT NULL, owner INTEGER NOT NULL, login TEXT NOT NULL,
     until_ms INTEGER NOT NULL, PRIMARY KEY (container, grantee)) STRICT;
 CREATE TABLE IF NOT EXISTS adoptions (
-    container TEXT PRIMARY KEY, owner INTEGER NOT NULL, closed TEXT NOT NULL, lease TEXT NOT NULL) STRICT;
+    container TEXT PRIMARY KEY, owner INTEGER NOT NULL, closed TEXT NOT NULL, started TEXT NOT NULL,
+    lease TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS clock (
     one INTEGER PRIMARY KEY CHECK (one = 1), passed_ms INTEGER NOT NULL, boot TEXT NOT NULL, boottime_ms INTEGER NOT NULL,
     utc_ms INTEGER NOT NULL) STRICT;
@@ -113,13 +114,14 @@ class Records:
     def unshare_container(self, container: str, grantee: str) -> None:
         self._rows("DELETE FROM container_shares WHERE container = ? AND grantee = ?", container, grantee)
 
-    def adoptions(self) -> list[tuple[str, Uid, str, str]]:
-        """Every adopted container: its id, its owner, why no programs are run in it, its lease; empty: none."""
-        rows = self._rows("SELECT container, owner, closed, lease FROM adoptions")
-        return [(container, Uid(owner), closed, lease) for container, owner, closed, lease in rows]
+    def adoptions(self) -> list[tuple[str, Uid, str, str, str]]:
+        """Every adopted container: its id, its owner, why no programs are run in it, since when it ran, its lease; empty: none."""
+        rows = self._rows("SELECT container, owner, closed, started, lease FROM adoptions")
+        return [(row[0], Uid(row[1]), *row[2:]) for row in rows]
 
-    def adopt(self, container: str, owner: Uid, *, closed: str, lease: str) -> None:
-        self._rows("INSERT OR REPLACE INTO adoptions VALUES (?, ?, ?, ?)", container, owner, closed, lease)
+    def adopt(self, container: str, owner: Uid, *, closed: str, started: str, lease: str) -> None:
+        values = (container, owner, closed, started, lease)
+        self._rows("INSERT OR REPLACE INTO adoptions VALUES (?, ?, ?, ?, ?)", *values)
 
     def disown(self, container: str) -> None:
         self._rows("DELETE FROM adoptions WHERE container = ?", container)

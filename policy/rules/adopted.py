@@ -40,14 +40,8 @@ PERMITTED = frozenset(
         Operation.EXEC_RESIZE,
     }
 )
-INSIDE = frozenset(
-    {
-        Operation.CONTAINER_EXEC,
-        Operation.EXEC_START,
-        Operation.CONTAINER_ATTACH,
-        Operation.CONTAINER_ATTACH_WEBSOCKET,
-    }
-)
+# Not attach: its stream could be that of a later run, started past the guard (socket_proxy.adopted_execs).
+INSIDE = frozenset({Operation.CONTAINER_EXEC, Operation.EXEC_START})
 
 
 def decide(ask: Ask) -> Iterable[Finding]:

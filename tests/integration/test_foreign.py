@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,6 @@ from tests.integration.conftest import PREFIX, Lab, engine_opened, eventually, r
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.dockerd, pytest.mark.timeout(240)]
 _SECONDS = 40
@@ -152,7 +152,8 @@ def test_an_adopted_container_is_its_owners(own: Lab, engine: Path) -> None:
     own.ok(own.alice, "commit", _NAME, "saved")
     own.ok(own.alice, "stop", "-t", "0", _NAME)
     own.ok(own.alice, "rm", _NAME)
-    own.ok(own.bob, "create", "--gpus", "device=0", "busybox", "true")
+    given = ("create", "--gpus", "device=0", "busybox", "true")
+    assert eventually(lambda: own.docker(own.bob, *given).status == 0, seconds=_SECONDS)
     assert own.ok(own.alice, "run", "--rm", "--network", "none", "saved", "echo", "again") == "again"
 
 
@@ -180,6 +181,43 @@ def test_it_is_its_owners_after_a_restart_and_nobodys_when_taken_back(own: Lab, 
     assert eventually(lambda: names(own) == [None, _NAME], seconds=_SECONDS)
     refused = own.docker(own.alice, "create", "--gpus", "device=1", "busybox", "true")
     assert "a container that ds01 did not make" in refused.err
+
+
+def test_a_later_run_of_it_is_not_entered(own: Lab, engine: Path) -> None:
+    """Its owner ends the first process, a restart policy starts it again, and dockerd follows the link that is there by now."""
+    home, work = Path("/home") / own.alice, Path("/home") / own.alice / "work"
+    own.run(own.alice, "mkdir", str(work))
+    policy = own.root / "etc" / "policy.d" / "homes.yaml"
+    policy.parent.mkdir(exist_ok=True)
+    policy.write_text('defaults: {allow: {binds: [{path: "~", setuid_ok: true}]}}\n')
+    policy.chmod(0o644)
+    loop = "trap 'exit 1' TERM; while true; do sleep 0.1; done"
+    try:
+        docker(
+            engine, "run", "-d", *_OURS, "--restart", "always", "-v", f"{work}:/work", "busybox", "sh", "-c", loop
+        )  # fmt: skip
+        assert eventually(lambda: _NAME in ds01(own, "adopt"), seconds=_SECONDS)
+        assert eventually(lambda: "no program" not in _adopted_anew(own), seconds=_SECONDS)
+        assert own.ok(own.alice, "exec", _NAME, "ls", "/work") == ""
+        own.run(own.alice, "mv", str(work), str(home / "elsewhere"))
+        own.run(own.alice, "ln", "-s", "/etc", str(work))
+        own.docker(own.alice, "exec", _NAME, "kill", "1")
+        assert eventually(
+            lambda: "(rule adopted)" in own.docker(own.alice, "exec", _NAME, "cat", "/work/shadow").err,
+            seconds=20,
+        )
+        for _ in range(5):
+            assert "root:" not in own.docker(own.alice, "exec", _NAME, "cat", "/work/shadow").out
+        assert "is not what is at" in _adopted_anew(own) or "not permitted" in _adopted_anew(own)
+    finally:
+        policy.unlink()
+        own.run(own.alice, "rm", "-rf", str(work), str(home / "elsewhere"))
+
+
+def _adopted_anew(lab: Lab) -> str:
+    """What is said of it now."""
+    lab.run("root", "ds01", "unadopt", _NAME, host=lab.front_door)
+    return ds01(lab, "adopt", _NAME, "--owner", lab.alice)
 
 
 def test_a_container_that_its_owner_could_not_have_is_closed(own: Lab, engine: Path) -> None:

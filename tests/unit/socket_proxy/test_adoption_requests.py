@@ -160,6 +160,9 @@ async def test_it_is_its_owners_from_then_on(case: Case) -> None:
     }
     assert (case.entry().owner, case.entry().adopted, case.entry().lease) == (ALICE.uid, Adopted(), "L9")
     assert case.entry() == case.watching.container_entry(OLD, "old", {})
+    recorded = case.world.adoptions.of(OLD)
+    assert recorded is not None
+    assert recorded.started == "1"
     found = case.world.index.find(Kind.CONTAINER, "old", ALICE.uid, everything=False)
     assert found is not None
     assert found.id == OLD

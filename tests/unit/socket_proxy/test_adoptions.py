@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 OLD, OTHER = ContainerId("a" * 64), ContainerId("b" * 64)
 CLOSED = Adoption(container=OLD, owner=Uid(1001), closed="HostConfig.Privileged=true", lease=LeaseId("L1"))
-OPEN = Adoption(container=OTHER, owner=Uid(1002))
+OPEN = Adoption(container=OTHER, owner=Uid(1002), started="2026-11-27T10:00:00Z")
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ NEVER = {
     Operation.CONTAINER_ARCHIVE,
     Operation.CONTAINER_ARCHIVE_INFO,
     Operation.PUT_CONTAINER_ARCHIVE,
+    Operation.CONTAINER_ATTACH,
+    Operation.CONTAINER_ATTACH_WEBSOCKET,
 }
 
 
@@ -48,7 +50,7 @@ def test_an_adopted_container_permits_what_the_tables_say(operation: Operation, 
 
 @pytest.mark.parametrize("operation", sorted(NEVER))
 def test_what_would_reach_past_the_guard_is_never_permitted(operation: Operation) -> None:
-    """A start, a change of limits, a copy: dockerd would resolve real host paths for it, as root."""
+    """A start, a change of limits, a copy: dockerd would resolve real host paths for it, as root; and the stream of a later start."""
     assert decided(asked(operation), adopted(OPEN)).effect is Effect.DENY
 
 
