@@ -87,7 +87,19 @@ def judge(policy: Policy, owner: Actor, inspect: Mapping[str, Json], engine: Eng
     facts = Facts(engine=engine, usage=Usage(containers=0, networks=0, gpus=0))
     decision = evaluate(policy, owner, request, facts)
     binds = tuple(item for item in decision.obligations if isinstance(item, CheckBind))
-    return Judged(closed=tuple(_refused(body, decision)), binds=binds)
+    closed = [*_refused(body, decision)]
+    if binds and restarts(inspect):
+        # SECURITY: programs of its owner in it would be started again with the mounts of that moment.
+        closed.append(
+            "a restart policy starts it again past ds01, with whatever is then at the paths that it mounts"
+        )
+    return Judged(closed=tuple(closed), binds=binds)
+
+
+def restarts(inspect: Mapping[str, Json]) -> bool:
+    """Whether the engine may start it again by itself. Raises: TypeError: an answer of another shape."""
+    policy = as_object(as_object(inspect.get("HostConfig")).get("RestartPolicy"))
+    return as_text(policy.get("Name")) not in {"", "no"}
 
 
 def _as_create(inspect: Mapping[str, Json]) -> Mapping[str, Json]:

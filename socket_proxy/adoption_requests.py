@@ -17,7 +17,7 @@ import msgspec
 from host.binds import BindRefused, hold
 from host.mount_table import mounts, origin
 from host.users import look_up_name
-from policy.adoption import judge
+from policy.adoption import judge, restarts
 from policy.compile import Policy
 from policy.dockerapi import responses
 from policy.dockerapi.model import Operation
@@ -34,7 +34,6 @@ from socket_proxy.ports import Lease, LeaseRefused
 from socket_proxy.refusals import Refusal
 from socket_proxy.trail import Trail
 
-_NO_RESTART = frozenset({"", "no"})
 _MOST_REASONS = 8
 
 
@@ -197,13 +196,12 @@ class AdoptionRequests:
     async def _lease(
         self, owner: Actor, entry: Entry, inspect: Mapping[str, Json]
     ) -> tuple[Lease | None, tuple[DeviceUuid, ...]] | Refusal:
-        policy = as_object(as_object(inspect.get("HostConfig")).get("RestartPolicy"))
         taken = await self._allocator.take_over(
             ContainerId(entry.id),
             uid=owner.uid,
             name=owner.name,
             groups=self._policy().for_actor(owner).groups,
-            restarts=as_text(policy.get("Name")) not in _NO_RESTART,
+            restarts=restarts(inspect),
             request_id=secrets.token_hex(6),
         )
         if isinstance(taken, LeaseRefused):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from policy.adoption import judge
+from policy.adoption import judge, restarts
 from policy.dockerapi.bodies import HOST_CONFIG
 from policy.model import Actor, CheckBind, Gid, Uid
 from tests.fakes.inspects import inspect
@@ -40,7 +40,6 @@ def test_a_plain_container_is_open() -> None:
 HARMLESS: dict[str, dict[str, Any]] = {
     "limits it never had": {"Memory": 0, "PidsLimit": None, "NanoCpus": 10**12, "OomScoreAdj": -500},
     "ports": {"PortBindings": {"22/tcp": [{"HostIp": "", "HostPort": "22"}]}, "PublishAllPorts": True},
-    "a restart policy": {"RestartPolicy": {"Name": "always", "MaximumRetryCount": 0}},
     "another's network": {"NetworkMode": "compose_default"},
     "GPUs": {
         "Runtime": "nvidia",
@@ -60,6 +59,16 @@ HARMLESS: dict[str, dict[str, Any]] = {
 def test_what_gives_no_power_over_others_closes_nothing(host: dict[str, Any]) -> None:
     """The rules would have refused or lowered some of it in a create."""
     assert closed(inspect(**host)) == ()
+
+
+@pytest.mark.parametrize("name", ["always", "unless-stopped", "on-failure"])
+def test_what_comes_back_by_itself_mounts_nothing_of_the_host(name: str) -> None:
+    """The paths are looked up anew at each start, by dockerd alone; its owner may have left programs in it that start then."""
+    made = inspect(RestartPolicy={"Name": name, "MaximumRetryCount": 0})
+    assert any("restart policy" in reason for reason in closed(made))
+    assert restarts(made)
+    assert not closed(made | {"Mounts": made["Mounts"][1:]})
+    assert not restarts(inspect())
 
 
 POWERFUL: dict[str, tuple[dict[str, Any], str]] = {
