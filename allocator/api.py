@@ -38,11 +38,15 @@ class Api:
         now: Callable[[], Moment],
         new_id: Callable[[], LeaseId],
         foreign_owner: Callable[[ContainerId], Ownership | None] = lambda _container: None,
+        log_problem: Callable[[], str | None] = lambda: "the kernel log is not read",
     ) -> None:
         """Serve `service`; only `trusted_uids` may lease and see what is not theirs.
 
-        Args: foreign_owner: whose a container may be that ds01 did not make.
+        Args:
+            foreign_owner: whose a container may be that ds01 did not make.
+            log_problem: why XIDs are not heard in the kernel log; None: they are.
         """
+        self._log_problem = log_problem
         self._foreign_owner = foreign_owner
         self._service = service
         self._trusted = trusted_uids
@@ -76,8 +80,11 @@ class Api:
         return application
 
     async def _health(self, _request: web.Request) -> web.Response:
-        told = api_devices.health(self._service.watch, reconciled=self._service.reconciled)
-        return web.json_response(told)
+        service = self._service
+        log_problem = self._log_problem()
+        return web.json_response(
+            api_devices.health(service.watch, reconciled=service.reconciled, log_problem=log_problem)
+        )
 
     async def _inventory(self, request: web.Request) -> web.Response:
         uid = peer_uid(request)

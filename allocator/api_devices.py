@@ -21,7 +21,7 @@ _NO_GPUS: Final = "no_gpus"
 _TRUSTED_ONLY: Final = ("processes", "serial")
 
 
-def health(watch: Watch, *, reconciled: bool) -> dict[str, Any]:
+def health(watch: Watch, *, reconciled: bool, log_problem: str | None) -> dict[str, Any]:
     """Whether GPUs can be leased, and if not, which kind of outage it is; a server without any is none."""
     devices = () if watch.snapshot is None else tuple(watch.snapshot.devices.values())
     unidentified = {} if watch.snapshot is None else dict(watch.snapshot.unidentified)
@@ -37,6 +37,7 @@ def health(watch: Watch, *, reconciled: bool) -> dict[str, Any]:
         "unidentified": unidentified,
         "inventory_age_seconds": watch.age_seconds(),
         "reconciled": reconciled,
+        "kernel_log_problem": log_problem,
     }
 
 

@@ -77,6 +77,7 @@ async def serve(settings: Settings) -> None:
         backlog=_BACKLOG,
     )
     log(events.DAEMON_STARTED, version="0.1.0", sockets=["inherited" if handed else str(path)])
+    parts.log_ear.listen()
     notify.notify("READY=1")
     async with asyncio.TaskGroup() as tasks:
         background = [
@@ -89,6 +90,7 @@ async def serve(settings: Settings) -> None:
         notify.notify("STOPPING=1")
         for task in background:
             task.cancel()
+    parts.log_ear.close()
     server.close()
     await runner.cleanup()
     await worker.close()  # first: a hung look ends with it

@@ -21,7 +21,7 @@ from observability import events
 from observability.logging import log
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from allocator.health import Verdict
     from allocator.ledger import Ledger
@@ -78,6 +78,7 @@ class Care:
 
     def take_in(self, read: Snapshot, now: Moment) -> Taken:
         """Give generations, carry out verdicts, tell holders."""
+        self._unheard.extend(read.events)
         shapes = {uuid: _shape(device) for uuid, device in read.devices.items()}
         generations = self._records.observe(shapes, complete=read.complete)
         self._read = replace(
@@ -91,16 +92,28 @@ class Care:
         if over:
             self._records.forget_notes(over)
             self._notes = {lease: note for lease, note in self._notes.items() if lease not in over}
-        # Each error is told by NVML once: it is let go only when it was carried out.
-        self._unheard.extend(read.events)
-        while self._unheard:
-            self._hear(self._unheard[0], leases, now)
-            self._unheard.popleft()
+        self._hear_all(leases, now)
         for device in self._read.devices.values():
             if device.kind is DeviceKind.GPU:  # what is known of a whole GPU holds for its parts
                 self._judge(device, now)
         self._tell_holders(leases, now)
         return Taken(snapshot=self.marked(), changes=tuple(self._losses(leases)))
+
+    def hear(self, told: Iterable[XidEvent], seen: Snapshot | None, now: Moment) -> Taken:
+        """Errors that no look brought, carried out on the devices of the last one.
+
+        Args: seen: what everybody sees of the devices now, which is told again as it is after this; None: nothing.
+        """
+        self._unheard.extend(told)
+        leases = self._ledger.live()
+        self._hear_all(leases, now)
+        self._tell_holders(leases, now)
+        return Taken(snapshot=self.marked(seen), changes=tuple(self._losses(leases)))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether an error was told that could not be carried out yet. From any thread."""
+        return bool(self._unheard)
 
     def marked(self, snapshot: Snapshot | None = None) -> Snapshot:
         """A snapshot with what is known against its devices; without one, the last look."""
@@ -136,11 +149,18 @@ class Care:
         """What the holder of a live lease was told last. From any thread."""
         return self._notes.get(lease)
 
+    def _hear_all(self, leases: Collection[Lease], now: Moment) -> None:
+        # Each error is told once: it is let go only when it was carried out.
+        while self._unheard:
+            self._hear(self._unheard[0], leases, now)
+            self._unheard.popleft()
+
     def _hear(self, event: XidEvent, leases: Collection[Lease], now: Moment) -> None:
         """One error: remembered, told, and carried out on what it is of."""
         gpu = self._read.devices.get(event.gpu)
         kind = health.xid_class(event.xid)
-        verdict = health.of_xid(event.xid, None if gpu is None else gpu.measures.recovery)
+        advice = None if gpu is None else gpu.measures.recovery
+        verdict = health.of_xid(event.xid, advice, event.source)
         for device in self._targets(event, kind):
             holders = [lease for lease in leases if any(self._holds(lease, device))]
             # An error that does not say of which instance it is is nobody's in particular on a GPU that is shared.
@@ -148,7 +168,14 @@ class Care:
             owner = None if holder is None else holder.owner_uid
             self._records.note_error(device, event.xid, kind, owner=owner, now=now)
             told = [lease.id for lease in holders]
-            log(events.GPU_XID, device=device, xid=event.xid, kind=kind.value, leases=told)
+            log(
+                events.GPU_XID,
+                device=device,
+                xid=event.xid,
+                kind=kind.value,
+                source=event.source.value,
+                leases=told,
+            )
             if kind is XidClass.USER_JOB:
                 if holder is not None:
                     text = (

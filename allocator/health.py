@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from allocator.model import DeviceState
-from allocator.readings import RecoveryAction, Throttle
+from allocator.readings import RecoveryAction, Throttle, XidSource
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -133,14 +133,17 @@ def xid_class(code: int) -> XidClass:
     return XIDS[code].kind if code in XIDS else XidClass.UNKNOWN
 
 
-def of_xid(code: int, advice: RecoveryAction | None) -> Verdict:
+def of_xid(code: int, advice: RecoveryAction | None, source: XidSource = XidSource.NVML) -> Verdict:
     """What an XID says of the device it happened on.
 
-    Args: advice: of the GPU, read after the error; None where the driver gives none. `none` acquits nothing, since
-        the driver may not have come to it yet; any other is followed, milder or harsher than the table.
+    Args:
+        advice: of the GPU, read after the error; None where the driver gives none. `none` acquits nothing, since
+            the driver may not have come to it yet; any other is followed, milder or harsher than the table.
+        source: is told where it is not NVML, and changes nothing else: the driver wrote the line.
     """
     meaning = XIDS[code].meaning if code in XIDS else "not known to ds01"
-    reason = f"XID {code} ({meaning})"
+    told = "; told by the kernel log alone" if source is XidSource.KERNEL_LOG else ""
+    reason = f"XID {code} ({meaning}{told})"
     if advice is not None and advice in _BY_ADVICE and xid_class(code) is not XidClass.USER_JOB:
         fitness, remedy = _BY_ADVICE[advice]
         return Verdict(fitness=fitness, reason=f"{reason}, the driver advises {advice}", remedy=remedy)

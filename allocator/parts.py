@@ -19,6 +19,7 @@ from allocator.holders import holders
 from allocator.host_access import HostAccess
 from allocator.host_control import HostControl, Owner
 from allocator.host_grants import HostGrants
+from allocator.kernel_log import LogEar
 from allocator.ledger import Ledger
 from allocator.mig_apply import Repartition
 from allocator.mig_driver import MigDriver
@@ -70,6 +71,10 @@ class Parts:
             timing=timing,
             zone=self.settings.zone,
         )
+
+    @cached_property
+    def log_ear(self) -> LogEar:
+        return LogEar(self.settings.kernel_log, heard=self.service.hearing.logged)
 
     @cached_property
     def processes(self) -> Processes:
@@ -126,7 +131,12 @@ class Parts:
         requests = AccessRequests(self.access, account=self._account, now=self.now, utc_seconds=time.time)
         owners = ForeignOwners(partial(look, host=Host(first_uid=self._first_uid)))
         api = Api(
-            self.service, trusted_uids=trusted, now=self.now, new_id=self.new_id, foreign_owner=owners.of
+            self.service,
+            trusted_uids=trusted,
+            now=self.now,
+            new_id=self.new_id,
+            foreign_owner=owners.of,
+            log_problem=lambda: self.log_ear.problem,
         )
         return api.application(
             *ProcessRoutes(

@@ -116,6 +116,13 @@ class Measures:
     recovery: RecoveryAction | None = None
 
 
+class XidSource(StrEnum):
+    """Who told of an error. NVML goes before the log where both did."""
+
+    NVML = "nvml"
+    KERNEL_LOG = "kernel_log"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XidEvent:
     """An error the driver reported since the last look.
@@ -128,3 +135,4 @@ class XidEvent:
     xid: int
     gpu_instance_id: int | None = None
     compute_instance_id: int | None = None
+    source: XidSource = XidSource.NVML

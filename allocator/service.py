@@ -19,6 +19,7 @@ from allocator.changes import Changes
 from allocator.finishing import Finishing
 from allocator.foreign import ForeignContainers
 from allocator.granting import Granting
+from allocator.hearing import Hearing
 from allocator.ledger import Conflict
 from allocator.mig_journal import MigJournal
 from allocator.model import (
@@ -94,6 +95,7 @@ class Allocator:
         self._durably = self._finishing.durably
         self._care = Care(ledger)
         self._usage = UsageRecords(ledger)
+        self.hearing = Hearing(now=now)
         self.watch = Watch(
             inventory=inventory,
             take_in=self._take_in,
@@ -290,9 +292,11 @@ class Allocator:
 
     async def sweep(self) -> None:
         """Look at the devices, mark leases whose device has gone, serve who waits, write down what is used, put old leases away."""
+        began = self._now()
         with suppress(InventoryUnavailable):
             await self.watch.look()
         async with self._lock:
+            await self._hear_log(began)
             await self._granting.serve()
             await self._durably(partial(self._usage.tick, self.watch.measures(), self._now()))
             await self._put_away()
@@ -366,13 +370,26 @@ class Allocator:
     async def _take_in(self, read: Snapshot) -> Snapshot:
         """What NVML said, with generations and quarantines; leases whose device has gone are marked."""
         async with self._lock:
-            taken = await self._durably(partial(self._care.take_in, read, self._now()))
+            self.hearing.know(read)
+            heard = replace(read, events=self.hearing.told(read.events))
+            taken = await self._durably(partial(self._care.take_in, heard, self._now()))
             await self._changes.apply(taken.changes, who="nvml")
             gone = reconcile.lost(await self._durably(self._ledger.live), taken.snapshot)
             await self._changes.apply(gone, who="nvml")
             return taken.snapshot
 
     # Everything below runs under the lock.
+
+    async def _hear_log(self, before: Moment) -> None:
+        """Carry out what the kernel log alone has told, whether NVML answers or not."""
+        alone = self.hearing.alone(before)
+        if not alone and not self._care.is_behind:
+            return
+        seen = self.watch.snapshot
+        taken = await self._durably(partial(self._care.hear, alone, seen, self._now()))
+        await self._changes.apply(taken.changes, who="kernel log")
+        if seen is not None:
+            self.watch.snapshot = taken.snapshot
 
     async def _put_away(self) -> None:
         """Leases that ended long ago, some at a time, and reservations that have no further time."""

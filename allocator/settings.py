@@ -19,9 +19,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _KEYS = frozenset(
-    {"trusted_uids", "nvml_deadline_seconds", "half_life_hours", "archive_days", "time_zone", "cdi_command"}
+    {
+        *(
+            "trusted_uids",
+            "nvml_deadline_seconds",
+            "half_life_hours",
+            "archive_days",
+            "time_zone",
+            "cdi_command",
+        ),
+        "kernel_log",
+    }
 )
 _LOCAL_TIME = Path("/etc/localtime")
+_KERNEL_LOG = Path("/dev/kmsg")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +40,7 @@ class Settings:
     """Where files are, who may lease, and how long the driver may take.
 
     cdi_command: what writes the CDI spec again after a change of MIG; empty: nothing does.
+    kernel_log: where the driver's XIDs are heard beside NVML.
     """
 
     tree: Tree
@@ -37,6 +49,7 @@ class Settings:
     timing: Timing = field(default_factory=Timing)
     zone: tzinfo = UTC
     cdi_command: tuple[str, ...] = cdi.NVIDIA
+    kernel_log: Path = _KERNEL_LOG
 
 
 def parse_settings(arguments: Sequence[str]) -> Settings:
@@ -80,6 +93,9 @@ def _merged(tree: Tree, flags: argparse.Namespace, section: dict[str, Any]) -> S
     command = section.get("cdi_command", list(cdi.NVIDIA))
     if not isinstance(command, list) or not all(isinstance(word, str) for word in command):
         raise ValueError("cdi_command: a list of words; [] where GPUs are handed over without CDI")
+    kernel_log = section.get("kernel_log", str(_KERNEL_LOG))
+    if not isinstance(kernel_log, str) or not kernel_log.startswith("/"):
+        raise ValueError("kernel_log: an absolute path")
     return Settings(
         tree=tree,
         trusted_uids=frozenset({0, *trusted}),
@@ -87,6 +103,7 @@ def _merged(tree: Tree, flags: argparse.Namespace, section: dict[str, Any]) -> S
         timing=Timing(half_life_seconds=half_life * 3600.0, archive_days=archive_days),
         zone=_zone(section.get("time_zone")),
         cdi_command=tuple(command),
+        kernel_log=Path(kernel_log),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from allocator.kernel_log import LoggedXid, parse_address
 from allocator.model import Device, DeviceKind, DeviceState, InventoryUnavailable, Problem, Snapshot
 from allocator.readings import GpuProcess, XidEvent
 from policy.model import DeviceUuid
@@ -29,8 +30,22 @@ def gpu(number: int, **changes: object) -> Device:
         profile="NVIDIA A100-SXM4-40GB",
         memory_mib=40960,
         processes=(),
+        pci_bus_id=f"00000000:{7 + 8 * number:02X}:00.0",
     )
     return _changed(base, changes)
+
+
+def logged(device: Device, code: int) -> LoggedXid:
+    """What the kernel log has of an error of a GPU, or of the GPU instance of a MIG device."""
+    number = int((device.parent or device.uuid).split("-")[1], 16)
+    address = parse_address(gpu(number).pci_bus_id or "")
+    assert address is not None
+    return LoggedXid(
+        address=address,
+        xid=code,
+        gpu_instance_id=device.gpu_instance_id,
+        compute_instance_id=device.compute_instance_id,
+    )
 
 
 def mig(parent: int, place: int, profile: str = "1g.5gb", **changes: object) -> Device:

@@ -25,7 +25,7 @@ from allocator.place import is_free
 from allocator.reconcile import Carrier, Evidence
 from allocator.slices import equivalents
 from policy.model import ContainerId, LeaseId, Uid
-from tests.fakes.fake_nvml import FakeNvml, gpu, mig, split
+from tests.fakes.fake_nvml import FakeNvml, gpu, logged, mig, split
 from tests.fakes.leasing import Clock, service, want
 
 if TYPE_CHECKING:
@@ -262,10 +262,18 @@ class Leasing(RuleBasedStateMachine):
         if state is DeviceState.OK:
             self.run(self.service.release_quarantine(device.uuid, who="root", why="it is back"))
 
-    @rule(device=CHANGING, code=st.sampled_from([31, 48, 63, 79, 999]))
-    def a_device_has_an_error(self, device: Any, code: int) -> None:
-        """Of a program, of memory, of the device, or one that ds01 does not know."""
-        self.nvml.xid(device, code)
+    @rule(
+        device=CHANGING,
+        code=st.sampled_from([31, 48, 63, 79, 999]),
+        tellers=st.sampled_from([("nvml",), ("log",), ("nvml", "log")]),
+    )
+    def a_device_has_an_error(self, device: Any, code: int, tellers: tuple[str, ...]) -> None:
+        """Of a program, of memory, of the device, or one that ds01 does not know; told by NVML, the kernel log or both."""
+        if "log" in tellers:
+            self.service.hearing.logged(logged(device, code))
+            self.clock.seconds += 2  # until the next look
+        if "nvml" in tellers:
+            self.nvml.xid(device, code)
         self.run(self.service.sweep())
 
     @rule(device=st.sampled_from(DEVICES), taken_out=st.booleans())

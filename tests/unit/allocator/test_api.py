@@ -168,6 +168,7 @@ async def test_without_nvml_leases_are_503_and_the_rest_answers(server: Server) 
     assert (status, "Driver Not Loaded" in answer["message"]) == (503, True)
     status, health = await server.call("GET", "/v1/health")
     assert (status, health["state"], health["inventory_age_seconds"]) == (200, "unavailable", None)
+    assert health["kernel_log_problem"] == "the kernel log is not read"
 
 
 async def test_health_names_the_outage(server: Server) -> None:

@@ -133,9 +133,17 @@ def test_since_when_and_until_when_everybody_may_know() -> None:
 )
 def test_health_has_a_name_for_each_state(watch: Seen, state: str, inventory: str) -> None:
     """And a message wherever it is not plainly well."""
-    told = api_devices.health(watch, reconciled=True)  # type: ignore[arg-type]  # what is read of a watch
+    told = api_devices.health(watch, reconciled=True, log_problem=None)  # type: ignore[arg-type]  # what is read of a watch
     assert (told["state"], told["inventory"]) == (state, inventory)
     assert (told["message"] is None) == (inventory == "ok")
+
+
+@pytest.mark.parametrize("problem", [None, "/dev/kmsg: Operation not permitted"])
+def test_health_says_whether_the_kernel_log_is_heard(problem: str | None) -> None:
+    """Leasing goes on without it."""
+    watch = Seen(Snapshot(devices={BUSY.uuid: BUSY}))
+    told = api_devices.health(watch, reconciled=True, log_problem=problem)  # type: ignore[arg-type]  # as above
+    assert (told["kernel_log_problem"], told["state"], told["problem"]) == (problem, "ok", None)
 
 
 def test_links_are_told_once_in_order() -> None:

@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
-from allocator.model import Device, DeviceState, Lease, LeaseState, LedgerUnavailable, Refusal
+from allocator.model import Device, DeviceState, Lease, LeaseState, LedgerUnavailable, Problem, Refusal
 from allocator.readings import EccErrors, Measures, RecoveryAction, RemappedRows, Throttle
 from allocator.usage import UsageRecords
 from policy.model import ContainerId, DeviceUuid, Uid
-from tests.fakes.fake_nvml import FakeNvml, gpu, mig, split
+from tests.fakes.fake_nvml import FakeNvml, gpu, logged, mig, split
 from tests.fakes.leasing import Clock, service, want
 
 if TYPE_CHECKING:
@@ -291,7 +292,7 @@ async def test_an_error_that_has_another_cause_is_not_counted(lab: Lab, code: in
     assert lab.seen(WHOLE).state is DeviceState.OK
 
 
-@pytest.mark.parametrize("failing", ["quarantine", "note_error"])
+@pytest.mark.parametrize("failing", ["observe", "quarantine", "note_error"])
 async def test_an_error_outlasts_a_ledger_that_cannot_be_written(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
@@ -310,6 +311,81 @@ async def test_an_error_outlasts_a_ledger_that_cannot_be_written(
     await lab.look()
     assert "XID 79" in (lab.seen(WHOLE).remark or "")
     assert "off the bus" in (lab.seen(gpu(1)).remark or "")
+
+
+def errors(lab: Lab) -> list[tuple[str, int]]:
+    """Device and code of each error in the ledger."""
+    found = lab.service._ledger.read("SELECT device, xid FROM device_errors ORDER BY number")
+    return [(str(device), int(xid)) for device, xid in found]
+
+
+async def test_the_kernel_log_is_heard_while_nvml_is_not(lab: Lab) -> None:
+    """Its errors take the same way: quarantine, loss, note and record, with who told them; NVML's later word adds none."""
+    held, others = await lab.leased(PART, 1), await lab.leased(OTHER, 2)
+    lab.nvml.problem, lab.nvml.kind = "it hangs", Problem.UNRESPONSIVE
+    await lab.look()
+    with structlog.testing.capture_logs() as lines:
+        lab.service.hearing.logged(logged(PART, 95))
+        await lab.look()
+        await lab.look()
+    snapshot = lab.service.watch.snapshot
+    assert snapshot is not None
+    assert snapshot.devices[PART.uuid].state is DeviceState.QUARANTINED
+    assert "told by the kernel log alone" in (snapshot.devices[PART.uuid].remark or "")
+    assert snapshot.devices[OTHER.uuid].state is DeviceState.UNRESPONSIVE
+    assert (await lab.is_lost(held), await lab.is_lost(others)) == (True, False)
+    assert lab.is_noted(held, "XID 95", "told by the kernel log alone", "lost to you")
+    (line,) = [line for line in lines if line["event"] == "gpu.xid"]
+    assert (line["device"], line["xid"], line["source"]) == (PART.uuid, 95, "kernel_log")
+    lab.nvml.problem = None
+    lab.nvml.xid(PART, 95)
+    await lab.look()
+    assert errors(lab) == [(PART.uuid, 95)]
+    assert lab.seen(PART).state is DeviceState.QUARANTINED
+
+
+async def test_the_kernel_log_is_heard_of_a_gpu_that_is_gone(lab: Lab) -> None:
+    """NVML names it no more, and the log still does."""
+    lab.nvml.take(WHOLE.uuid)
+    await lab.look()
+    lab.service.hearing.logged(logged(WHOLE, 79))
+    await lab.look()
+    lab.nvml.put(WHOLE)
+    await lab.look()
+    assert "XID 79" in (lab.seen(WHOLE).remark or "")
+
+
+async def test_a_programs_error_in_the_log_is_told_to_its_owner(lab: Lab) -> None:
+    """In the name of the log, where NVML had its chance; two users' errors with three lines each are no five."""
+    for owner in (1, 2):
+        held = await lab.leased(WHOLE, owner)
+        for _ in range(3):
+            lab.service.hearing.logged(logged(WHOLE, 13))
+        await lab.look()
+        assert lab.is_noted(
+            held, "XID 13 (engine exception; told by the kernel log alone) on GPU 0: an error of"
+        )
+        await lab.service.release(held.id, who="x", why="done")
+    assert errors(lab) == [(WHOLE.uuid, 13)] * 2
+    assert lab.seen(WHOLE).remark is None
+
+
+async def test_what_the_log_told_outlasts_a_ledger_that_cannot_be_written(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is carried out as soon as there is room on the disk, whether NVML answers by then or not."""
+
+    def full(*_: object, **__: object) -> None:
+        raise LedgerUnavailable("disk full")
+
+    lab.nvml.problem = "it hangs"
+    lab.service.hearing.logged(logged(WHOLE, 79))
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.service._care._records, "note_error", full)
+        with pytest.raises(LedgerUnavailable):
+            await lab.look()
+    await lab.look()
+    assert errors(lab) == [(WHOLE.uuid, 79)]
 
 
 async def test_an_admin_takes_a_device_out_and_puts_it_back(lab: Lab) -> None:

@@ -7,7 +7,7 @@ import pytest
 from allocator import health
 from allocator.health import Fitness, Remedy, XidClass
 from allocator.model import DeviceState
-from allocator.readings import EccErrors, Measures, RecoveryAction, RemappedRows, Throttle
+from allocator.readings import EccErrors, Measures, RecoveryAction, RemappedRows, Throttle, XidSource
 from policy.model import Uid
 from tests.fakes.fake_nvml import gpu
 
@@ -47,6 +47,14 @@ def test_an_unknown_xid_is_for_an_admin_to_look_at() -> None:
     """It is neither the user's error nor taken for a broken device."""
     assert health.xid_class(999) is XidClass.UNKNOWN
     assert health.of_xid(999, None).fitness is Fitness.SUSPECT
+
+
+def test_the_kernel_log_is_named_and_weighs_as_much() -> None:
+    """The reason says who told it; the verdict is the same."""
+    by_log, by_nvml = health.of_xid(79, None, XidSource.KERNEL_LOG), health.of_xid(79, None)
+    assert by_log.reason == "XID 79 (fell off the bus; told by the kernel log alone)"
+    assert (by_log.fitness, by_log.remedy) == (by_nvml.fitness, by_nvml.remedy)
+    assert "kernel log" not in by_nvml.text
 
 
 def test_a_row_that_could_not_be_remapped_is_for_replacement() -> None:

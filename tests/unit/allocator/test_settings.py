@@ -52,6 +52,8 @@ def test_times_are_local_unless_the_file_says_otherwise(tmp_path: Path) -> None:
         "allocator: {trusted_uids: 7}",
         "allocator: {nvml_deadline_seconds: 0.0001e-9999}",
         "allocator: {nvml_deadline_seconds: x}",
+        "allocator: {kernel_log: kmsg}",
+        "allocator: {kernel_log: false}",
         "allocator: [1]",
         "[]x: {",
     ],
@@ -65,6 +67,15 @@ def test_a_mistake_in_the_file_stops_the_start(
     with pytest.raises(SystemExit):
         parse_settings(["--root", str(tmp_path)])
     assert "daemon.yaml" in capsys.readouterr().err
+
+
+def test_the_kernel_log_may_be_elsewhere(tmp_path: Path) -> None:
+    """The kernel's own unless the file names another."""
+    root = ["--root", str(tmp_path)]
+    assert str(parse_settings(root).kernel_log) == "/dev/kmsg"
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/daemon.yaml").write_text("allocator: {kernel_log: /x/kmsg}\n")
+    assert str(parse_settings(root).kernel_log) == "/x/kmsg"
 
 
 def test_the_command_for_cdi_is_a_list_of_words(tmp_path: Path) -> None:
