@@ -47,7 +47,8 @@ def prepare(tree: LabTree, spec: str | None) -> Gpus:
     # The allocator takes the driver's lock and changes MIG devices and the CDI spec; containers' claims are root's.
     capability = tree.nvml / "mig-config"
     capability.touch(mode=0o400)
-    for path in (tree.nvml, tree.nvml / "lock", tree.nvml / "state.json", capability, tree.cdi):
+    kernel_log = tree.nvml / simulate.KERNEL_LOG
+    for path in (tree.nvml, tree.nvml / "lock", tree.nvml / "state.json", kernel_log, capability, tree.cdi):
         os.chown(path, ALLOCATOR_UID, ALLOCATOR_UID)
     environment = {"LD_LIBRARY_PATH": str(library.parent), "DS01_SIM_NVML": str(tree.nvml)}
     return Gpus(text=f"simulated GPUs: {chosen}", environment=environment)

@@ -98,7 +98,8 @@ def _play(asked: argparse.Namespace, state_dir: Path, machine: State) -> None:
             simulate.remove_process(state_dir, asked.pid)
         case "xid":
             on = _device(machine, asked.device)
-            simulate.raise_xid(state_dir, on.gpu["uuid"], asked.code, gi=on.gi, ci=on.ci)
+            tell = simulate.log_xid if asked.log_only else simulate.raise_xid
+            tell(state_dir, on.gpu["uuid"], asked.code, gi=on.gi, ci=on.ci)
         case "load":
             uuid = _device(machine, asked.device).gpu["uuid"]
             simulate.set_load(
@@ -169,9 +170,10 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("pid", type=int)
     add.add_argument("--mib", type=_amount, default=1024, help="memory in MiB, or: unknown")
     verb("remove-process", "end it on every device").add_argument("pid", type=int)
-    xid = verb("xid", "raise an XID event on a GPU or a MIG device")
+    xid = verb("xid", "raise an XID of a GPU or a MIG device, in NVML and in the kernel log")
     xid.add_argument("device", help=device)
     xid.add_argument("code", type=int)
+    xid.add_argument("--log-only", action="store_true", help="NVML does not tell it")
     load = verb("load", "let a GPU be busy")
     load.add_argument("device", help="an index of the list or a UUID; of a MIG device, its GPU")
     load.add_argument("percent", type=_amount, help="utilisation, or: unknown")

@@ -272,6 +272,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "ghost_memory": Scenario(summary="Memory is used that no process owns.", steps=(_ghost_memory,)),
     "xid_on_gi": Scenario(summary="An XID of one MIG device only.", steps=(_xid_on_gi,)),
     "xid_on_device": Scenario(summary="An XID of a whole GPU.", steps=(_xid_on_device,)),
+    "xid_while_nvml_hangs": Scenario(
+        summary="A GPU falls off the bus while NVML answers nothing: the kernel log has it, NVML tells it late.",
+        steps=(_hang("nvml*"), _xid_on_device),
+    ),
     "ecc_and_remap_pending": Scenario(
         summary="An uncorrectable error; a row waits for a reset to be remapped.",
         steps=(_ecc_and_remap_pending,),

@@ -104,7 +104,7 @@ class Session:
         tree = self._tree
         _write_policy(tree.base.policy)
         self.users = _write_daemon_settings(
-            tree.base.daemon_settings, self._settings.users, _cdi_command(tree, program)
+            tree.base.daemon_settings, self._settings.users, _gpu_settings(tree, program)
         )
         accounts.claim(tree, self.users)
         accounts.ensure(tree, self.users)
@@ -267,16 +267,19 @@ def _write_policy(path: Path) -> None:
         write_atomic(path, text.encode(), mode=0o644)
 
 
-def _cdi_command(tree: LabTree, program: Program) -> list[str]:
-    """What writes the CDI spec again after a change of simulated MIG devices; none for the machine's own GPUs."""
+def _gpu_settings(tree: LabTree, program: Program) -> dict[str, object]:
+    """What the allocator is told of simulated GPUs: what writes the CDI spec after a change of MIG devices, and their
+    kernel log. Of the machine's own: that nothing does, and nothing.
+    """
     if not tree.cdi.is_dir():
-        return []
+        return {"cdi_command": []}
     code = ["env", f"PYTHONPATH={program.code}", str(program.python), "-P", "-m", "lab.cdi"]
-    return [*code, str(tree.nvml), str(tree.cdi), str(tree.hook / simulate.HOOK_NAME)]
+    command = [*code, str(tree.nvml), str(tree.cdi), str(tree.hook / simulate.HOOK_NAME)]
+    return {"cdi_command": command, "kernel_log": str(tree.nvml / simulate.KERNEL_LOG)}
 
 
 def _write_daemon_settings(
-    path: Path, users: tuple[str, ...] | None, cdi_command: list[str]
+    path: Path, users: tuple[str, ...] | None, gpu_settings: dict[str, object]
 ) -> tuple[str, ...]:
     """Put `users` into daemon.yaml and keep the rest; None keeps what is there. Returns: the users."""
     document: dict[str, object] = {}
@@ -287,7 +290,8 @@ def _write_daemon_settings(
         document["users"] = list(users) if users is not None else [sudo] if sudo != "root" else []
     allocator = document.setdefault("allocator", {})
     if isinstance(allocator, dict):
-        allocator["cdi_command"] = cdi_command
+        allocator.pop("kernel_log", None)  # of simulated GPUs that were there before
+        allocator.update(gpu_settings)
     write_atomic(path, yaml.safe_dump(document).encode(), mode=0o644)
     named = document["users"]
     return tuple(str(name) for name in named) if isinstance(named, list) else ()

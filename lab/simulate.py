@@ -2,18 +2,21 @@
 
 Owns building `lab/nvml`, describing machines and changing their state; leaves starting daemons to
 the rest of the lab. The state directory holds `state.json` (replaced by rename, changed under
-`lock`) and `claims/<uuid>/<n>`: a process that holds a POSIX write lock on one counts as running on
-that device, with the memory and type written in it ("2048 C": MiB and type).
+`lock`), `kmsg`, a FIFO that stands for the kernel log, and `claims/<uuid>/<n>`: a process that holds
+a POSIX write lock on one counts as running on that device, with the memory and type written in it
+("2048 C": MiB and type).
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
+import time
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +33,7 @@ State = dict[str, Any]  # the document `lab/nvml` reads
 
 SOURCE_DIR: Final = Path(__file__).parent / "nvml"
 LIBRARY_NAME: Final = "libnvidia-ml.so.1"
+KERNEL_LOG: Final = "kmsg"
 HOOK_NAME: Final = "nvidia-container-runtime-hook"
 DEFAULT_SPEC: Final = "2xa100-40,a100-40:3g.20gb+3g.20gb,a100-40:7x1g.5gb"
 FLAGS: Final = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-fPIC", "-shared", "-fvisibility=hidden")
@@ -104,10 +108,12 @@ def device_uuids(gpu: State) -> tuple[str, ...]:
 
 
 def write_state(state_dir: Path, state: State) -> None:
-    """Put `state` in place by rename and make sure that `lock` and `claims/` exist."""
+    """Put `state` in place by rename and make sure that `lock`, `kmsg` and `claims/` exist."""
     for folder in (state_dir, state_dir / "claims"):
         folder.mkdir(parents=True, exist_ok=True)
     (state_dir / "lock").touch()
+    with contextlib.suppress(FileExistsError):
+        os.mkfifo(state_dir / KERNEL_LOG, mode=0o600)
     fresh = state_dir / f".state.{os.getpid()}"
     fresh.write_text(json.dumps(state, indent=1))
     fresh.replace(state_dir / "state.json")
@@ -121,13 +127,20 @@ def read_state(state_dir: Path) -> State:
 
 @contextmanager
 def changed(state_dir: Path) -> Iterator[State]:
-    """Yield the state for editing and write it back, under the lock that the library takes too."""
+    """Yield the state for editing and write it back, under the lock that the library takes too.
+
+    Events that were added are lines of the kernel log as well, as the driver writes them.
+    """
     with (state_dir / "lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         state = read_state(state_dir)
+        before = {event["id"] for event in state["events"]}
         yield state
         state["seq"] += 1
         write_state(state_dir, state)
+        for event in state["events"]:
+            if event["id"] not in before:
+                _write_record(state_dir, state, event)
 
 
 def add_process(
@@ -191,11 +204,34 @@ def set_load(
 def raise_xid(
     state_dir: Path, device: str, code: int, *, gi: int | None = None, ci: int | None = None
 ) -> None:
-    """Deliver XID `code` of a GPU to every event set that waits for it."""
+    """Deliver XID `code` of a GPU to every event set that waits for it, and write it to the kernel log."""
     with changed(state_dir) as state:
         last = max((event["id"] for event in state["events"]), default=0)
         event = {"id": last + 1, "gpu": device, "type": XID_EVENT, "data": code, "gi": gi, "ci": ci}
         state["events"].append(event)
+
+
+def log_xid(state_dir: Path, device: str, code: int, *, gi: int | None = None, ci: int | None = None) -> None:
+    """Write XID `code` of a GPU to the kernel log alone, as where NVML never tells it."""
+    _write_record(state_dir, read_state(state_dir), {"gpu": device, "data": code, "gi": gi, "ci": ci})
+
+
+def _write_record(state_dir: Path, state: State, event: State) -> None:
+    """One line, for who reads the log now; like the kernel's, it waits for nobody."""
+    pci = next((gpu["pci"] for gpu in state["gpus"] if gpu["uuid"] == event["gpu"]), None)
+    if pci is None:
+        return
+    domain, bus, device = pci.lower().partition(".")[0].split(":")
+    instances = (("GPU-I", event.get("gi")), ("GPU-CI", event.get("ci")))
+    named = "".join(f" {name}:{number:02}" for name, number in instances if number is not None)
+    at = f"PCI:{int(domain, 16):04x}:{bus}:{device}{named}"
+    line = f"3,{state['seq']},{time.monotonic_ns() // 1000},-;NVRM: Xid ({at}): {event['data']}, simulated\n"
+    with contextlib.suppress(OSError):  # nobody reads it, or not fast enough
+        fifo = os.open(state_dir / KERNEL_LOG, os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            os.write(fifo, line.encode("ascii"))
+        finally:
+            os.close(fifo)
 
 
 def lose_gpu(state_dir: Path, device: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allocator import api_devices
@@ -12,6 +14,7 @@ from allocator.attributor import Attributor
 from allocator.board import Board
 from allocator.holders import Holdings
 from allocator.host_control import HostControl
+from allocator.kernel_log import LogEar
 from allocator.ledger import Ledger
 from allocator.mig_apply import Repartition
 from allocator.mig_driver import MigDriver
@@ -21,12 +24,12 @@ from allocator.service import Allocator, Timing
 from allocator.tracking import Round, Told, Tracking
 from allocator.worker import NvmlWorker
 from host.clock import boot_id
+from lab import simulate
 from policy.model import DeviceUuid, LeaseId, Uid
 from tests.fakes.leasing import Clock, want
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from allocator.model import Device, Refusal
 
@@ -53,6 +56,9 @@ class WatchedMachine:
             new_id=lambda: LeaseId(f"lease{next(self._numbers)}"),
             timing=Timing(patience_seconds=_PATIENCE_SECONDS),
         )
+        kernel_log = Path(os.environ["DS01_SIM_NVML"]) / simulate.KERNEL_LOG
+        self.log_ear = LogEar(kernel_log, heard=self.allocator.hearing.logged)
+        self.log_ear.listen()
         self.watch = self.allocator.watch
         self.told = Told()
         self._processes = Processes(boot_id=boot_id())
@@ -76,6 +82,7 @@ class WatchedMachine:
         )
 
     async def close(self) -> None:
+        self.log_ear.close()
         await self.worker.close()
         await self.allocator.close()
         self._processes.close()
@@ -108,7 +115,7 @@ class WatchedMachine:
     @property
     def inventory(self) -> str:
         """What `GET /v1/health` says of the devices."""
-        told: str = api_devices.health(self.watch, reconciled=True)["inventory"]
+        told: str = api_devices.health(self.watch, reconciled=True, log_problem=None)["inventory"]
         return told
 
     @property

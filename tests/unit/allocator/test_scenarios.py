@@ -292,6 +292,62 @@ async def test_in_xid_on_device(xid_on_device: Played, watched: Watch) -> None:
         assert (await machine.take("0")).devices == lease.devices
 
 
+def errors(machine: WatchedMachine) -> list[tuple[str, int]]:
+    """Device and code of every error that the ledger has."""
+    found = machine.allocator._ledger.read("SELECT device, xid FROM device_errors ORDER BY number")
+    return [(str(device), int(xid)) for device, xid in found]
+
+
+async def test_in_xid_while_nvml_hangs(xid_while_nvml_hangs: Played, watched: Watch) -> None:
+    """What the kernel log alone tells is carried out while nothing answers, with who told it, and once; it lasts."""
+    xid_while_nvml_hangs.rewind()
+    async with watched(xid_while_nvml_hangs, deadline_seconds=2) as machine:
+        lease, beside = await machine.take("0"), await machine.take("2:0")
+        xid_while_nvml_hangs.play(Part(milliseconds=60_000))
+        await machine.sweep()
+        assert machine.inventory == "unresponsive"
+        assert (await machine.now(lease)).state is LeaseState.PENDING
+        xid_while_nvml_hangs.play(Part())
+        await machine.until(lambda: machine.devices["0"].state is DeviceState.QUARANTINED)
+        assert machine.inventory == "unresponsive"
+        remark = machine.devices["0"].remark or ""
+        assert "XID 79 (fell off the bus; told by the kernel log alone)" in remark
+        assert (await machine.now(lease)).state is LeaseState.LOST
+        assert "told by the kernel log" in (machine.allocator.note(lease.id) or "")
+        assert machine.devices["1"].state is DeviceState.UNRESPONSIVE
+        assert machine.allocator.note(beside.id) is None
+        simulate.heal(xid_while_nvml_hangs.dir)
+        await machine.until(lambda: machine.watch.problem is None)
+        for _ in range(3):
+            await machine.sweep()
+        assert machine.devices["0"].state is DeviceState.QUARANTINED
+        assert errors(machine) == [(machine.uuid("0"), 79)]
+        assert await machine.free() == ALL - {"0", "2:0"}
+        assert (await machine.now(beside)).state is LeaseState.PENDING
+
+
+async def test_an_xid_that_both_sources_tell_counts_once(xid_on_gi: Played, watched: Watch) -> None:
+    """It is told as NVML's; another one of its kind is another error, and so is one that the log alone has."""
+    xid_on_gi.rewind()
+    instance = simulate.read_state(xid_on_gi.dir)["gpus"][2]["gis"][0]["id"]
+    async with watched(xid_on_gi) as machine:
+        lease = await machine.take("2:0")
+        once = (machine.uuid("2:0"), 31)
+        for tell, expected in (
+            (simulate.raise_xid, [once]),
+            (simulate.raise_xid, [once] * 2),
+            (simulate.log_xid, [once] * 3),
+        ):
+            assert "kernel log" not in (machine.allocator.note(lease.id) or "")
+            tell(xid_on_gi.dir, xid_on_gi.uuid(2), 31, gi=instance, ci=0)
+            await machine.until(lambda: errors(machine) == expected)  # noqa: B023  awaited before the next
+            for _ in range(3):
+                await machine.sweep()
+            assert errors(machine) == expected
+        note = machine.allocator.note(lease.id) or ""
+        assert "XID 31 (page fault; told by the kernel log alone) on MIG device 2:0" in note
+
+
 async def test_in_ecc_and_remap_pending(ecc_and_remap_pending: Played, watched: Watch) -> None:
     """A GPU with an uncorrectable error and a row to be remapped is leased to nobody, as the driver advises."""
     async with watched(ecc_and_remap_pending) as machine:

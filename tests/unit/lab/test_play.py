@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from allocator.kernel_log import LoggedXid, PciAddress, parse_record
+from host.kmsg import KernelLog
 from lab import cdi, main, simulate
 from lab.scenarios import SCENARIOS
 from lab.tree import LabTree
@@ -72,6 +74,29 @@ def test_the_list_tells_what_is_the_matter(lab: Lab, capsys: pytest.CaptureFixtu
     assert [line.split()[0] for line in lines[14:]] == ["fault", "fault"]
     event = simulate.read_state(lab.dir)["events"][0]
     assert (event["gi"], event["ci"]) == (2, 0)
+
+
+def test_an_xid_is_in_the_kernel_log_as_the_driver_writes_it(lab: Lab) -> None:
+    """Of a MIG device with its instance, of a GPU without; also one that NVML does not tell."""
+    log = KernelLog(lab.dir / simulate.KERNEL_LOG)
+    try:
+        assert lab.gpu("xid", "2:0", "31") == 0
+        assert lab.gpu("xid", "0", "79", "--log-only") == 0
+        told = [parse_record(line) for line in log.read().lines]
+    finally:
+        log.close()
+    assert told == [
+        LoggedXid(
+            address=PciAddress(domain=0, bus=0x17, device=0), xid=31, gpu_instance_id=1, compute_instance_id=0
+        ),
+        LoggedXid(address=PciAddress(domain=0, bus=0x07, device=0), xid=79),
+    ]
+    assert [event["data"] for event in simulate.read_state(lab.dir)["events"]] == [31]
+
+
+def test_an_xid_waits_for_no_reader(lab: Lab) -> None:
+    """Nobody reads the kernel log of a lab whose allocator is down."""
+    assert lab.gpu("xid", "0", "79") == 0
 
 
 def test_a_gpu_gets_busy(lab: Lab) -> None:
