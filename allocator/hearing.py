@@ -100,9 +100,9 @@ class Hearing:
 
     def alone(self, before: Moment) -> tuple[XidEvent, ...]:
         """What only the log has told, though NVML was asked at `before` or could not be; each once."""
-        ripe = [one for one in self._waiting if before.seconds_since(one.read) >= _CHANCE_SECONDS]
         if self._gpus is None:
             return ()
+        ripe = [one for one in self._waiting if before.seconds_since(one.read) >= _CHANCE_SECONDS]
         found = []
         for one in ripe:
             self._waiting.remove(one)

@@ -387,9 +387,9 @@ class Allocator:
             return
         seen = self.watch.snapshot
         taken = await self._durably(partial(self._care.hear, alone, seen, self._now()))
-        await self._changes.apply(taken.changes, who="kernel log")
         if seen is not None:
             self.watch.snapshot = taken.snapshot
+        await self._changes.apply(taken.changes, who="kernel log")
 
     async def _put_away(self) -> None:
         """Leases that ended long ago, some at a time, and reservations that have no further time."""

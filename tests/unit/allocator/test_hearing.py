@@ -59,6 +59,18 @@ def test_an_error_that_the_log_tells_second_is_the_same() -> None:
     assert World().tells(79).after(0.1).logs(79).after(5).tells().counted == [(NVML, 79, None)]
 
 
+def test_a_line_that_comes_much_later_is_of_another_error() -> None:
+    """Lines are read when they are written: what NVML told ten seconds ago is not what they are about."""
+    world = World().tells(79).after(10).logs(79).after(5).tells()
+    assert world.counted == [(NVML, 79, None), (LOG, 79, None)]
+
+
+def test_one_event_explains_one_error_of_the_log() -> None:
+    """A second one, soon after it, is one that NVML has not told."""
+    world = World().tells(79).after(0.1).logs(79).after(2).logs(79).after(5).tells()
+    assert world.counted == [(NVML, 79, None), (LOG, 79, None)]
+
+
 def test_what_the_log_alone_tells_is_the_logs() -> None:
     """After a look that could have had it, and once."""
     world = World().logs(79).after(0.5).tells()
