@@ -19,17 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _KEYS = frozenset(
-    {
-        *(
-            "trusted_uids",
-            "nvml_deadline_seconds",
-            "half_life_hours",
-            "archive_days",
-            "time_zone",
-            "cdi_command",
-        ),
-        "kernel_log",
-    }
+    {"trusted_uids", "nvml_deadline_seconds", "half_life_hours", "archive_days", "time_zone", "cdi_command"}
+    | {"kernel_log"}
 )
 _LOCAL_TIME = Path("/etc/localtime")
 _KERNEL_LOG = Path("/dev/kmsg")
