@@ -10,16 +10,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from allocator.device_policy import gpu_nodes
 from allocator.host_access import LONGEST_SECONDS, SHORTEST_SECONDS, AccessFailed, HostAccess
 from allocator.host_grants import HostGrant
-from allocator.model import Moment
+from allocator.model import Moment, Refusal
 from policy.model import Uid
 
 _REASON = re.compile(r"[ -~]{1,300}")
 _USER = re.compile(r"[!-~]{1,64}")
-_MOST_GPUS = 64
-_LARGEST_MINOR = 253
+_DEVICE = re.compile(r"[!-~]{1,128}")
+_MOST_DEVICES = 64
 
 Answer = tuple[int, dict[str, Any]]  # HTTP status, body
 
@@ -39,28 +38,26 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """A grant as asked for. minors: N of /dev/nvidiaN; none: every GPU."""
+    """A grant as asked for. devices: names of GPUs and MIG devices; none: every GPU."""
 
     user: str
     seconds: int
     reason: str
-    minors: tuple[int, ...] = ()
+    devices: tuple[str, ...] = ()
 
 
 def read_wish(body: Mapping[str, Any]) -> Wish:
     """Raises: Malformed."""
-    _only(body, {"user", "seconds", "reason"}, {"gpus"})
-    seconds, gpus = body["seconds"], body.get("gpus", [])
+    _only(body, {"user", "seconds", "reason"}, {"devices"})
+    seconds, devices = body["seconds"], body.get("devices", [])
     if type(seconds) is not int or not SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
         raise Malformed(f"seconds: a whole number from {SHORTEST_SECONDS} to {LONGEST_SECONDS} is needed")
-    if not isinstance(gpus, list) or len(gpus) > _MOST_GPUS or not all(map(_is_minor, gpus)):
-        raise Malformed(f"gpus: a list of numbers N of /dev/nvidiaN, at most {_MOST_GPUS}, is needed")
+    if not isinstance(devices, list) or len(devices) > _MOST_DEVICES or not all(map(_is_device, devices)):
+        raise Malformed(f"devices: a list of names like 2, 2:1 or a UUID, at most {_MOST_DEVICES}, is needed")
     reason = body["reason"]
     if not isinstance(reason, str) or not _REASON.fullmatch(reason) or not reason.strip():
         raise Malformed("reason: one line of 1 to 300 ASCII characters is needed; say what it is for")
-    return Wish(
-        user=_user(body["user"]), seconds=seconds, reason=reason.strip(), minors=tuple(sorted(set(gpus)))
-    )
+    return Wish(user=_user(body["user"]), seconds=seconds, reason=reason.strip(), devices=tuple(devices))
 
 
 def read_user(body: Mapping[str, Any]) -> str:
@@ -75,8 +72,8 @@ def _only(body: Mapping[str, Any], required: set[str], optional: set[str]) -> No
         raise Malformed(f"{min(missing or unknown)[:80]}: {'missing' if missing else 'unknown field'}")
 
 
-def _is_minor(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= _LARGEST_MINOR
+def _is_device(value: Any) -> bool:
+    return isinstance(value, str) and _DEVICE.fullmatch(value) is not None
 
 
 def _user(value: Any) -> str:
@@ -108,7 +105,7 @@ class AccessRequests:
         return 200, {"grants": [self._shown(one) for one in live if owner in (None, one.uid)]}
 
     async def grant(self, body: Mapping[str, Any], *, by: str) -> Answer:
-        """Raises: Malformed, LedgerUnavailable."""
+        """Raises: Malformed, LedgerUnavailable, InventoryUnavailable."""
         wish = read_wish(body)
         account = await self._account(wish.user)
         if account is None:
@@ -123,18 +120,19 @@ class AccessRequests:
                 409,
                 "every session may use GPUs here, so there is nothing to grant; close them: ds01 gpu sessions --close",
             )
-        nodes = gpu_nodes(wish.minors) if wish.minors else ()
         try:
             made = await self._access.grant(
                 uid=account.uid,
                 name=account.name,
-                nodes=nodes,
+                devices=wish.devices,
                 seconds=wish.seconds,
                 by=by,
                 reason=wish.reason,
             )
         except AccessFailed as failed:
             return _message(503, f"no access was given: {failed}; mend it and try again")
+        if isinstance(made, Refusal):
+            return _message(409, made.message)
         return 201, self._shown(made)
 
     async def revoke(self, body: Mapping[str, Any], *, by: str) -> Answer:
@@ -161,7 +159,7 @@ class AccessRequests:
         return {
             "uid": grant.uid,
             "user": grant.name,
-            "devices": [node.name for node in grant.nodes] or ["all"],
+            "devices": [{"uuid": one.uuid, "index": self._access.index(one.uuid)} for one in grant.devices],
             "granted_at": grant.granted_utc,
             "granted_by": grant.granted_by,
             "reason": grant.reason,

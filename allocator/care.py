@@ -76,6 +76,10 @@ class Care:
         """Tell them as they are again. From any thread."""
         self._withheld = self._withheld - set(devices)
 
+    def is_withheld(self, device: Device) -> bool:
+        """Whether it, or the GPU it is a part of, is being split anew. From any thread."""
+        return device.uuid in self._withheld or device.parent in self._withheld
+
     def take_in(self, read: Snapshot, now: Moment) -> Taken:
         """Give generations, carry out verdicts, tell holders."""
         self._unheard.extend(read.events)
@@ -246,7 +250,7 @@ class Care:
             log(events.GPU_SUSPECTED, device=device, problem=verdict.text)
 
     def _marked(self, device: Device, lasting: Mapping[DeviceUuid, Quarantine]) -> Device:
-        if device.uuid in self._withheld or device.parent in self._withheld:
+        if self.is_withheld(device):
             state = max(device.state, DeviceState.UNUSABLE, key=_STRICTNESS.index)
             return replace(device, state=state, remark="its GPU is being split anew")
         found = _of(device, lasting)

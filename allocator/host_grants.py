@@ -14,15 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from allocator.device_policy import Node
+from allocator.granted_devices import GrantedDevice
 from allocator.model import LedgerUnavailable, Moment
-from policy.model import Uid
+from policy.model import DeviceUuid, Uid
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE grants (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
-    uid INTEGER NOT NULL, name TEXT NOT NULL, nodes TEXT NOT NULL,
+    uid INTEGER NOT NULL, name TEXT NOT NULL, devices TEXT NOT NULL,
     granted_by TEXT NOT NULL, reason TEXT NOT NULL, granted_utc TEXT NOT NULL,
     ends_seconds INTEGER NOT NULL,
     left_seconds REAL NOT NULL, left_ms INTEGER NOT NULL, left_boot TEXT NOT NULL,
@@ -30,12 +30,18 @@ CREATE TABLE grants (
 ) STRICT;
 CREATE UNIQUE INDEX one_live_grant_per_user ON grants (uid) WHERE ended_utc IS NULL;
 """
+# A grant of before named files, which may be another GPU's by now: its time is up, so that the next sweep takes it back.
+_FROM_1 = """
+ALTER TABLE grants RENAME COLUMN nodes TO devices;
+UPDATE grants SET left_seconds = 0 WHERE ended_utc IS NULL AND devices != '[]';
+UPDATE grants SET devices = '[]';
+"""
 _COLUMNS = (
-    "number, uid, name, nodes, granted_by, reason, granted_utc, ends_seconds, left_seconds, left_ms, left_boot,"
+    "number, uid, name, devices, granted_by, reason, granted_utc, ends_seconds, left_seconds, left_ms, left_boot,"
     " ended_utc, ended_by, ended_why"
 )
 _INSERT = (
-    "INSERT INTO grants (uid, name, nodes, granted_by, reason, granted_utc, ends_seconds, left_seconds, left_ms, left_boot)"
+    "INSERT INTO grants (uid, name, devices, granted_by, reason, granted_utc, ends_seconds, left_seconds, left_ms, left_boot)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _END = "UPDATE grants SET ended_utc = ?, ended_by = ?, ended_why = ? WHERE ended_utc IS NULL AND "
@@ -45,7 +51,7 @@ _END = "UPDATE grants SET ended_utc = ?, ended_by = ?, ended_why = ? WHERE ended
 class HostGrant:
     """One grant.
 
-    nodes: the device files; empty: all of NVIDIA's, whatever drivers there are.
+    devices: sorted; empty: all of NVIDIA's, whatever drivers there are.
     ends_seconds: when it ends by the time of day, in seconds since 1970. left_seconds: what was left at `counted`.
     ended_utc: None while it lives; ended_by and ended_why go with it.
     """
@@ -53,7 +59,7 @@ class HostGrant:
     number: int
     uid: Uid
     name: str
-    nodes: tuple[Node, ...]
+    devices: tuple[GrantedDevice, ...]
     granted_by: str
     reason: str
     granted_utc: str
@@ -103,8 +109,9 @@ class HostGrants:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 2000"):
             self._base.execute(f"PRAGMA {pragma}")
         (version,) = self._base.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            whole = f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        change = {0: _SCHEMA, 1: _FROM_1}.get(version)
+        if change is not None:
+            whole = f"BEGIN IMMEDIATE; {change} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             self._base.executescript(whole)
         elif version != SCHEMA_VERSION:
             raise sqlite3.NotSupportedError(f"it has version {version}, this ds01 reads {SCHEMA_VERSION}")
@@ -118,7 +125,7 @@ class HostGrants:
         *,
         uid: Uid,
         name: str,
-        nodes: tuple[Node, ...],
+        devices: tuple[GrantedDevice, ...],
         seconds: int,
         by: str,
         reason: str,
@@ -126,7 +133,7 @@ class HostGrants:
         utc_seconds: float,
     ) -> HostGrant:
         """Write a grant down; it takes the place of the user's earlier one."""
-        written = json.dumps([[node.name, node.access] for node in nodes])
+        written = json.dumps([[device.uuid, device.generation] for device in devices])
         row = (uid, name, written, by, reason, now.utc, int(utc_seconds) + seconds, float(seconds))
         self._write(
             (_END + "uid = ?", (now.utc, by, "replaced", uid)),
@@ -187,12 +194,15 @@ class HostGrants:
 
 
 def _grant(row: tuple[Any, ...]) -> HostGrant:
-    number, uid, name, nodes, by, reason, granted, ends, left, left_ms, left_boot, *ended = row
+    number, uid, name, devices, by, reason, granted, ends, left, left_ms, left_boot, *ended = row
     return HostGrant(
         number=number,
         uid=Uid(uid),
         name=name,
-        nodes=tuple(Node(name=node, access=access) for node, access in json.loads(nodes)),
+        devices=tuple(
+            GrantedDevice(uuid=DeviceUuid(uuid), generation=generation)
+            for uuid, generation in json.loads(devices)
+        ),
         granted_by=by,
         reason=reason,
         granted_utc=granted,

@@ -18,7 +18,7 @@ from allocator.foreign_owners import ForeignOwners, Host, look
 from allocator.holders import holders
 from allocator.host_access import HostAccess
 from allocator.host_control import HostControl, Owner
-from allocator.host_grants import HostGrants
+from allocator.host_grants import HostGrant, HostGrants
 from allocator.kernel_log import LogEar
 from allocator.ledger import Ledger
 from allocator.mig_apply import Repartition
@@ -70,6 +70,7 @@ class Parts:
             new_id=self.new_id,
             timing=timing,
             zone=self.settings.zone,
+            granted=self._recorded,
         )
 
     @cached_property
@@ -109,6 +110,7 @@ class Parts:
     def access(self) -> HostAccess:
         return HostAccess(
             grants=HostGrants(self.settings.tree.host_grants),
+            inventory=self.service.withheld,
             processes=self.processes,
             holders=self._open_elsewhere,
             now=self.now,
@@ -148,6 +150,9 @@ class Parts:
 
     async def _granted(self) -> frozenset[Uid]:
         return frozenset(grant.uid for grant in await self.access.live())
+
+    async def _recorded(self) -> tuple[HostGrant, ...]:
+        return await self.access.recorded()
 
     async def _open_elsewhere(self) -> tuple[OpenElsewhere, ...]:
         return await self.tracking.open_elsewhere()

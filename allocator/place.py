@@ -191,14 +191,15 @@ def _named(snapshot: Snapshot, want: GpuRequest) -> list[Device] | Refusal:
     """The devices a user named, each once."""
     found: dict[DeviceUuid, Device] = {}
     for text in want.device_ids:
-        device = _find(snapshot, text)
+        device = find(snapshot, text)
         if isinstance(device, Refusal):
             return device
         found[device.uuid] = device
     return list(found.values())
 
 
-def _find(snapshot: Snapshot, text: str) -> Device | Refusal:
+def find(snapshot: Snapshot, text: str) -> Device | Refusal:
+    """The one device that goes by this name: index, UUID, a beginning of it, or the MIG form of drivers before 470."""
     asked = text.casefold()
     exact = [device for device in snapshot.devices.values() if asked in _spellings(device)]
     if len(exact) == 1:

@@ -154,12 +154,12 @@ def lost(leases: Collection[Lease], snapshot: Snapshot) -> Iterator[Change]:
     for lease in leases:
         generations = lease.generations or (0,) * len(lease.devices)
         held = zip(lease.devices, generations, strict=True)
-        gone = [uuid for uuid, generation in held if not _is_there(snapshot, uuid, generation)]
+        gone = [uuid for uuid, generation in held if not is_there(snapshot, uuid, generation)]
         if gone and lease.live and lease.state is not LeaseState.LOST:
             yield _change(lease, LeaseState.LOST, f"device lost: {', '.join(gone)}")
 
 
-def _is_there(snapshot: Snapshot, uuid: DeviceUuid, generation: int) -> bool:
+def is_there(snapshot: Snapshot, uuid: DeviceUuid, generation: int) -> bool:
     """Whether it is, or may be: a look that not every GPU answered says nothing of what is missing."""
     device = snapshot.devices.get(uuid)
     if device is None:

@@ -35,16 +35,17 @@ from allocator.take_over import TakingOver
 from allocator.usage import UsageRecords
 from allocator.waiting import Line
 from allocator.watch import Watch
-from allocator.withheld import DurableJournal, WithheldDevices
+from allocator.withheld import DurableJournal, WithheldDevices, nobody
 from observability import events
 from observability.logging import log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection
     from datetime import tzinfo
 
     from allocator.board import Board
     from allocator.granting import Declined
+    from allocator.host_grants import HostGrant
     from allocator.ledger import Ledger
     from allocator.model import GpuRequest, Moment, Snapshot
     from allocator.ports import Inventory
@@ -84,8 +85,9 @@ class Allocator:
         new_id: Callable[[], LeaseId],
         timing: Timing,
         zone: tzinfo = UTC,
+        granted: Callable[[], Awaitable[Collection[HostGrant]]] = nobody,
     ) -> None:
-        """Args: zone: the local time, in which reservations are written."""
+        """Args: zone: the local time, in which reservations are written. granted: as in `WithheldDevices`."""
         self._ledger = ledger
         self._now = now
         self._timing = timing
@@ -129,6 +131,7 @@ class Allocator:
             care=self._care,
             watch=self.watch,
             foreign=self.foreign,
+            granted=granted,
         )
         self.mig_journal = DurableJournal(MigJournal(ledger), finishing=self._finishing, now=now)
         self.reconciled = False

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from allocator.model import InventoryUnavailable
+from allocator.model import InventoryUnavailable, Snapshot
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 
     from allocator.care import Care
     from allocator.finishing import Finishing
     from allocator.foreign import Foreign, ForeignContainers
+    from allocator.host_grants import HostGrant
     from allocator.ledger import Ledger
     from allocator.mig_journal import Entry, MigJournal, StepState
     from allocator.model import Device, Lease, Moment
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class WithheldDevices:
-    """The `Devices` of `allocator.mig_apply`, under the lock of all leasing."""
+    """The `Devices` of `allocator.mig_apply`, and the `Inventory` of `allocator.host_access`, under the lock of all leasing."""
 
     def __init__(
         self,
@@ -34,25 +36,26 @@ class WithheldDevices:
         care: Care,
         watch: Watch,
         foreign: ForeignContainers,
+        granted: Callable[[], Awaitable[Collection[HostGrant]]],
     ) -> None:
+        """Args: granted: live grants outside containers, each of its devices held by it. Is asked under the lock, and waits for no other."""
         self._lock = lock
         self._ledger = ledger
         self._finishing = finishing
         self._care = care
         self._watch = watch
         self._foreign = foreign
+        self._granted = granted
 
     async def holders(self) -> Mapping[DeviceUuid, tuple[str, ...]]:
-        """Sentences for each device that a lease, a container or a process refers to. Raises: InventoryUnavailable, LedgerUnavailable."""
+        """Sentences for each device that a lease, a container, a grant or a process refers to. Raises: InventoryUnavailable, LedgerUnavailable."""
         async with self._lock:
-            leases = await self._finishing.durably(self._ledger.live)
-            return self._held(leases)
+            return await self._held()
 
     async def withhold(self, devices: Collection[DeviceUuid]) -> tuple[str, ...]:
         """Let nobody lease them from now on. Returns: who holds one of them; then nothing is withheld."""
         async with self._lock:
-            leases = await self._finishing.durably(self._ledger.live)
-            held = self._held(leases)
+            held = await self._held()
             said = tuple(one for device in devices for one in held.get(device, ()))
             if not said:
                 self._care.withhold(devices)
@@ -66,11 +69,30 @@ class WithheldDevices:
         with suppress(InventoryUnavailable):  # the next look finds them
             await self._watch.look()
 
-    def _held(self, leases: Collection[Lease]) -> dict[DeviceUuid, tuple[str, ...]]:
+    def current(self) -> Snapshot:
+        """The devices at the last look. Raises: InventoryUnavailable."""
+        return self._watch.current()
+
+    @asynccontextmanager
+    async def settled(self) -> AsyncIterator[Snapshot]:
+        """The devices that are not withheld, by a recent look; while it is open nobody withholds one. Raises: InventoryUnavailable."""
+        if not self._watch.is_fresh():
+            await self._watch.look()
+        async with self._lock:
+            snapshot = self._watch.current()
+            devices = snapshot.devices.items()
+            yield replace(
+                snapshot, devices={uuid: one for uuid, one in devices if not self._care.is_withheld(one)}
+            )
+
+    async def _held(self) -> dict[DeviceUuid, tuple[str, ...]]:
         found: dict[DeviceUuid, tuple[str, ...]] = {}
-        for lease in leases:
+        for lease in await self._finishing.durably(self._ledger.live):
             for uuid in lease.devices:
                 found[uuid] = (*found.get(uuid, ()), _leased(lease))
+        for grant in await self._granted():
+            for one in grant.devices:
+                found[one.uuid] = (*found.get(one.uuid, ()), _access(grant))
         snapshot = self._watch.current()
         foreign = self._foreign.by_device(snapshot)
         for device in snapshot.devices.values():
@@ -82,6 +104,11 @@ class WithheldDevices:
         if self._watch.snapshot is not None:
             marked = partial(self._care.marked, self._watch.snapshot)
             self._watch.snapshot = await self._finishing.durably(marked)
+
+
+async def nobody() -> tuple[HostGrant, ...]:
+    """The grants where nothing is granted outside containers."""
+    return ()
 
 
 class DurableJournal:
@@ -105,6 +132,10 @@ class DurableJournal:
 def _leased(lease: Lease) -> str:
     where = f"container {lease.container[:12]}" if lease.container else "a create under way"
     return f"{where} of {lease.owner_name}"
+
+
+def _access(grant: HostGrant) -> str:
+    return f"access of {grant.name} outside containers until {grant.ends_utc} (ds01 gpu revoke {grant.name})"
 
 
 def _had(container: Foreign) -> str:

@@ -11,12 +11,12 @@ from cli.screen import columns, plain
 PATH = "/v1/host-access"
 
 
-def wish(user: str, *, hours: float, reason: str, gpus: Sequence[int]) -> Mapping[str, Any]:
-    """What the allocator is asked for; it knows the bounds. Raises: Failed: USAGE: no time."""
+def wish(user: str, *, hours: float, reason: str, devices: Sequence[str]) -> Mapping[str, Any]:
+    """What the allocator is asked for; it knows the bounds and the devices. Raises: Failed: USAGE: no time."""
     if not 0 < hours < 1e6:
         raise Failed(Exit.USAGE, f"--hours {hours:g} is no time; write it like 8 or 0.5")
     asked: dict[str, Any] = {"user": user, "seconds": round(hours * 3600), "reason": reason}
-    return asked | ({"gpus": list(gpus)} if gpus else {})
+    return asked | ({"devices": list(devices)} if devices else {})
 
 
 def granted(answer: Mapping[str, Any]) -> str:
@@ -50,8 +50,12 @@ def _rest(one: Mapping[str, Any]) -> tuple[Any, Any, Any]:
 
 
 def _devices(answer: Mapping[str, Any]) -> str:
-    gpus = [name for name in answer["devices"] if name.removeprefix("/dev/nvidia").isdecimal()]
-    return ", ".join(map(plain, gpus)) or "all GPUs"
+    return ", ".join(map(_device, answer["devices"])) or "all GPUs"
+
+
+def _device(one: Mapping[str, Any]) -> str:
+    """As `ds01 gpu` names it now, and by UUID, which stays."""
+    return f"{plain(one['index'] or 'gone')} ({plain(one['uuid'])})"
 
 
 def _left(seconds: int) -> str:

@@ -69,12 +69,12 @@ def _access(gpus: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
     grant.add_argument("--reason", required=True, help="what for; everybody with the record sees it")
     grant.add_argument(
         "--gpu",
-        dest="gpus",
-        metavar="N",
-        type=int,
+        "--device",
+        dest="devices",
+        metavar="DEVICE",
         action="append",
         default=[],
-        help="the N of /dev/nvidiaN; may be given again (default: all)",
+        help="a GPU or MIG device as ds01 gpu shows it (2, 2:1), or its UUID; may be given again (default: all)",
     )
     revoke = verb(gpus, "revoke", _revoke, "root only: end that now, and the programs that still use one")
     revoke.add_argument("user", metavar="USER")
@@ -197,7 +197,7 @@ def _layouts() -> dict[str, Any]:
 
 
 def _grant(options: argparse.Namespace) -> Shown:
-    wish = gpu_access.wish(options.user, hours=options.hours, reason=options.reason, gpus=options.gpus)
+    wish = gpu_access.wish(options.user, hours=options.hours, reason=options.reason, devices=options.devices)
     answer = ask_allocator(gpu_access.PATH, wish)
     return Exit.OK, answer, gpu_access.granted(answer)
 

@@ -98,7 +98,7 @@ HOST_PROCESS_WARNED = _info("host_process.warned", *_HOST_PROCESS)
 HOST_PROCESS_STOPPED = _warning("host_process.stopped", *_HOST_PROCESS)
 HOST_PROCESS_KILLED = _error("host_process.killed", *_HOST_PROCESS)
 MEMORY_UNATTRIBUTED = _warning("memory.unattributed", "device", "used_mib", "holders")
-HOST_ACCESS_GRANTED = _warning("host_access.granted", "uid", "by", "reason", "until")
+HOST_ACCESS_GRANTED = _warning("host_access.granted", "uid", "devices", "by", "reason", "until")
 HOST_ACCESS_REVOKED = _info("host_access.revoked", "uid", "by", "reason", "ended")
 HOST_ACCESS_FAILED = _error("host_access.failed", "uid", "problem")
 # the engine and what is known of it

@@ -2,23 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from allocator.attribution import Attribution, Kind, ProcessFacts
 from allocator.attributor import OpenElsewhere
-from allocator.device_policy import gpu_nodes
+from allocator.granted_devices import CapabilityNumbers
 from allocator.host_access import AccessFailed, HostAccess
 from allocator.host_grants import HostGrants
-from allocator.model import Moment
+from allocator.mig_capabilities import FilesUnknown
+from allocator.model import Device, DeviceState, InventoryUnavailable, Moment, Refusal, Snapshot
 from allocator.processes import Processes
+from allocator.readings import MigMode
 from host.clock import boot_id
 from policy.model import Uid
+from tests.fakes.fake_nvml import gpu, mig, snapshot
 
 ALICE, BOB = Uid(1000), Uid(1001)
 DEVICES = "Character devices:\n  1 mem\n195 nvidia\n234 nvidia-uvm\n"
 HOUR = 3600
+IN_MIG_MODE = MigMode(current=True, pending=True)
+
+
+def machine() -> tuple[Device, ...]:
+    """Two whole GPUs, and one that is split in two; each GPU's file has the number of its index."""
+    whole = (gpu(number, minor=number, generation=1) for number in (0, 1))
+    split = gpu(2, minor=2, generation=1, state=DeviceState.UNUSABLE, mig_mode=IN_MIG_MODE)
+    parts = (mig(2, place, "3g.20gb", minor=2, generation=1) for place in (0, 1))
+    return (*whole, split, *parts)
+
+
+class Table:
+    """Capabilities as current drivers number them; `missing` ones are not told. SOURCE: open-gpu-kernel-modules, nv-caps.c."""
+
+    def __init__(self) -> None:
+        self.missing: set[int] = set()
+
+    def of(self, *, gpu_minor: int, gpu_instance: int, compute_instance: int) -> tuple[int, int]:
+        first = 3 + 135 * gpu_minor + 9 * gpu_instance
+        if gpu_instance in self.missing:
+            raise FilesUnknown(f"no capability of instance {gpu_instance}")
+        return first, first + 1 + compute_instance
+
+
+class Devices:
+    """What a look at the devices tells, as tests change it."""
+
+    def __init__(self) -> None:
+        self.snapshot = snapshot(*machine())
+        self.problem: str | None = None
+
+    def current(self) -> Snapshot:
+        if self.problem is not None:
+            raise InventoryUnavailable(self.problem)
+        return self.snapshot
+
+    @asynccontextmanager
+    async def settled(self) -> AsyncIterator[Snapshot]:
+        yield self.current()
+
+    def put(self, device: Device) -> None:
+        """Add or replace one."""
+        self.snapshot = replace(self.snapshot, devices={**self.snapshot.devices, device.uuid: device})
+
+    def take(self, device: Device, *, complete: bool = True) -> None:
+        """Make one vanish."""
+        rest = {uuid: one for uuid, one in self.snapshot.devices.items() if uuid != device.uuid}
+        self.snapshot = replace(self.snapshot, devices=rest, complete=complete)
 
 
 class World:
@@ -33,6 +86,9 @@ class World:
         self.fails = False
         self.carry_out: Callable[[Sequence[str]], object] = list  # nothing, unless a test has a systemd
         self.open: list[OpenElsewhere] = []
+        self.devices = Devices()
+        self.table = Table()
+        self.capabilities: CapabilityNumbers = self.table
         self.processes = Processes(boot_id=boot_id())
         (directory / "devices").write_text(DEVICES)
         (directory / "closed").touch()
@@ -42,6 +98,7 @@ class World:
     def daemon(self) -> HostAccess:
         return HostAccess(
             grants=self.grants,
+            inventory=self.devices,
             processes=self.processes,
             holders=self.holders,
             now=lambda: Moment(utc="now", boottime_ms=int(self.seconds * 1000), boot_id=self.boot),
@@ -49,6 +106,7 @@ class World:
             run=self.run,
             devices=self.directory / "devices",
             closed=self.directory / "closed",
+            capabilities=self.capabilities,
         )
 
     async def run(self, command: Sequence[str]) -> None:
@@ -70,15 +128,17 @@ class World:
         self.utc += off_seconds
         self.access = self.daemon()
 
-    async def grant(self, uid: Uid = ALICE, **changes: Any) -> None:
+    async def grant(self, uid: Uid = ALICE, **changes: Any) -> Refusal | None:
+        """Of GPU 1 for an hour, unless changed. Returns: why there is none."""
         given: dict[str, Any] = {
             "name": "alice",
-            "nodes": gpu_nodes([1]),
+            "devices": ["1"],
             "seconds": HOUR,
             "by": "root",
             "reason": "why",
         }
-        await self.access.grant(uid=uid, **{**given, **changes})
+        made = await self.access.grant(uid=uid, **{**given, **changes})
+        return made if isinstance(made, Refusal) else None
 
     def told(self) -> list[tuple[str, tuple[str, ...]]]:
         """The slices that systemctl was told of since the last time, and what they may open."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from allocator.foreign import Foreign
 from allocator.held_devices import Held
@@ -65,7 +65,7 @@ def foreign(*names: str, runs: bool = True, name: str = "old") -> Foreign:
     return Foreign(id=ContainerId("f" * 64), name=name, runs=runs, held=Held(names=frozenset(names)))
 
 
-def service(path: Path, nvml: FakeNvml, clock: Clock, start: int = 0) -> Allocator:
+def service(path: Path, nvml: FakeNvml, clock: Clock, start: int = 0, **more: Any) -> Allocator:
     """A service whose clock tests move."""
     numbers = itertools.count(start)
     return Allocator(
@@ -74,4 +74,5 @@ def service(path: Path, nvml: FakeNvml, clock: Clock, start: int = 0) -> Allocat
         now=clock,
         new_id=lambda: LeaseId(f"lease{next(numbers)}"),
         timing=Timing(),
+        **more,
     )

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from allocator.device_policy import base, drivers, drop_ins, gpu_nodes, set_property
+from allocator.host_access import AccessFailed
+from allocator.mig_capabilities import Capabilities
 from cli.gpu_sessions import close, reopen
 from policy.model import Uid
+from tests.fakes.fake_nvml import mig
 from tests.fakes.host_access import HOUR, World
 from tests.integration.systemd_box import Box, booted, missing
 
@@ -131,6 +134,54 @@ def test_a_grant_of_all_is_by_drivers(machine: Machine) -> None:
     shown = machine.box.run("systemctl", "show", "-p", "DeviceAllow", f"user-{ALICE}.slice")
     assert "DeviceAllow=char-nvidia rw" in shown
     assert machine.oracle(BOB, "nvidia0") == DENIED
+
+
+CAPS_MAJOR = 235  # of no driver here; NVIDIA's is dealt out at each load
+CAPS = {"gi7": 336, "gi7/ci0": 337, "gi8": 345, "gi8/ci0": 346}  # of GPU 2, as current drivers number them
+
+
+def split_gpu(box: Box) -> Capabilities:
+    """Device files of GPU 2 and of its two MIG devices, and what the driver tells of them in /proc."""
+    nodes, told = box.path("/dev/nvidia-caps"), box.path("/run/driver")
+    nodes.mkdir()
+    os.mknod(box.path("/dev/nvidia2"), stat.S_IFCHR | 0o666, os.makedev(195, 2))
+    for name, minor in {"": 1, **CAPS}.items():
+        os.mknod(nodes / f"nvidia-cap{minor}", stat.S_IFCHR | 0o444, os.makedev(CAPS_MAJOR, minor))
+        access = told / "driver/nvidia/capabilities/gpu2/mig" / name / "access"
+        access.parent.mkdir(parents=True, exist_ok=True)
+        access.write_text(f"DeviceFileMinor: {minor}\nDeviceFileMode: 292\nDeviceFileModify: 1\n")
+    (told / "devices").write_text(f"Character devices:\n195 nvidia\n{CAPS_MAJOR} nvidia-caps\n")
+    return Capabilities(proc=told, nodes=nodes)
+
+
+@pytest.mark.parametrize("mode", ["v1", "v2"])
+async def test_a_mig_device_is_granted_alone_and_ends_with_itself(mode: str, tmp_path: Path) -> None:
+    """Its GPU's file and its own capabilities open; its neighbour's, and the machine's, do not. Split anew, nothing does."""
+    require_box(mode)
+    world = World(tmp_path)
+    own = ("nvidia2", "nvidiactl", "nvidia-caps/nvidia-cap336", "nvidia-caps/nvidia-cap337")
+    others = ("nvidia0", *(f"nvidia-caps/nvidia-cap{minor}" for minor in (1, 345, 346)))
+    with booted(mode, f"ds01-box-{os.getpid()}") as box:
+        machine = Machine(box)
+        world.carry_out = machine.run
+        world.capabilities = split_gpu(box)
+        world.access = world.daemon()
+        await world.grant(devices=["2:0"])
+        assert {machine.oracle(ALICE, name) for name in own} == {ALLOWED}
+        assert {machine.oracle(ALICE, name) for name in others} == {DENIED}
+        assert {machine.oracle(BOB, name) for name in own} == {DENIED}
+        box.run("systemctl", "daemon-reload")
+        assert machine.oracle(ALICE, own[-1]) == ALLOWED
+        box.run("bash", "-c", "rm /dev/nvidia-caps/nvidia-cap346")
+        with pytest.raises(AccessFailed, match="nvidia-cap346"):
+            await world.grant(devices=["2:1"])
+        assert machine.oracle(ALICE, own[-1]) == ALLOWED
+        world.devices.put(mig(2, 0, "3g.20gb", minor=2, generation=2))
+        await world.access.sweep()
+        assert {machine.oracle(ALICE, name) for name in (*own, "nvidia0")} == {DENIED}
+    assert await world.access.live() == ()
+    await world.access.close()
+    world.processes.close()
 
 
 def test_a_session_cannot_widen_its_slice(machine: Machine) -> None:

@@ -11,6 +11,7 @@ import pytest
 from allocator.access_requests import AccessRequests, Account, Malformed, read_user, read_wish
 from allocator.model import Moment
 from policy.model import Uid
+from tests.fakes.fake_nvml import mig
 from tests.fakes.host_access import ALICE, BOB, HOUR, World
 
 ACCOUNTS = {
@@ -53,14 +54,14 @@ async def asked(tmp_path: Path) -> AsyncIterator[Asked]:
 async def test_a_grant_is_given_shown_and_taken(asked: Asked) -> None:
     """With who gave it, why, and how long it lasts still; a user sees their own, an admin all."""
     status, given = await asked.ask()
-    assert (status, given["user"], given["devices"], given["granted_by"]) == (201, "alice", ["all"], "carol")
-    await asked.ask(user="bob", gpus=[1])
+    assert (status, given["user"], given["devices"], given["granted_by"]) == (201, "alice", [], "carol")
+    await asked.ask(user="bob", devices=["2:1"])
     asked.pass_time(600)
     _, all_of_them = await asked.requests.grants(None)
     assert [one["user"] for one in all_of_them["grants"]] == ["alice", "bob"]
     _, own = await asked.requests.grants(BOB)
     (one,) = own["grants"]
-    assert "/dev/nvidia1" in one["devices"]
+    assert one["devices"] == [{"uuid": mig(2, 1).uuid, "index": "2:1"}]
     assert one["left_seconds"] == HOUR - 600
     assert (await asked.requests.revoke({"user": "bob"}, by="carol"))[0] == 200
     status, said = await asked.requests.revoke({"user": "bob"}, by="carol")
@@ -99,6 +100,28 @@ async def test_systemds_words_reach_the_admin(asked: Asked) -> None:
     assert (status, "goes on trying" in said["message"]) == (503, True)
 
 
+async def test_a_device_that_cannot_be_granted_is_named(asked: Asked) -> None:
+    """409 with what there is, and 503 where its files cannot be told; an earlier grant stays."""
+    await asked.ask(devices=["1"])
+    for name, words in (("9", "no device is called '9'"), ("2", "name its MIG devices: 2:0, 2:1")):
+        status, said = await asked.ask(devices=[name])
+        assert (status, words in said["message"]) == (409, True)
+    asked.table.missing = {7}
+    status, said = await asked.ask(devices=["2:0"])
+    assert (status, "no capability of instance 7" in said["message"]) == (503, True)
+    _, left = await asked.requests.grants(None)
+    assert [one["index"] for one in left["grants"][0]["devices"]] == ["1"]
+
+
+async def test_a_device_that_has_gone_is_shown_without_an_index(asked: Asked) -> None:
+    """So is every one while NVML does not answer."""
+    await asked.ask(devices=["1"])
+    asked.devices.problem = "no driver"
+    _, told = await asked.requests.grants(None)
+    (one,) = told["grants"]
+    assert [device["index"] for device in one["devices"]] == [None]
+
+
 async def test_access_of_an_account_that_is_gone_can_be_taken(asked: Asked) -> None:
     """By the name it was given to."""
     await asked.ask()
@@ -117,10 +140,11 @@ async def test_access_of_an_account_that_is_gone_can_be_taken(asked: Asked) -> N
         ({"reason": "two\nlines"}, "reason"),
         ({"user": "a b"}, "user"),
         ({"user": 1000}, "user"),
-        ({"gpus": [254]}, "gpus"),
-        ({"gpus": ["0"]}, "gpus"),
-        ({"gpus": [True]}, "gpus"),
-        ({"gpus": 0}, "gpus"),
+        ({"devices": [0]}, "devices"),
+        ({"devices": ["2 1"]}, "devices"),
+        ({"devices": [""]}, "devices"),
+        ({"devices": "0"}, "devices"),
+        ({"devices": ["0"] * 65}, "devices"),
         ({"by": "root"}, "by"),
     ],
 )
@@ -136,4 +160,4 @@ def test_a_field_that_is_missing_is_named() -> None:
         read_wish({"user": "alice", "seconds": HOUR})
     with pytest.raises(Malformed, match=r"^user: missing"):
         read_user({})
-    assert read_wish({**WISH, "gpus": [3, 1, 3]}).minors == (1, 3)
+    assert read_wish({**WISH, "devices": ["3", "2:1"]}).devices == ("3", "2:1")

@@ -10,9 +10,16 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from allocator.app import clock, new_id
+from allocator.granted_devices import GrantedDevice
+from allocator.host_grants import HostGrants
+from allocator.parts import Parts
+from allocator.settings import parse_settings
+from policy.model import Uid
+from tests.fakes.fake_nvml import FakeNvml, mig, split
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +32,24 @@ def test_ids_are_new_and_moments_are_of_this_boot() -> None:
     earlier = now()
     assert 0 <= now().seconds_since(earlier) < 5
     assert now().utc.endswith("Z")
+
+
+async def test_a_change_of_mig_asks_for_the_grants_on_record(tmp_path: Path) -> None:
+    """As the daemon's parts are put together: what is granted outside containers holds its device."""
+    settings = parse_settings(["--root", str(tmp_path)])
+    settings.tree.ledger.parent.mkdir(parents=True)
+    parts = Parts(settings, now=clock(), new_id=new_id)
+    parts.__dict__["worker"] = FakeNvml(*split(0, "1g.5gb"))  # in place of the process that reads NVML
+    device = GrantedDevice(uuid=mig(0, 0).uuid, generation=1)
+    with closing(HostGrants(settings.tree.host_grants)) as grants:
+        given = {"name": "alice", "seconds": 3600, "by": "root", "reason": "x"}
+        grants.grant(uid=Uid(1000), devices=(device,), now=clock()(), utc_seconds=0, **given)  # type: ignore[arg-type]  # by name
+    await parts.service.sweep()
+    (said,) = (await parts.service.withheld.holders())[device.uuid]
+    assert said.startswith("access of alice outside containers")
+    await parts.service.close()
+    await parts.access.close()
+    parts.processes.close()
 
 
 def test_the_daemon_serves_and_ends_cleanly(tmp_path: Path) -> None:

@@ -56,6 +56,16 @@ def test_a_node_of_any_name_is_the_device(tmp_path: Path) -> None:
         assert DeviceFile(driver="mem", major=1, minor=9) in holders({1: "mem"}).open[child.pid]
 
 
+@root_only
+def test_an_open_capability_of_a_mig_device_counts(tmp_path: Path) -> None:
+    """Who has nothing open but that holds the device: it is all that opens it again."""
+    (tmp_path / "devices").write_text("Character devices:\n  1 nvidia-caps\n")
+    with running(stdin=subprocess.DEVNULL) as one:
+        (tmp_path / str(one.pid)).symlink_to(f"/proc/{one.pid}")
+        found = holders(proc=tmp_path).open[one.pid]
+    assert DeviceFile(driver="nvidia-caps", major=1, minor=3) in found
+
+
 def test_without_a_driver_nobody_holds_anything(tmp_path: Path) -> None:
     """Nothing is walked when /proc/devices names no driver of NVIDIA's."""
     (tmp_path / "devices").write_text("Character devices:\n  1 mem\n")

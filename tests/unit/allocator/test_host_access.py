@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,12 @@ from allocator.attribution import Kind
 from allocator.attributor import OpenElsewhere
 from allocator.device_policy import Node, free_property, gpu_nodes
 from allocator.host_access import AccessFailed, systemctl
+from allocator.model import DeviceState, InventoryUnavailable, Refusal
+from allocator.readings import MigMode
+from observability import events
+from observability.events import Event
 from policy.model import Uid
+from tests.fakes.fake_nvml import gpu, mig
 from tests.fakes.host_access import ALICE, BOB, HOUR, World
 from tests.fakes.waiting import running, started
 
@@ -63,7 +69,7 @@ async def test_where_sessions_are_open_a_grant_ends_open(world: World) -> None:
 
 async def test_a_grant_of_all_names_the_drivers_there_are(world: World) -> None:
     """By the names in /proc/devices at that moment."""
-    await world.grant(nodes=())
+    await world.grant(devices=[])
     assert world.told() == [opened(Node(name="char-nvidia"), Node(name="char-nvidia-uvm"))]
 
 
@@ -228,3 +234,106 @@ async def test_a_systemctl_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(host_access, "_SYSTEMCTL_SECONDS", 0.1)
     with pytest.raises(AccessFailed, match="did not answer"):
         await systemctl(["sleep", "60"])
+
+
+MIG = mig(2, 0, "3g.20gb", minor=2, generation=1)
+OF_MIG = gpu_nodes([2], [336, 337])
+
+
+async def test_a_mig_device_is_granted_by_its_own_files_and_taken_back(world: World) -> None:
+    """The GPU's file, and the capabilities of this one device; when it ends, none of them is left."""
+    assert await world.grant(devices=["2:0"]) is None
+    assert world.told() == [opened(*OF_MIG)]
+    await world.access.revoke(ALICE, by="root", why="done")
+    assert world.told() == [CLOSED_AGAIN]
+    await world.grant(devices=[MIG.uuid])
+    world.pass_time(HOUR)
+    await world.access.sweep()
+    assert world.told() == [opened(*OF_MIG), CLOSED_AGAIN]
+    assert world.grants.past()[0].ended_why == "expired"
+
+
+@pytest.mark.parametrize("change", ["gone", "another", "mode off"])
+async def test_a_grant_ends_with_its_mig_device(world: World, change: str) -> None:
+    """Else the next tenant's instance, or the whole GPU, would open by the same files. Who has one open is ended."""
+    await world.grant(devices=["2:0", "1"])
+    world.told()
+    await world.access.sweep()
+    assert world.told() == []
+    if change == "gone":
+        world.devices.take(MIG)
+    elif change == "another":
+        world.devices.put(replace(MIG, generation=2))
+    else:
+        off = MigMode(current=True, pending=False)
+        world.devices.put(gpu(2, minor=2, generation=1, state=DeviceState.UNUSABLE, mig_mode=off))
+    with running() as child:
+        world.holds(child.pid)
+        await world.access.sweep()
+        assert child.wait(5) == -signal.SIGTERM
+    assert world.told() == [CLOSED_AGAIN]
+    assert await world.access.live() == ()
+    (past,) = world.grants.past()
+    assert past.ended_by == "ds01"
+    assert MIG.uuid in (past.ended_why or "")
+
+
+async def test_without_a_look_at_the_devices_a_grant_neither_begins_nor_ends(world: World) -> None:
+    """After a boot it waits for one; a grant of everything, which names none, does not."""
+    await world.grant(devices=["2:0"])
+    await world.grant(BOB, devices=[], name="bob")
+    world.told()
+    world.reboot(off_seconds=1)
+    world.devices.problem = "the driver is not loaded"
+    await world.access.start()
+    assert [unit for unit, _ in world.told()] == ["user-1001.slice"]
+    with pytest.raises(InventoryUnavailable):
+        await world.grant(devices=["1"])
+    assert len(await world.access.live()) == 2
+    world.devices.problem = None
+    await world.access.sweep()
+    assert world.told() == [opened(*OF_MIG)]
+
+
+async def test_after_a_boot_the_files_are_those_of_the_devices(world: World) -> None:
+    """Numbers may be dealt out anew; a grant is of a GPU, not of a number. One whose MIG device is not there is over."""
+    await world.grant(devices=["1"])
+    await world.grant(BOB, devices=["2:0"], name="bob")
+    world.reboot(off_seconds=1)
+    world.told()
+    world.devices.put(gpu(1, minor=0, generation=1))
+    world.devices.take(MIG)
+    await world.access.start()
+    assert world.told() == [opened(*gpu_nodes([0])), ("user-1001.slice", CLOSED)]
+    assert [grant.uid for grant in await world.access.live()] == [ALICE]
+
+
+async def test_files_that_cannot_be_told_leave_an_earlier_grant(world: World) -> None:
+    """It is refused before anything is written; a grant that lives is told once what is missing, and tried again."""
+    await world.grant(devices=["1"])
+    world.told()
+    world.table.missing = {7}
+    with pytest.raises(AccessFailed, match="no capability of instance 7"):
+        await world.grant(devices=["2:0"])
+    assert world.told() == []
+    assert isinstance(await world.grant(devices=["2"]), Refusal)
+    (left,) = await world.access.live()
+    assert [device.uuid for device in left.devices] == [gpu(1).uuid]
+
+
+async def test_what_is_missing_after_a_boot_is_logged_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at every sweep, and it is given as soon as it can be."""
+    told: list[Event] = []
+    monkeypatch.setattr(host_access, "log", lambda event, **_: told.append(event))
+    await world.grant(devices=["2:0"])
+    world.reboot(off_seconds=1)
+    world.told()
+    world.table.missing = {7}
+    await world.access.start()
+    await world.access.sweep()
+    assert told.count(events.HOST_ACCESS_FAILED) == 1
+    world.table.missing = set()
+    await world.access.sweep()
+    assert world.told() == [opened(*OF_MIG)]

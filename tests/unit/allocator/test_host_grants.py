@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 
-from allocator.device_policy import gpu_nodes
+from allocator import host_grants
+from allocator.granted_devices import GrantedDevice
 from allocator.host_grants import HostGrant, HostGrants
 from allocator.model import LedgerUnavailable, Moment
-from policy.model import Uid
+from policy.model import DeviceUuid, Uid
 
 ALICE, BOB = Uid(1000), Uid(1001)
 NOON = 1_000_000.0
+DEVICES = (
+    GrantedDevice(uuid=DeviceUuid("GPU-1"), generation=1),
+    GrantedDevice(uuid=DeviceUuid("MIG-2"), generation=4),
+)
 HOUR = 3600
 
 
@@ -33,7 +38,7 @@ def grants(tmp_path: Path) -> Iterator[HostGrants]:
 def give(grants: HostGrants, uid: Uid = ALICE, **changes: Any) -> HostGrant:
     given: dict[str, Any] = {
         "name": "alice",
-        "nodes": gpu_nodes([1]),
+        "devices": DEVICES,
         "seconds": HOUR,
         "by": "root",
         "reason": "profiling",
@@ -42,13 +47,13 @@ def give(grants: HostGrants, uid: Uid = ALICE, **changes: Any) -> HostGrant:
 
 
 def test_a_grant_is_there_after_the_file_was_opened_again(tmp_path: Path) -> None:
-    """All of it, files and reason too."""
+    """All of it, devices with their generations and reason too."""
     first = HostGrants(tmp_path / "grants.sqlite")
     made = give(first)
     first.close()
     second = HostGrants(tmp_path / "grants.sqlite")
     assert second.live() == (made,)
-    assert made.nodes == gpu_nodes([1])
+    assert made.devices == DEVICES
     assert made.ends_utc == "1970-01-12T14:46:40Z"
     assert (made.ends_seconds, made.reason, made.granted_by) == (NOON + HOUR, "profiling", "root")
     second.close()
@@ -102,6 +107,24 @@ def test_what_was_counted_is_not_given_back_by_a_boot(grants: HostGrants) -> Non
     found = grants.of(ALICE)
     assert found is not None
     assert found.left(now=at(5, "two"), utc_seconds=NOON - HOUR) == 1200
+
+
+def test_grants_by_file_of_an_earlier_ds01_are_over(tmp_path: Path) -> None:
+    """A number of a file does not say for ever which GPU it is; a grant of everything goes on."""
+    path = tmp_path / "grants.sqlite"
+    with sqlite3.connect(path) as base:
+        base.executescript(
+            host_grants._SCHEMA.replace("devices TEXT", "nodes TEXT") + "PRAGMA user_version = 1;"
+        )
+        row = "INSERT INTO grants VALUES (?, ?, 'x', ?, 'root', 'why', 'then', 1003600, 3600, 100000, 'one', NULL, NULL, NULL)"
+        base.executemany(row, [(1, ALICE, '[["/dev/nvidia1", "rw"]]'), (2, BOB, "[]")])
+    base.close()
+    opened = HostGrants(path)
+    left = {grant.uid: grant.left(now=at(100), utc_seconds=NOON) for grant in opened.live()}
+    assert left == {ALICE: 0, BOB: HOUR}
+    give(opened, Uid(1002))
+    assert [grant.devices for grant in opened.live()] == [(), (), DEVICES]
+    opened.close()
 
 
 def test_a_file_that_cannot_be_used_is_told(tmp_path: Path) -> None:

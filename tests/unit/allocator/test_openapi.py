@@ -242,7 +242,7 @@ ADOPTION: Final = {
     "session": "one",
     "request_id": "0123456789ab",
 }
-WISH: Final = {"user": "alice", "seconds": 3600, "reason": "profiling", "gpus": [0]}
+WISH: Final = {"user": "alice", "seconds": 3600, "reason": "profiling", "devices": ["0"]}
 PLAY: Final = (
     Ask("GET", "/v1/health", 200),
     Ask("POST", "/v1/leases", 201, WANT | {"count": 1, "wait_seconds": 1}),

@@ -2,20 +2,65 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from allocator.host_access import HostAccess
+from allocator.host_grants import HostGrant, HostGrants
 from allocator.mig_journal import Entry, StepKind, StepState
-from allocator.model import DeviceState, InventoryUnavailable, Lease, Refusal
+from allocator.model import DeviceKind, DeviceState, InventoryUnavailable, Lease, Refusal
+from allocator.processes import Processes
 from allocator.readings import GpuProcess, MigMode
+from policy.model import Uid
 from tests.fakes.fake_nvml import FakeNvml, gpu, mig, split
+from tests.fakes.host_access import Table
 from tests.fakes.leasing import Clock, foreign, service, want
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from allocator.attributor import OpenElsewhere
+    from allocator.model import Device
+    from allocator.service import Allocator
+
 FIRST, SECOND = mig(0, 0).uuid, mig(0, 1).uuid
+
+
+def granting(path: Path, *devices: Device) -> tuple[Allocator, HostAccess]:
+    """A service and the grants that it asks for, on devices of a GPU that is in MIG mode and whose file is /dev/nvidia0."""
+    mode = MigMode(current=True, pending=True)
+    told = (replace(one, minor=0, mig_mode=mode if one.kind is DeviceKind.GPU else None) for one in devices)
+
+    async def recorded() -> tuple[HostGrant, ...]:
+        return await access.recorded()
+
+    async def ran(_command: Sequence[str]) -> None:
+        return None
+
+    async def open_elsewhere() -> tuple[OpenElsewhere, ...]:
+        return ()
+
+    clock = Clock()
+    one = service(path / "ledger", FakeNvml(*told), clock, granted=recorded)
+    (path / "devices").write_text("Character devices:\n195 nvidia\n")
+    (path / "closed").touch()
+    access = HostAccess(
+        grants=HostGrants(path / "grants"),
+        inventory=one.withheld,
+        processes=Processes(boot_id=clock.boot),
+        holders=open_elsewhere,
+        now=clock,
+        utc_seconds=lambda: clock.seconds,
+        run=ran,
+        devices=path / "devices",
+        closed=path / "closed",
+        capabilities=Table(),
+    )
+    return one, access
 
 
 async def test_what_is_withheld_is_leased_to_nobody(tmp_path: Path) -> None:
@@ -66,6 +111,53 @@ async def test_what_ds01_did_not_make_holds_its_devices(tmp_path: Path, *, runs:
     assert await one.withheld.withhold([FIRST]) == (said,)
     assert await one.withheld.holders() == {FIRST: (said,)}
     assert await one.withheld.withhold([SECOND]) == ()
+    await one.close()
+
+
+async def test_a_device_that_is_granted_outside_containers_is_not_withheld(tmp_path: Path) -> None:
+    """From the moment that the grant is on record until it is over; its neighbour is, and the sentence says what ends it."""
+    one, access = granting(tmp_path, *split(0, "1g.5gb", "1g.5gb"))
+    made = await access.grant(
+        uid=Uid(1000), name="alice", devices=["0:0"], seconds=3600, by="root", reason="x"
+    )
+    assert isinstance(made, HostGrant)
+    said = f"access of alice outside containers until {made.ends_utc} (ds01 gpu revoke alice)"
+    assert await one.withheld.withhold([FIRST]) == (said,)
+    assert await one.withheld.holders() == {FIRST: (said,)}
+    assert await one.withheld.withhold([SECOND]) == ()
+    await access.revoke(Uid(1000), by="root", why="done")
+    assert await one.withheld.withhold([FIRST]) == ()
+    await access.close()
+    await one.close()
+
+
+async def test_a_withheld_device_is_not_granted(tmp_path: Path) -> None:
+    """Nor while the mode of its GPU changes: what comes back there is another device."""
+    one, access = granting(tmp_path, *split(0, "1g.5gb", "1g.5gb"))
+    wish: dict[str, Any] = {"uid": Uid(1000), "name": "alice", "seconds": 3600, "by": "root", "reason": "x"}
+    for withheld in (FIRST, gpu(0).uuid):
+        await one.sweep()
+        assert await one.withheld.withhold([withheld]) == ()
+        assert isinstance(await access.grant(**wish, devices=["0:0"]), Refusal)
+        await one.withheld.give_back([withheld])
+    assert isinstance(await access.grant(**wish, devices=["0:0"]), HostGrant)
+    await access.close()
+    await one.close()
+
+
+async def test_nothing_is_withheld_while_a_grant_is_written_down(tmp_path: Path) -> None:
+    """Between the look at the devices and the record a change of MIG waits, and then finds the record."""
+    one, access = granting(tmp_path, *split(0, "1g.5gb"))
+    await one.sweep()
+    async with asyncio.TaskGroup() as tasks, one.withheld.settled() as seen:
+        assert FIRST in seen.devices
+        withholding = tasks.create_task(one.withheld.withhold([FIRST]))
+        await asyncio.sleep(0.05)
+        assert not withholding.done()
+    assert withholding.result() == ()
+    async with one.withheld.settled() as seen:
+        assert FIRST not in seen.devices
+    await access.close()
     await one.close()
 
 

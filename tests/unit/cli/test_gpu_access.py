@@ -18,7 +18,7 @@ Serve = Callable[..., Path]
 GRANT: dict[str, Any] = {
     "uid": 1000,
     "user": "alice",
-    "devices": ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia1"],
+    "devices": [{"uuid": "MIG-5c89", "index": "2:1"}],
     "granted_at": "2026-01-01T00:00:00Z",
     "granted_by": "carol",
     "reason": "profiling\x1b[31m",
@@ -28,27 +28,28 @@ GRANT: dict[str, Any] = {
 
 
 def test_a_grant_is_asked_for_in_seconds() -> None:
-    """Half an hour is half an hour; no GPU named means all."""
-    asked = wish("alice", hours=0.5, reason="x", gpus=[])
+    """Half an hour is half an hour; no device named means all."""
+    asked = wish("alice", hours=0.5, reason="x", devices=[])
     assert asked == {"user": "alice", "seconds": 1800, "reason": "x"}
-    assert wish("alice", hours=1, reason="x", gpus=[2])["gpus"] == [2]
+    assert wish("alice", hours=1, reason="x", devices=["2", "2:1"])["devices"] == ["2", "2:1"]
 
 
 @pytest.mark.parametrize("hours", [0, -1, float("nan"), float("inf")])
 def test_no_time_is_a_slip(hours: float) -> None:
     """Exit code 2, with an example."""
     with pytest.raises(Failed) as failed:
-        wish("alice", hours=hours, reason="x", gpus=[])
+        wish("alice", hours=hours, reason="x", devices=[])
     assert failed.value.code is Exit.USAGE
 
 
 def test_what_holds_is_told() -> None:
     """Which GPUs, until when, by whom; nothing that a reason could do to a terminal."""
-    assert "alice may use /dev/nvidia1 outside containers until 2026-01-01T04:00:00Z" in granted(GRANT)
-    assert "all GPUs" in granted({**GRANT, "devices": ["all"]})
+    assert "alice may use 2:1 (MIG-5c89) outside containers until 2026-01-01T04:00:00Z" in granted(GRANT)
+    assert "all GPUs" in granted({**GRANT, "devices": []})
     head, row = listed({"grants": [GRANT]}).splitlines()
     assert head.split() == ["USER", "DEVICES", "LEFT", "UNTIL", "BY", "REASON"]
-    assert row.split()[:5] == ["alice", "/dev/nvidia1", "3h02m", "2026-01-01T04:00:00Z", "carol"]
+    assert row.split()[:6] == ["alice", "2:1", "(MIG-5c89)", "3h02m", "2026-01-01T04:00:00Z", "carol"]
+    assert "gone (MIG-5c89)" in granted({**GRANT, "devices": [{"uuid": "MIG-5c89", "index": None}]})
     assert "\x1b" not in row
     assert "12m" in listed({"grants": [{**GRANT, "left_seconds": 720}]})
     assert " 9s " in listed({"grants": [{**GRANT, "left_seconds": 9}]})

@@ -57,6 +57,7 @@ class Allocator(ThreadingUnixStreamServer):
                 "when": "Tue",
             },
             "DELETE /v1/reservations/r1": {},
+            "POST /v1/host-access": {"user": "alice", "devices": [], "ends_at": "t"},
             "POST /v1/devices/GPU-1/quarantine": {},
             "POST /v1/devices/GPU-1/unquarantine": {},
         }
@@ -171,3 +172,13 @@ def test_layouts_of_the_policy_in_force_are_sent(
     (tmp_path / "etc" / "policy.yaml").write_text("version: 1\ngpu: {mig: 1}\n")
     assert main(["gpu", "mig", "apply"]) == Exit.REFUSED
     assert "the policy has mistakes" in capsys.readouterr().err
+
+
+def test_devices_of_a_grant_are_sent_as_they_were_named(allocator: Allocator) -> None:
+    """Both options name GPUs and MIG devices, by index or UUID; the allocator knows which there are."""
+    grant = ["gpu", "grant", "alice", "--hours", "1", "--reason", "x"]
+    assert main([*grant, "--gpu", "2:1", "--device", "MIG-5c89", "--gpu", "0"]) == Exit.OK
+    assert main(grant) == Exit.OK
+    told = [body for _, path, body in allocator.sent if path == "/v1/host-access"]
+    wish = {"user": "alice", "seconds": 3600, "reason": "x"}
+    assert told == [{**wish, "devices": ["2:1", "MIG-5c89", "0"]}, wish]
