@@ -68,7 +68,7 @@ def shown(
     visible = lease is not None and (sees_all or lease.owner_uid == uid)
     return told | {
         "held": lease is not None,
-        "in_use": True if any(one.runs for one, _ in foreign) else None if pids is None else bool(pids),
+        "in_use": True if any(one.takes for one, _ in foreign) else None if pids is None else bool(pids),
         "holder": lease.owner_name if lease is not None and visible else None,
         "holder_uid": lease.owner_uid if lease is not None and visible else None,
         "since": None if lease is None else lease.created.utc,
@@ -79,9 +79,9 @@ def shown(
 
 
 def _foreign(found: Collection[tuple[Foreign, Ownership | None]], lease: Lease | None) -> dict[str, Any]:
-    """Those that run, by name, but for the holder; and of those that nobody was given, whose they may be."""
+    """Those that take it, by name, but for the holder; and of those that nobody was given, whose they may be."""
     holder = None if lease is None else lease.container
-    running = sorted(_called(one) for one, _ in found if one.runs and one.id != holder)
+    running = sorted(_called(one) for one, _ in found if one.takes and one.id != holder)
     return {
         "foreign": ", ".join(running) or None,
         "foreign_owners": [
@@ -89,6 +89,7 @@ def _foreign(found: Collection[tuple[Foreign, Ownership | None]], lease: Lease |
                 "container": _called(one),
                 "container_id": one.id,
                 "runs": one.runs,
+                "monitor": one.monitor,
                 "owner_uid": None if owner is None else owner.owner,
                 "evidence": None if owner is None or owner.evidence is None else owner.evidence.value,
                 "why": None if owner is None else owner.why,

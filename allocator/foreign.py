@@ -1,7 +1,8 @@
 """Containers that ds01 did not make, as the proxy tells them, and which devices they have.
 
 A device that one of them has is taken while it runs; one that is stopped may come back by its restart policy, so that its
-devices are never destroyed for MIG. Kept in memory alone: all are told again and again, and before anything was told
+devices are never destroyed for MIG. One that only watches, as policy says, takes and holds nothing: what runs on a device,
+its own processes too, is NVML's to tell. Kept in memory alone: all are told again and again, and before anything was told
 nothing is assumed.
 """
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class Foreign:
     """One container.
 
-    runs: paused and on its way up again count, too.
+    runs: paused and on its way up again count, too. monitor: it is one of `gpu.monitors` of the policy.
     inspected: what tells of its owner; None where nothing could be read.
     adopted_by: to whom an admin gave it; None: to nobody.
     """
@@ -34,8 +35,14 @@ class Foreign:
     name: str
     runs: bool
     held: Held
+    monitor: bool = False
     inspected: Inspected | None = None
     adopted_by: Uid | None = None
+
+    @property
+    def takes(self) -> bool:
+        """Whether nobody else gets what it has."""
+        return self.runs and not self.monitor
 
 
 def read_foreign(
@@ -44,6 +51,7 @@ def read_foreign(
     inspect: Mapping[str, Json] | None,
     *,
     runs: bool,
+    monitor: bool = False,
     adopted_by: Uid | None = None,
 ) -> Foreign:
     """What an inspect, or `policy.foreign.excerpt` of it, shows. None, and what cannot be read: every GPU."""
@@ -51,7 +59,9 @@ def read_foreign(
     if inspect is None:
         return unknown
     try:
-        told = replace(unknown, inspected=read_inspect({**inspect, "Id": container, "Name": name}))
+        told = replace(
+            unknown, monitor=monitor, inspected=read_inspect({**inspect, "Id": container, "Name": name})
+        )
         return replace(told, held=held(inspect))
     except TypeError:
         return unknown
@@ -82,15 +92,15 @@ class ForeignContainers:
         return tuple(one.inspected for one in self._told if one.inspected is not None)
 
     def by_device(self, snapshot: Snapshot) -> Mapping[DeviceUuid, tuple[Foreign, ...]]:
-        """Who has each device, running or stopped; a device that nobody has is not in it."""
+        """Who has each device, running or stopped, monitors too; a device that nobody has is not in it."""
         # A snapshot is asked about at every decision, and there is a new one every few seconds.
         if self._known is None or self._known[0] is not snapshot:
             self._known = (snapshot, self._find(snapshot))
         return self._known[1]
 
     def taken(self, snapshot: Snapshot) -> frozenset[DeviceUuid]:
-        """The devices that one which runs has, and the GPU of each MIG device among them."""
-        found = {uuid for uuid, some in self.by_device(snapshot).items() if any(one.runs for one in some)}
+        """The devices that one takes, and the GPU of each MIG device among them."""
+        found = {uuid for uuid, some in self.by_device(snapshot).items() if any(one.takes for one in some)}
         parents = (snapshot.devices[uuid].parent for uuid in found)
         return frozenset(found | {parent for parent in parents if parent is not None})
 

@@ -81,7 +81,7 @@ class TakingOver:
         one = self._foreign.find(wish.container)
         if one is None:
             return None
-        has = self._leasable(one.id, board) if one.runs else frozenset()
+        has = self._leasable(one.id, board) if one.takes else frozenset()
         free = sorted(has - board.holders.keys())
         left_out = tuple(sorted(has & board.holders.keys()))
         if not free:

@@ -68,9 +68,12 @@ def _foreign(items: Iterable[Mapping[str, Any]]) -> Iterator[Foreign]:
             if item["owner_uid"] is None or item["pid"] is None:
                 raise BadInput("containers: only a foreign one may be without an owner or a pid")
             continue
-        told = only(object_of(item.get("foreign"), "containers.foreign"), required={"runs", "inspect"})
-        if not isinstance(told["runs"], bool):
-            raise BadInput("containers.foreign.runs: true or false is needed")
+        told = only(
+            object_of(item.get("foreign"), "containers.foreign"), required={"runs", "inspect", "monitor"}
+        )
+        for name in ("runs", "monitor"):
+            if not isinstance(told[name], bool):
+                raise BadInput(f"containers.foreign.{name}: true or false is needed")
         inspect = told["inspect"]
         if inspect is not None:
             only(
@@ -81,6 +84,7 @@ def _foreign(items: Iterable[Mapping[str, Any]]) -> Iterator[Foreign]:
             _name(item),
             inspect,
             runs=told["runs"],
+            monitor=told["monitor"],
             adopted_by=_owner(item),
         )
 

@@ -96,7 +96,7 @@ class WithheldDevices:
         snapshot = self._watch.current()
         foreign = self._foreign.by_device(snapshot)
         for device in snapshot.devices.values():
-            others = map(_had, foreign.get(device.uuid, ()))
+            others = (_had(one) for one in foreign.get(device.uuid, ()) if not one.monitor)
             found[device.uuid] = (*found.get(device.uuid, ()), *others, *_used(device))
         return {uuid: said for uuid, said in found.items() if said}
 

@@ -66,6 +66,8 @@ def _foreign(devices: Sequence[Mapping[str, Any]]) -> list[str]:
 def _ownership(one: Mapping[str, Any]) -> str:
     state = "" if one["runs"] else "stopped "
     said = f"{state}container {plain(one['container'])}: ds01 did not make it"
+    if one["monitor"]:
+        return f"{said}; it takes no GPU, by gpu.monitors of the policy"
     if one["owner_uid"] is None:
         return f"{said}; whose it is: {plain(one['why'] or 'not looked at yet')}"
     return f"{said}; probably {login(one['owner_uid'])}'s, by {plain(one['why'])}"

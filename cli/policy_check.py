@@ -55,7 +55,7 @@ def mistakes_as_json(error: PolicyInvalid) -> dict[str, Any]:
 
 
 def summary(policy: Policy) -> dict[str, Any]:
-    """Digest and, for each block, its role, its members and the limits it states, in base units."""
+    """Digest and, for each block, its role, its members and the limits it states, in base units; and who only watches GPUs."""
     document = policy.document
     return {
         "ok": True,
@@ -64,6 +64,7 @@ def summary(policy: Policy) -> dict[str, Any]:
         "groups": {name: _entry(entry) for name, entry in document.groups.items()},
         "users": {name: _entry(entry) for name, entry in document.users.items()},
         "system_accounts": list(document.system_accounts),
+        "monitors": [{"container": one.container, "image": one.image} for one in document.monitors],
     }
 
 
@@ -72,6 +73,10 @@ def shown(found: dict[str, Any]) -> str:
     rows = [["defaults", *_words(found["defaults"])]]
     rows += [[f"group {plain(name)}", *_words(entry)] for name, entry in found["groups"].items()]
     rows += [[f"user {plain(name)}", *_words(entry)] for name, entry in found["users"].items()]
+    rows += [
+        [f"monitor {plain(one['container'])}", "takes no GPU", plain(one["image"])]
+        for one in found["monitors"]
+    ]
     return "\n".join([f"ok, digest {found['digest']}", *columns(rows)])
 
 

@@ -35,6 +35,7 @@ from policy.document_values import (
 from policy.grants import Reservation, Role
 from policy.host_processes import FIELDS, KEYS, HostProcesses
 from policy.model import Share
+from policy.monitors import Monitor, read_monitors
 
 MAX_CHARS = 512 * 1024
 MAX_DEPTH = 12
@@ -87,6 +88,7 @@ class Document:
     system_accounts: tuple[str, ...] = ()
     gpu: HostProcesses = field(default_factory=HostProcesses)
     mig: tuple[MigLayout, ...] = ()
+    monitors: tuple[Monitor, ...] = ()
     reservations: tuple[Reservation, ...] = ()
 
 
@@ -120,6 +122,7 @@ def parse(texts: Mapping[str, str] | str) -> Document:
         system_accounts=reader.system_accounts,
         gpu=reader.gpu,
         mig=reader.mig,
+        monitors=reader.monitors,
         reservations=reader.reservations,
     )
 
@@ -137,6 +140,7 @@ class _Reader:
         self.system_accounts: tuple[str, ...] = ()
         self.gpu = HostProcesses()
         self.mig: tuple[MigLayout, ...] = ()
+        self.monitors: tuple[Monitor, ...] = ()
         self.reservations: tuple[Reservation, ...] = ()
         self.reserved_at = ("", 0)  # file and line
         self.seen: dict[str, str] = {}
@@ -252,9 +256,10 @@ class _Reader:
     def _gpu(self, node: yaml.Node, path: str) -> None:
         found: dict[str, Any] = {}
         table = {key: (FIELDS.get(key, key), read) for key, read in KEYS.items()}
-        more = {"mig": ("mig", read_mig), "reservations": ("reservations", read_reservations)}
-        self._table(node, path, {**table, **more}, found)
+        more = {"mig": read_mig, "monitors": read_monitors, "reservations": read_reservations}
+        self._table(node, path, {**table, **{key: (key, read) for key, read in more.items()}}, found)
         self.mig = found.pop("mig", ())
+        self.monitors = found.pop("monitors", ())
         self.reservations = found.pop("reservations", ())
         self.reserved_at = (self.file, line_of(node.start_mark))
         self.gpu = HostProcesses(**found)

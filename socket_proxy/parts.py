@@ -181,7 +181,11 @@ class Parts:
     @cached_property
     def running(self) -> RunningContainers:
         running = RunningContainers(
-            engine=self.engine, sealer=self.sealer, adoptions=self.adoptions, allocator=self.allocator
+            engine=self.engine,
+            sealer=self.sealer,
+            adoptions=self.adoptions,
+            allocator=self.allocator,
+            monitors=lambda: self.policy().document.monitors,
         )
         self.watcher.container_moved = running.moved
         return running

@@ -8,7 +8,7 @@ stopped too: a restart policy may start them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from policy import names, ownership
 from policy.dockerapi.model import Operation
 from policy.foreign import excerpt
 from policy.model import Json, Uid
+from policy.monitors import Monitor, image_of_monitor, is_monitor
 from socket_proxy.adoptions import Adoptions
 from socket_proxy.engine import Engine
 from socket_proxy.refusals import UNANSWERED, EngineError
@@ -57,20 +58,34 @@ class _Inspected(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What an inspect told. excerpt: of a foreign one, None where it cannot be read or is too long."""
+    """What an inspect told.
+
+    excerpt: of a foreign one, None where it cannot be read or is too long. image: of a foreign one that may be a monitor.
+    """
 
     pid: int = 0
     excerpt: Mapping[str, Json] | None = None
+    image: str | None = None
 
 
 class RunningContainers:
     """One task that tells; a container that starts or ends is told at once."""
 
-    def __init__(self, *, engine: Engine, sealer: Sealer, adoptions: Adoptions, allocator: Tells) -> None:
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        sealer: Sealer,
+        adoptions: Adoptions,
+        allocator: Tells,
+        monitors: Callable[[], Collection[Monitor]],
+    ) -> None:
+        """Args: monitors: those that policy names now."""
         self._engine = engine
         self._sealer = sealer
         self._adoptions = adoptions
         self._allocator = allocator
+        self._monitors = monitors
         self._seen: dict[str, _Seen] = {}  # until it starts or ends
         self._changed = asyncio.Event()
 
@@ -121,15 +136,19 @@ class RunningContainers:
         if bool(seen.pid) == runs:
             self._seen[item.Id] = seen
         adoption = self._adoptions.of(item.Id) if owner is None else None
+        name = names.plain(owner, names.own(item.Names))
         said: dict[str, Json] = {
             "id": item.Id,
             "pid": seen.pid or None,
             "owner_uid": adoption.owner if adoption is not None else owner,
-            "name": names.plain(owner, names.own(item.Names)),
+            "name": name,
         }
         if owner is None:
-            excerpt = None if seen.excerpt is None else dict(seen.excerpt)
-            said["foreign"] = {"runs": runs or bool(seen.pid), "inspect": excerpt}
+            said["foreign"] = {
+                "runs": runs or bool(seen.pid),
+                "inspect": None if seen.excerpt is None else dict(seen.excerpt),
+                "monitor": adoption is None and is_monitor(name, seen.image, self._monitors()),
+            }
         return said
 
     async def _look(self, container: str, owner: Uid | None) -> _Seen | None:
@@ -139,12 +158,17 @@ class RunningContainers:
         except EngineError as error:
             return None if owner is not None or error.status == _NOT_THERE else _Seen()
         pid = msgspec.json.decode(answer, type=_Inspected).State.Pid
-        return _Seen(pid, None if owner is not None else _excerpt(answer))
+        return (
+            _Seen(pid)
+            if owner is not None
+            else _foreign(pid, msgspec.json.decode(answer, type=dict[str, Any]))
+        )
 
 
-def _excerpt(inspect: bytes) -> Mapping[str, Json] | None:
+def _foreign(pid: int, inspect: Mapping[str, Json]) -> _Seen:
+    """What an inspect that is not as it should be, or too long, says of GPUs is unknown; such a container is no monitor either."""
     try:
-        found = excerpt(msgspec.json.decode(inspect, type=dict[str, Any]))
+        found, image = excerpt(inspect), image_of_monitor(inspect)
     except TypeError:
-        return None
-    return found if len(msgspec.json.encode(found)) <= _MOST_BYTES else None
+        return _Seen(pid)
+    return _Seen(pid, found, image) if len(msgspec.json.encode(found)) <= _MOST_BYTES else _Seen(pid)

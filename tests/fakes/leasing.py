@@ -60,9 +60,10 @@ def lease(name: str, *devices: str, owner: int = 1000, **changes: object) -> Lea
     return replace(base, **changes)  # type: ignore[arg-type]  # tests pass fields by name
 
 
-def foreign(*names: str, runs: bool = True, name: str = "old") -> Foreign:
+def foreign(*names: str, runs: bool = True, name: str = "old", monitor: bool = False) -> Foreign:
     """A container that ds01 did not make, with the devices that it names."""
-    return Foreign(id=ContainerId("f" * 64), name=name, runs=runs, held=Held(names=frozenset(names)))
+    held = Held(names=frozenset(names))
+    return Foreign(id=ContainerId("f" * 64), name=name, runs=runs, held=held, monitor=monitor)
 
 
 def service(path: Path, nvml: FakeNvml, clock: Clock, start: int = 0, **more: Any) -> Allocator:

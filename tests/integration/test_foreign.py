@@ -39,10 +39,10 @@ def engine(own: Lab) -> Iterator[Path]:
     own.clean()
 
 
-def docker(engine: Path, *words: str, check: bool = True) -> None:
+def docker(engine: Path, *words: str, check: bool = True) -> str:
     """Root's docker CLI on dockerd's own socket."""
     command = ("docker", "-H", f"unix://{engine}", *words)
-    subprocess.run(command, check=check, capture_output=True, timeout=60)
+    return subprocess.run(command, check=check, capture_output=True, text=True, timeout=60).stdout.strip()
 
 
 def devices(lab: Lab, user: str) -> list[dict[str, Any]]:
@@ -236,3 +236,44 @@ def test_a_container_that_its_owner_could_not_have_is_closed(own: Lab, engine: P
         denied(own, own.alice, *words)
     assert "/host/shadow" not in own.ok(own.alice, "diff", _NAME)
     own.ok(own.alice, "rm", "-f", _NAME)
+
+
+@pytest.fixture
+def policy(own: Lab) -> Iterator[Path]:
+    """The policy in force; as it was, afterwards."""
+    path = own.root / "etc" / "policy.yaml"
+    before = path.read_text()
+    yield path
+    path.write_text(before)
+
+
+def test_a_monitor_that_policy_names_takes_none(own: Lab, engine: Path, policy: Path) -> None:
+    """With all GPUs, by its name and its image's id; what it computes on is busy, and a user's of that name is another's."""
+    docker(engine, "run", "-d", *_OURS, "--gpus", "all", "busybox", "sleep", "300")
+    assert eventually(lambda: names(own) == [_NAME, _NAME], seconds=_SECONDS)
+    pid = int(docker(engine, "inspect", "-f", "{{.State.Pid}}", _NAME))
+    admin = f"unix://{own.root}/run/admin.sock"
+    image = own.docker("root", "inspect", "-f", "{{.Image}}", _NAME, host=admin).out.strip()
+    named = f'  monitors: [{{container: {_NAME}, image: "{image}"}}]'
+    policy.write_text(policy.read_text().replace("  monitors: []", named))
+    shown = own.run("root", "ds01", "policy", "check")
+    assert f"monitor {_NAME}" in shown.out, shown.err
+    assert eventually(lambda: names(own) == [None, None], seconds=_SECONDS)
+    assert f"container {_NAME}: ds01 did not make it; it takes no GPU" in own.run("root", "ds01", "gpu").out
+    state = own.root / "lib" / "nvml"
+    simulate.add_process(state, pid, simulate.gpu_uuid(0))
+    try:
+        assert eventually(lambda: devices(own, own.bob)[0]["in_use"] is True, seconds=_SECONDS)
+        top = ("root", "ds01", "gpu", "top", "--json")
+        assert eventually(lambda: f'"pid": {pid}' in own.run(*top).out, seconds=_SECONDS)
+        refused = own.docker(own.bob, "create", "--gpus", "device=0", "busybox", "true")
+        assert f"used by process {pid}" in refused.err
+    finally:
+        simulate.remove_process(state, pid)
+    assert eventually(lambda: devices(own, own.bob)[0]["in_use"] is False, seconds=_SECONDS)
+    own.ok(own.alice, "create", "--name", _NAME, "--gpus", "device=1", "busybox", "true")
+    assert [device["held"] for device in devices(own, own.bob)] == [False, True]
+    docker(engine, "rename", _NAME, "other")
+    docker(engine, "restart", "-t", "0", "other")
+    assert eventually(lambda: names(own) == ["other", "other"], seconds=_SECONDS)
+    docker(engine, "rm", "-f", "other")

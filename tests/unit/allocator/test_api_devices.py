@@ -75,6 +75,7 @@ def test_a_foreign_container_is_told_by_name_to_the_trusted_alone() -> None:
             "container": "old",
             "container_id": stopped[0].id,
             "runs": False,
+            "monitor": False,
             "owner_uid": 1000,
             "evidence": "name",
             "why": "name old",
@@ -89,6 +90,15 @@ def test_an_adopted_container_is_told_as_its_lease() -> None:
     for held, name in ((holds, None), (None, "old")):
         told = api_devices.shown(idle, held, uid=0, sees_all=True, now=NOW, foreign=[(old, OWNERSHIP)])
         assert (told["in_use"], told["foreign"], told["foreign_owners"]) == (True, name, [])
+
+
+def test_a_monitor_is_told_and_uses_nothing() -> None:
+    """To the trusted, as one; what runs on the device makes it busy whoever runs it, and unknown stays unknown."""
+    watching = [(foreign("1", monitor=True), None)]
+    for pids, in_use in (((), False), ((7,), True), (None, None)):
+        told = api_devices.shown(gpu(1, pids=pids), None, uid=0, sees_all=True, now=NOW, foreign=watching)
+        assert (told["in_use"], told["foreign"]) == (in_use, None)
+        assert [one["monitor"] for one in told["foreign_owners"]] == [True]
 
 
 @pytest.mark.parametrize(

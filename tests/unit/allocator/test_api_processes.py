@@ -170,7 +170,7 @@ async def test_the_proxy_tells_what_runs_and_what_policy_says(tmp_path: Path, wo
             "HostConfig": {"DeviceCgroupRules": ["a *:* rwm"]},
             "Mounts": [],
         }
-        foreign = {"runs": True, "inspect": inspect}
+        foreign = {"runs": True, "inspect": inspect, "monitor": False}
         one = {"id": "b" * 64, "pid": 5, "owner_uid": None, "name": "old", "foreign": foreign}
         assert await call("PUT", "/v1/containers", {"containers": [one]}) == (200, {})
         assert asked.told.name(ContainerId("b" * 64)) == "old"

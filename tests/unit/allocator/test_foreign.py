@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from allocator.foreign import ForeignContainers, read_foreign
 from allocator.held_devices import EVERYTHING, Held
 from allocator.model import Lease, Refusal
+from allocator.readings import GpuProcess
 from policy.model import ContainerId, Uid
 from tests.fakes.fake_nvml import FakeNvml, gpu, mig, snapshot, split
 from tests.fakes.leasing import Clock, foreign, service, want
@@ -99,3 +100,29 @@ async def test_nobody_gets_what_a_foreign_container_has(tmp_path: Path) -> None:
     one.foreign.tell([foreign("0", runs=False)])
     assert isinstance(await one.lease(first), Lease)
     await one.close()
+
+
+async def test_a_monitor_takes_nothing_but_what_it_computes_on(tmp_path: Path) -> None:
+    """Its devices are leased; one with a process of it, or whose processes or memory nobody can account for, is not."""
+    nvml = FakeNvml(gpu(0), gpu(1, processes=(GpuProcess(pid=7, memory_mib=500),)), gpu(2, pids=None), gpu(3))
+    one = service(tmp_path / "ledger", nvml, Clock())
+    await one.sweep()
+    one.watch.unattributed = frozenset({gpu(3).uuid})
+    one.foreign.tell([foreign("0", "1", "2", "3")])
+    assert isinstance(await one.lease(want()), Refusal)
+    one.foreign.tell([foreign("0", "1", "2", "3", monitor=True)])
+    given = await one.lease(want())
+    assert isinstance(given, Lease)
+    assert given.devices == (gpu(0).uuid,)
+    for index, words in (("1", "process 7"), ("2", "cannot be read"), ("3", "cannot be seen")):
+        refusal = await one.lease(want(count=None, device_ids=(index,)))
+        assert isinstance(refusal, Refusal)
+        assert words in refusal.message
+    await one.close()
+
+
+def test_a_monitor_beside_another_leaves_that_ones_devices_taken() -> None:
+    """It frees nothing that somebody else has; and one that cannot be read is none."""
+    assert told(foreign("0", monitor=True), foreign("0")).taken(MACHINE) == {gpu(0).uuid}
+    unread = read_foreign(ID, "dcgm", None, runs=True, monitor=True)
+    assert told(unread).taken(MACHINE) == set(MACHINE.devices)

@@ -62,6 +62,7 @@ KEYWORDS: Final = frozenset(
 CONTAINER: Final = "1" * 64
 FOREIGN: Final = {
     "runs": True,
+    "monitor": False,
     "inspect": {
         "Config": {"Env": ["NVIDIA_VISIBLE_DEVICES=0"], "Labels": {"aime.mlc": "alice"}},
         "HostConfig": {"Runtime": "nvidia", "DeviceCgroupRules": ["c 195:0 rw"]},

@@ -23,7 +23,7 @@ OLD = {
     "pid": 6,
     "owner_uid": None,
     "name": "old",
-    "foreign": {"runs": True, "inspect": INSPECT},
+    "foreign": {"runs": True, "inspect": INSPECT, "monitor": False},
 }
 RULES = {"host_processes": "warn", "grace_seconds": 60, "exempt": [{"user": "a", "until": 9, "reason": "r"}]}
 
@@ -49,19 +49,28 @@ def test_what_runs_is_read() -> None:
     ],
 )
 def test_what_cannot_be_read_of_an_inspect_is_everything(inspect: Any) -> None:
-    """It is no reason to refuse the rest."""
-    foreign = {"runs": True, "inspect": inspect}
-    assert parse_containers({"containers": [{**OLD, "foreign": foreign}]}).foreign[0].held == EVERYTHING
+    """It is no reason to refuse the rest, and no monitor, whatever it is said to be."""
+    foreign = {"runs": True, "inspect": inspect, "monitor": True}
+    (told,) = parse_containers({"containers": [{**OLD, "foreign": foreign}]}).foreign
+    assert (told.held, told.monitor) == (EVERYTHING, False)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         pytest.param({"foreign": None}, id="unknown whether it runs"),
-        pytest.param({"foreign": {"runs": 1, "inspect": INSPECT}}, id="runs is a number"),
-        pytest.param({"foreign": {"runs": True}}, id="no inspect"),
-        pytest.param({"foreign": {"runs": True, "inspect": []}}, id="inspect is a list"),
-        pytest.param({"foreign": {"runs": True, "inspect": {**INSPECT, "Id": "x"}}}, id="more of an inspect"),
+        pytest.param({"foreign": {"runs": 1, "inspect": INSPECT, "monitor": False}}, id="runs is a number"),
+        pytest.param({"foreign": {"runs": True, "monitor": False}}, id="no inspect"),
+        pytest.param({"foreign": {"runs": True, "inspect": INSPECT}}, id="unknown whether it only watches"),
+        pytest.param(
+            {"foreign": {"runs": True, "inspect": INSPECT, "monitor": None}},
+            id="whether it only watches is null",
+        ),
+        pytest.param({"foreign": {"runs": True, "inspect": [], "monitor": False}}, id="inspect is a list"),
+        pytest.param(
+            {"foreign": {"runs": True, "inspect": {**INSPECT, "Id": "x"}, "monitor": False}},
+            id="more of an inspect",
+        ),
         pytest.param({"owner_uid": -1}, id="of nobody that there can be"),
         pytest.param({"pid": 0}, id="no process"),
         pytest.param({"id": "b"}, id="no id"),

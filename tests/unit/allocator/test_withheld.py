@@ -114,6 +114,19 @@ async def test_what_ds01_did_not_make_holds_its_devices(tmp_path: Path, *, runs:
     await one.close()
 
 
+@pytest.mark.parametrize("runs", [True, False])
+async def test_a_monitor_holds_nothing(tmp_path: Path, *, runs: bool) -> None:
+    """What it runs on a device does; else nothing could be split anew beside one."""
+    nvml = FakeNvml(*split(0, "1g.5gb", "1g.5gb"))
+    nvml.put(mig(0, 1, processes=(GpuProcess(pid=7),)))
+    one = service(tmp_path / "ledger", nvml, Clock())
+    await one.sweep()
+    one.foreign.tell([foreign(FIRST, SECOND, runs=runs, monitor=True)])
+    assert await one.withheld.holders() == {SECOND: ("process 7",)}
+    assert await one.withheld.withhold([FIRST]) == ()
+    await one.close()
+
+
 async def test_a_device_that_is_granted_outside_containers_is_not_withheld(tmp_path: Path) -> None:
     """From the moment that the grant is on record until it is over; its neighbour is, and the sentence says what ends it."""
     one, access = granting(tmp_path, *split(0, "1g.5gb", "1g.5gb"))

@@ -96,10 +96,13 @@ def test_what_ds01_did_not_make_is_named_where_it_is_told() -> None:
 
 def test_whose_a_foreign_container_may_be_is_told_once() -> None:
     """With the evidence, or with what was found instead; however many devices it has."""
-    told = {"container": "old", "container_id": "f", "runs": True, "owner_uid": 0, "why": "name old._.0"}
-    other = {"container": "x\x1b", "container_id": "e", "runs": False, "owner_uid": None, "why": None}
-    devices = [_device(at, in_use=True, foreign="old", foreign_owners=[told, other]) for at in "01"]
+    running = {"runs": True, "monitor": False}
+    told = {"container": "old", "container_id": "f", "owner_uid": 0, "why": "name old._.0", **running}
+    other = {**told, "container": "x\x1b", "container_id": "e", "runs": False, "owner_uid": None, "why": None}
+    watching = {**told, "container": "dcgm", "container_id": "d", "monitor": True}
+    devices = [_device(at, in_use=True, foreign="old", foreign_owners=[told, other, watching]) for at in "01"]
     assert table(_inventory(*devices), uid=ALICE).splitlines()[3:] == [
+        "container dcgm: ds01 did not make it; it takes no GPU, by gpu.monitors of the policy",
         "container old: ds01 did not make it; probably root's, by name old._.0",
         "stopped container x\\x1b: ds01 did not make it; whose it is: not looked at yet",
     ]

@@ -34,6 +34,17 @@ def test_a_good_file_is_summed_up(tree: Tree) -> None:
     assert found["digest"] in shown(found)
 
 
+def test_monitors_are_shown(tree: Tree) -> None:
+    """Each with the image that it has to be of; none is shown where none is named."""
+    image = "sha256:" + "a" * 64
+    assert summary(check([str(tree.policy)], tree))["monitors"] == []
+    tree.policy.write_text(f'{GOOD}gpu: {{monitors: [{{container: dcgm, image: "{image}"}}]}}\n')
+    found = summary(check([str(tree.policy)], tree))
+    assert found["monitors"] == [{"container": "dcgm", "image": image}]
+    assert "monitor dcgm    takes no GPU" in shown(found)
+    assert image in shown(found)
+
+
 def test_every_mistake_of_every_file_is_told(tree: Tree) -> None:
     """File, line, path and message for each, not only the first."""
     bad = tree.etc / "bad.yaml"

@@ -9,13 +9,14 @@ import pytest
 
 from policy import names
 from policy.model import ContainerId
+from policy.monitors import Monitor
 from socket_proxy.adoptions import Adoption
 from socket_proxy.refusals import Unavailable
 from socket_proxy.running import RunningContainers
 from tests.fakes.proxy_world import ALICE, proxy_world
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from policy.model import Json
@@ -33,6 +34,7 @@ def told(*, runs: bool) -> dict[str, Any]:
     """What is told of `FOREIGN`."""
     return {
         "runs": runs,
+        "monitor": False,
         "inspect": {
             "Config": {"Env": ["NVIDIA_VISIBLE_DEVICES=0"], "Labels": {"aime.mlc": "alice"}},
             "HostConfig": {"Runtime": "nvidia"},
@@ -56,9 +58,15 @@ class Heard:
         self.heard.set()
 
 
-def watching(world: ProxyWorld, heard: Heard) -> RunningContainers:
+def watching(
+    world: ProxyWorld, heard: Heard, monitors: Callable[[], Sequence[Monitor]] = tuple
+) -> RunningContainers:
     return RunningContainers(
-        engine=world.engine, sealer=world.sealer, adoptions=world.adoptions, allocator=heard
+        engine=world.engine,
+        sealer=world.sealer,
+        adoptions=world.adoptions,
+        allocator=heard,
+        monitors=monitors,
     )
 
 
@@ -168,11 +176,51 @@ async def test_an_inspect_that_cannot_be_told_is_told_as_unknown(
         heard = Heard()
         running = watching(world, heard)
         await running.tell()
-        assert [one["foreign"] for one in heard.told[0]] == [{"runs": True, "inspect": None}]
+        assert [one["foreign"] for one in heard.told[0]] == [
+            {"runs": True, "inspect": None, "monitor": False}
+        ]
         running.moved(ONE)
         world.answers[f"GET /containers/{ONE}/json"] = (404, {"message": "No such container"})
         await running.tell()
         assert heard.told[1] == []
+
+
+async def test_what_policy_names_is_told_as_a_monitor(tmp_path: Path) -> None:
+    """By name and image, as policy is now; never with a seal, though it was copied, nor with an inspect that cannot be told."""
+    image = "sha256:" + "a" * 64
+    named = [Monitor(container="dcgm", image=image)]
+    inspect = {
+        "State": {"Pid": 11},
+        "Image": image,
+        "Config": {"Labels": {}},
+        "HostConfig": {"Runtime": "nvidia"},
+    }
+    sealed = {**inspect, "Config": {"Labels": {"ds01.seal": "v1"}}}
+    long = {**inspect, "Config": {"Env": [f"NVIDIA_VISIBLE_DEVICES={'0,' * 9000}"]}}
+    async with proxy_world(tmp_path) as world:
+        heard = Heard()
+        running = watching(world, heard, lambda: named)
+
+        async def tell(name: str, answer: dict[str, Any]) -> bool:
+            listed = {"Id": ONE, "Names": [f"/{name}", f"/{name}/dcgm"], "State": "running"}
+            world.answers["GET /containers/json"] = (200, [listed])
+            world.answers[f"GET /containers/{ONE}/json"] = (200, answer)
+            await running.tell()
+            told: bool = heard.told[-1][0]["foreign"]["monitor"]
+            return told
+
+        assert await tell("dcgm", inspect)
+        assert not await tell("train", inspect)
+        assert await tell("dcgm", inspect)
+        named.clear()
+        assert not await tell("dcgm", inspect)
+        named.append(Monitor(container="dcgm", image=image))
+        for other in ({**inspect, "Image": image.replace("a", "b")}, sealed, long, {**inspect, "Image": 5}):
+            running.moved(ONE)
+            assert not await tell("dcgm", other)
+        world.adoptions.add(Adoption(container=ContainerId(ONE), owner=ALICE.uid))
+        running.moved(ONE)
+        assert not await tell("dcgm", inspect), "it is a user's by now"
 
 
 async def test_a_copied_seal_makes_no_owner(tmp_path: Path) -> None:
