@@ -46,7 +46,10 @@ class AccessFailed(Exception):  # noqa: N818  the name says what is wrong
 
 
 class Inventory(Protocol):
-    """`allocator.withheld.WithheldDevices`. Raises from both: InventoryUnavailable."""
+    """`allocator.withheld.WithheldDevices`. Raises from all: InventoryUnavailable."""
+
+    async def refresh(self) -> None:
+        """Look at the devices, unless that was done a moment ago; may take long."""
 
     def current(self) -> Snapshot:
         """The devices that there are."""
@@ -137,6 +140,8 @@ class HostAccess:
     async def _grant(
         self, write: Callable[..., HostGrant], names: Sequence[str], by: str
     ) -> HostGrant | Refusal:
+        if names:
+            await self._inventory.refresh()  # before its turn: a driver that hangs holds up no end of a grant
         async with self._turn:
             made = await self._write_down(write, names)
             if isinstance(made, Refusal):

@@ -73,11 +73,14 @@ class WithheldDevices:
         """The devices at the last look. Raises: InventoryUnavailable."""
         return self._watch.current()
 
-    @asynccontextmanager
-    async def settled(self) -> AsyncIterator[Snapshot]:
-        """The devices that are not withheld, by a recent look; while it is open nobody withholds one. Raises: InventoryUnavailable."""
+    async def refresh(self) -> None:
+        """Look at the devices, unless the last look will do for a decision. Raises: InventoryUnavailable."""
         if not self._watch.is_fresh():
             await self._watch.look()
+
+    @asynccontextmanager
+    async def settled(self) -> AsyncIterator[Snapshot]:
+        """The devices that are not withheld, at the last look; while it is open nobody withholds one. Raises: InventoryUnavailable."""
         async with self._lock:
             snapshot = self._watch.current()
             devices = snapshot.devices.items()

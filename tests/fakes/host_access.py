@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -54,6 +55,11 @@ class Devices:
     def __init__(self) -> None:
         self.snapshot = snapshot(*machine())
         self.problem: str | None = None
+        self.refreshing = asyncio.Event()  # cleared: a driver that does not answer
+        self.refreshing.set()
+
+    async def refresh(self) -> None:
+        await self.refreshing.wait()
 
     def current(self) -> Snapshot:
         if self.problem is not None:

@@ -337,3 +337,22 @@ async def test_what_is_missing_after_a_boot_is_logged_once(
     world.table.missing = set()
     await world.access.sweep()
     assert world.told() == [opened(*OF_MIG)]
+
+
+async def test_a_driver_that_hangs_holds_up_no_end_of_a_grant(world: World) -> None:
+    """Who asks for a device waits for a look at it; a revoke and an expiry meanwhile do not."""
+    await world.grant(BOB, name="bob")
+    await world.grant(seconds=60)
+    world.told()
+    world.devices.refreshing.clear()
+    async with asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(world.grant(Uid(1002), devices=["0"], name="carol"))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await world.access.revoke(BOB, by="root", why="done")
+            world.pass_time(60)
+            await world.access.sweep()
+        assert await world.access.live() == ()
+        assert not asking.done()
+        world.devices.refreshing.set()
+    assert [grant.uid for grant in await world.access.live()] == [1002]
