@@ -13,6 +13,7 @@ import yaml
 
 from allocator import cdi
 from allocator.service import Timing
+from host.daemon_file import load_block
 from host.tree import Tree
 
 if TYPE_CHECKING:
@@ -57,20 +58,9 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         base, **{name: getattr(flags, name) for name in ("run", "etc", "lib", "log") if getattr(flags, name)}
     )
     try:
-        return _merged(tree, flags, _load(tree.etc / "daemon.yaml"))
+        return _merged(tree, flags, load_block(tree.daemon_settings, "allocator", _KEYS))
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         parser.error(f"{tree.etc / 'daemon.yaml'}: {error}")
-
-
-def _load(path: Path) -> dict[str, Any]:
-    """The `allocator` section; empty without a file. Raises: OSError, ValueError, YAMLError."""
-    if not path.exists():
-        return {}
-    document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    section = document.get("allocator") or {} if isinstance(document, dict) else None
-    if not isinstance(section, dict) or section.keys() - _KEYS:
-        raise ValueError(f"allocator: a mapping of {', '.join(sorted(_KEYS))} is needed")
-    return section
 
 
 def _merged(tree: Tree, flags: argparse.Namespace, section: dict[str, Any]) -> Settings:

@@ -10,9 +10,8 @@ from typing import Any
 
 import yaml
 
+from host.daemon_file import BLOCKS
 from host.tree import Tree
-
-_OTHERS = frozenset({"allocator"})  # what the file says to other daemons
 
 
 class SettingsInvalid(Exception):  # noqa: N818  names the state, for whoever must mend it
@@ -82,7 +81,7 @@ def load(path: Path) -> DaemonSettings:
     known = {field.name for field in fields(DaemonSettings)}
     given: dict[str, Any] = {}
     for key, value in document.items():
-        if key in _OTHERS:
+        if key in BLOCKS:  # said to other daemons
             continue
         if key not in known:
             raise SettingsInvalid(f"{path}: unknown key {key}; known are {', '.join(sorted(known))}")
