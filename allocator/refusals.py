@@ -19,6 +19,7 @@ from allocator.model import (
     RefusalKind,
 )
 from allocator.slices import COMPUTE_SLICES
+from policy.spoken import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -200,17 +201,6 @@ def _first_end(board: Board, leases: Sequence[Lease]) -> str:
     seconds = max(0.0, min(left))
     at = now.when() + timedelta(seconds=seconds)
     return f"the earliest ends in {duration(seconds)} ({at:%Y-%m-%d %H:%M} UTC)"
-
-
-def duration(seconds: float) -> str:
-    """A time for people: 40s, 12min, 3h 5min, 2d 4h."""
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    minutes, hours, days = whole // 60 % 60, whole // 3600 % 24, whole // 86400
-    if days:
-        return f"{days}d {hours}h"
-    return f"{hours}h {minutes}min" if hours else f"{minutes}min"
 
 
 # --- named devices ------------------------------------------------------------------------------------------

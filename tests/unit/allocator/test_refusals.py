@@ -139,14 +139,6 @@ def test_what_is_not_known_is_not_called_absent_or_used() -> None:
     assert "of 2 devices the driver does not say whether they are in use" in text
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0s"), (59.9, "59s"), (720, "12min"), (11100, "3h 5min"), (187200, "2d 4h")]
-)
-def test_times_are_for_people(seconds: float, text: str) -> None:
-    """Two units at most."""
-    assert refusals.duration(seconds) == text
-
-
 @pytest.mark.parametrize(("value", "text"), [("2", "2"), ("3/7", "3/7"), ("10/7", "10/7"), ("3/2", "3/2")])
 def test_amounts_are_in_slices(value: str, text: str) -> None:
     """Whole GPUs plainly, others in sevenths, and what is neither as it is."""
