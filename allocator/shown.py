@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def lease(item: Lease, now: Moment, note: str | None = None) -> dict[str, Any]:
     """A lease of the reader's own, or for who may see all.
 
-    `ends_in_seconds`: below 0, it should have ended. `note`: what its holder was told last of its devices.
+    `seconds`: how long it lasts from `created_at`; None: it has no end. `ends_in_seconds`: below 0, it should have ended. `note`: what its holder was told last of its devices.
     """
     left = item.seconds_left(now)
     return {
@@ -30,6 +30,7 @@ def lease(item: Lease, now: Moment, note: str | None = None) -> dict[str, Any]:
         "equivalents": str(item.equivalents),
         "container_id": item.container,
         "created_at": item.created.utc,
+        "seconds": item.seconds,
         "ends_at": ends_at(item, now),
         "ends_in_seconds": None if left is None else int(left),
         "note": note,

@@ -27,10 +27,12 @@ def test_a_lease_shows_its_end() -> None:
     item = replace(lease("a", "GPU-1"), seconds=90)
     shows = shown.lease(item, NOW)
     assert (shows["ends_in_seconds"], shows["ends_at"]) == (90, "2026-01-01T00:18:10Z")
+    assert shows["seconds"] == 90
     later = Clock()
     later.seconds += 100
     assert shown.lease(item, later())["ends_in_seconds"] == -10
-    assert shown.lease(lease("a", "GPU-1"), NOW)["ends_at"] is None
+    endless = shown.lease(lease("a", "GPU-1"), NOW)
+    assert (endless["seconds"], endless["ends_at"]) == (None, None)
 
 
 async def waiter(uid: int, *, sees_all: bool) -> dict[str, Any]:
