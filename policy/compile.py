@@ -20,6 +20,7 @@ from policy.document import Document, Entry
 from policy.grants import (
     BUILDS_ORDER,
     ROLE_ORDER,
+    TIME_OVER_ORDER,
     BindPath,
     DefaultNetwork,
     GpuTerms,
@@ -143,14 +144,14 @@ def _limits(defaults: Entry, groups: Sequence[Entry], user: Entry) -> Limits:
 
 
 def _gpu(document: Document, names: Sequence[str], user: Entry) -> GpuTerms:
-    """The user's own words, else the groups', else the default: classes of all groups, the larger weight and priority."""
+    """The user's own words, else the groups', else the default: classes of all groups, the larger weight and priority, and `report` over `stop`."""
     groups = [document.groups[name] for name in names]
     found: dict[str, Any] = {}
-    for key in ("classes", "weight", "priority"):
+    for key in ("classes", "weight", "priority", "time_over"):
         for entries in ([user], groups, [document.defaults]):
             stated = [entry.gpu[key] for entry in entries if key in entry.gpu]
             if stated:
-                found[key] = tuple(dict.fromkeys(chain(*stated))) if key == "classes" else max(stated)
+                found[key] = _together(key, stated)
                 break
     limits = tuple(
         GroupGpus(
@@ -161,6 +162,16 @@ def _gpu(document: Document, names: Sequence[str], user: Entry) -> GpuTerms:
         for name, entry in zip(names, groups, strict=True)
     )
     return GpuTerms(groups=limits, **found)
+
+
+def _together(key: str, stated: Sequence[Any]) -> Any:
+    """What several entries of one rank come to: what permits most."""
+    match key:
+        case "classes":
+            return tuple(dict.fromkeys(chain(*stated)))
+        case "time_over":
+            return min(stated, key=TIME_OVER_ORDER.index)
+    return max(stated)
 
 
 def _larger(one: int | Fraction, other: int | Fraction) -> int | Fraction:

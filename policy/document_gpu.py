@@ -12,6 +12,7 @@ import yaml
 from policy.document_values import (
     Read,
     Wrong,
+    read_choice,
     read_duration,
     read_fields,
     read_items,
@@ -20,7 +21,7 @@ from policy.document_values import (
     whole,
 )
 from policy.gpus import MIG_PROFILE
-from policy.grants import Reservation
+from policy.grants import Reservation, TimeOver
 from policy.when import parse_when
 
 
@@ -48,6 +49,10 @@ def _read_classes(node: yaml.Node) -> tuple[str, ...]:
     if len(set(names)) != len(names) or not names:
         raise Wrong("must name each class once, and at least one")
     return names
+
+
+def _read_time_over(node: yaml.Node) -> TimeOver:
+    return read_choice(node, TimeOver)
 
 
 def _read_profile(node: yaml.Node) -> str:
@@ -113,6 +118,7 @@ GPU: Mapping[str, Read] = {
     "classes": _read_classes,
     "weight": whole(1, 1000),
     "priority": whole(0, 100),
+    "time_over": _read_time_over,
 }
 GPU_OF_GROUP: Mapping[str, Read] = {
     **GPU,

@@ -46,6 +46,16 @@ class Builds(StrEnum):
 BUILDS_ORDER: tuple[Builds, ...] = (Builds.CLASSIC, Builds.MEDIATED, Builds.OPAQUE)
 
 
+class TimeOver(StrEnum):
+    """What becomes of a container that still runs when the time of its lease is over, ordered from less to more."""
+
+    REPORT = "report"  # it is shown as overdue and logged, and goes on
+    STOP = "stop"  # after warnings it is stopped, and kept
+
+
+TIME_OVER_ORDER: tuple[TimeOver, ...] = (TimeOver.REPORT, TimeOver.STOP)
+
+
 class DefaultNetwork(StrEnum):
     """Where a container is that names no network."""
 
@@ -110,6 +120,7 @@ class GpuTerms:
     classes: tuple[str, ...] = ("gpu", "mig")
     weight: int = 1
     priority: int = 0
+    time_over: TimeOver = TimeOver.STOP
     groups: tuple[GroupGpus, ...] = ()
 
 

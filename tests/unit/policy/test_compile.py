@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 
-from policy.grants import DefaultNetwork, Handling, Role
+import pytest
+
+from policy.grants import DefaultNetwork, Handling, Role, TimeOver
 from policy.model import GroupGpus, Share, Uid
 from tests.fakes.policy_world import ALICE, policy
 
@@ -103,3 +105,27 @@ def test_gpu_terms_come_together() -> None:
     found = own.for_actor(ALICE)
     assert (found.gpu.classes, found.gpu.weight, found.gpu.priority) == (("gpu",), 9, 5)
     assert found.limits.gpu_equivalents == -1
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("", TimeOver.STOP),
+        ("defaults: {gpu: {time_over: report}}", TimeOver.REPORT),
+        (
+            "defaults: {gpu: {time_over: report}}\ngroups: {a: {members: [alice], gpu: {time_over: stop}}}",
+            TimeOver.STOP,
+        ),
+        (
+            "groups: {a: {members: [alice], gpu: {time_over: stop}}, b: {members: [alice], gpu: {time_over: report}}}",
+            TimeOver.REPORT,
+        ),
+        (
+            "groups: {a: {members: [alice], gpu: {time_over: report}}}\nusers: {alice: {gpu: {time_over: stop}}}",
+            TimeOver.STOP,
+        ),
+    ],
+)
+def test_the_end_of_time_is_a_stop_unless_policy_says_report(text: str, word: TimeOver) -> None:
+    """The user's own entry, else the groups', of which report counts, else the default, else stop."""
+    assert policy(text).for_actor(ALICE).gpu.time_over is word

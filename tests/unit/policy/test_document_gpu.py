@@ -15,6 +15,7 @@ from policy.document import PolicyInvalid, parse
         ("version: 1\ndefaults: {limits: {gpu_equivalents: 1.5.5}}", "3/7"),
         ("version: 1\ndefaults: {limits: {gpu_time: 0s}}", "more than nothing"),
         ("version: 1\ndefaults: {gpu: {classes: []}}", "at least one"),
+        ("version: 1\ndefaults: {gpu: {time_over: kill}}", "must be one of report, stop"),
         ("version: 1\ndefaults: {gpu: {classes: [gpu, gpu]}}", "once"),
         ("version: 1\ndefaults: {gpu: {classes: [2g]}}", "2g is no class"),
         ("version: 1\ndefaults: {gpu: {group_gpus: 4}}", "defaults.gpu.group_gpus: unknown key"),
