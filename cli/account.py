@@ -43,13 +43,14 @@ def whoami(answer: Mapping[str, Any]) -> str:
 
 def status(answer: Mapping[str, Any]) -> str:
     """One line for each part, then the devices."""
-    engine, allocator = answer["engine"], answer["allocator"]
+    engine, allocator, lifecycle = answer["engine"], answer["allocator"], answer["lifecycle"]
     about = f"docker {plain(engine['version'])}, API {plain(engine['api_version'])}"
     lines = columns(
         [
             ["engine", _painted(engine["state"]), about],
             ["AuthZ plugin", _painted(answer["authz_plugin"])],
             ["allocator", _painted(allocator["state"]), plain(allocator.get("problem") or "")],
+            ["lifecycle", _painted(lifecycle["state"]), plain(lifecycle.get("problem") or "")],
             ["policy", plain(answer["policy"]["digest"])[:12]],
         ]
     )
@@ -64,6 +65,7 @@ def status_code(answer: Mapping[str, Any]) -> Exit:
         answer["engine"]["state"] == "ready"
         and answer["authz_plugin"] != "missing"
         and answer["allocator"]["state"] == "ok"
+        and answer["lifecycle"]["state"] == "ok"
     )
     return Exit.OK if serves else Exit.UNAVAILABLE
 

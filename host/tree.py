@@ -66,6 +66,11 @@ class Tree:
         return self.run / "guard.sock"
 
     @property
+    def lifecycle_beat(self) -> Path:
+        """Where ds01-lifecycle says that it is at work."""
+        return self.run / "lifecycle.json"
+
+    @property
     def pins(self) -> Path:
         """Where the guard mounts what a starting container may have of the host; nobody but root gets there."""
         return self.run / "pins"
@@ -135,6 +140,11 @@ class Tree:
     def host_grants(self) -> Path:
         """Who may use GPUs outside containers."""
         return self.ledger.with_name("host-grants.sqlite")
+
+    @property
+    def told(self) -> Path:
+        """What users were told of the end of their leases."""
+        return self.lib / "lifecycle" / "told.json"
 
     @property
     def audit(self) -> Path:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 
-from host import listener
+from host import heartbeat, listener
 from host.files import write_atomic
+from host.heartbeat import Pulse
 from lab import accounts, engine, gpus, guard, images, network, simulate, sweep, unix_http
 from lab.processes import Daemon, Supervisor
 from lab.settings import Parts
@@ -77,6 +78,10 @@ class Session:
                 "allocator", lambda: unix_http.answers(tree.base.allocator_socket, "/v1/health") is not None
             )
             self._wait("proxy", lambda: unix_http.answers(tree.base.admin_socket, "/_ping") == 200)
+            self._supervisor.start(_python(tree, program, "lifecycle", uid=None))
+            self._wait(
+                "lifecycle", lambda: heartbeat.listen(tree.base.lifecycle_beat).pulse is not Pulse.SILENT
+            )
         images.ensure_busybox(self._front())
         return self._summary(pair, machine)
 
@@ -87,7 +92,7 @@ class Session:
 
     def down(self) -> tuple[str, ...]:
         """End everything. Returns: what could not be removed."""
-        for name in ("proxy", "allocator"):
+        for name in ("lifecycle", "proxy", "allocator"):
             self._supervisor.stop(name, timeout_seconds=3)
         sweep.kill_containers(self._tree)
         self._supervisor.stop("dockerd", timeout_seconds=_ENGINE_STOP_SECONDS)
@@ -167,7 +172,7 @@ class Session:
         ]
         return "\n".join(
             [
-                f"ds01 is up below {tree.root}: proxy, AuthZ plugin, guard, allocator and a dockerd of its own; {machine.text}",
+                f"ds01 is up below {tree.root}: proxy, AuthZ plugin, guard, allocator, lifecycle and a dockerd of its own; {machine.text}",
                 f"Front door, for every account: {tree.base.front_door}",
                 "Sockets of users:",
                 *sockets,
@@ -247,6 +252,7 @@ def _python(
         "allocator": "allocator.app",
         "authz": "authz_plugin.app",
         "guard": "runtime.app",
+        "lifecycle": "lifecycle.app",
         "proxy": "socket_proxy.app",
     }[name]
     return Daemon(

@@ -169,6 +169,7 @@ def prepare(tree: LabTree) -> None:
         ("lib/hook", 0o755, 0),
         ("lib/guard", 0o755, 0),
         ("lib/approvals", 0o700, 0),
+        ("lib/lifecycle", 0o700, 0),
         ("lib/sources", 0o700, 0),
         ("log", 0o700, 0),
         ("bin", 0o755, 0),

@@ -101,6 +101,15 @@ MEMORY_UNATTRIBUTED = _warning("memory.unattributed", "device", "used_mib", "hol
 HOST_ACCESS_GRANTED = _warning("host_access.granted", "uid", "devices", "by", "reason", "until")
 HOST_ACCESS_REVOKED = _info("host_access.revoked", "uid", "by", "reason", "ended")
 HOST_ACCESS_FAILED = _error("host_access.failed", "uid", "problem")
+# what ends by itself
+LEASE_WARNED = _info("lease.warned", "lease", "uid", "container", "seconds_left", "terminals")
+LEASE_OVERDUE = _warning("lease.overdue", "lease", "uid", "container")
+OWNER_UNKNOWN = _warning("owner.unknown", "lease", "uid", "problem")
+WARNINGS_UNKEPT = _error("warnings.unkept", "path", "problem")
+CONTAINER_STOPPED = _info("container.stopped", "container", "uid", "lease", "reason", "duration_ms")
+CONTAINER_UNSTOPPED = _error(
+    "container.unstopped", "container", "uid", "lease", "attempt", "again_seconds", "problem"
+)
 # the engine and what is known of it
 UPSTREAM_LOST = _error("upstream.lost", "upstream", "problem")
 UPSTREAM_RECOVERED = _info("upstream.recovered", "upstream")

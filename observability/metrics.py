@@ -57,6 +57,10 @@ class Metrics:
             "canary_ok",
             "1: an unstamped request was denied. 0: it was not. NaN: not tried yet, or no plugin asked for.",
         )
+        self.lifecycle_ok = self._gauge(
+            "lifecycle_ok",
+            "1: ds01-lifecycle is at work. 0: it is not, so no time limit ends a container. NaN: not looked at yet.",
+        )
         self.connections = self._gauge("open_connections", "Open client connections.")
         self._decision_seconds = Histogram(
             "ds01_decision_seconds",
@@ -72,7 +76,8 @@ class Metrics:
         }
         self._by_rule = {rule: self._denials.labels(rule) for rule in rules}
         self._by_result = {result: self._leases.labels(result.value) for result in LeaseResult}
-        self.canary_ok.set(math.nan)  # INVARIANT: unknown is never 0
+        for unknown in (self.canary_ok, self.lifecycle_ok):
+            unknown.set(math.nan)  # INVARIANT: unknown is never 0
 
     def decided(
         self, operation_class: str, decision: Decided, seconds: float, rules: Iterable[str] = ()

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from host.heartbeat import Heard
 from http1.errors import UpstreamLost, UpstreamUnavailable
 from http1.server import Exchange
 from http1.writer import JSON
@@ -49,6 +50,7 @@ class Local:
         facts: FactSource,
         engine_facts: EngineFacts,
         allocator: AllocatorClient,
+        lifecycle: Callable[[], Heard],
         canary: Canary | None,
         trail: Trail,
         shares: ImageShares,
@@ -60,6 +62,7 @@ class Local:
         self._facts = facts
         self._engine_facts = engine_facts
         self._allocator = allocator
+        self._lifecycle = lifecycle
         self._canary = canary
         self._trail = trail
         self._shares = shares
@@ -166,6 +169,7 @@ class Local:
             allocator: Mapping[str, Any] = await self._allocator.health()
         except Unavailable as error:
             allocator = {"state": "unavailable", "problem": str(error)}
+        lifecycle = self._lifecycle()
         status: dict[str, Any] = {
             "engine": {
                 "state": "ready" if self._facts.ready.is_set() else "unavailable",
@@ -175,6 +179,7 @@ class Local:
             },
             "authz_plugin": _plugin_state(self._canary),
             "allocator": allocator,
+            "lifecycle": {"state": lifecycle.pulse, "problem": lifecycle.problem},
             "gpus": await self._devices(actor, grants),
             "policy": {"digest": self._policy().digest},
         }

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TypedDict
 
-from host import listener
+from host import heartbeat, listener
+from host.heartbeat import Heard, Pulse
 from host.policy_files import PolicyFiles
 from host.users import Users, look_up_name
 from http1.errors import UpstreamUnavailable
@@ -144,6 +145,7 @@ class Parts:
         metrics = Metrics(operation_classes=Outcome, rules=sorted(PAGES))
         metrics.connections.set_function(lambda: self.server.connection_count)
         metrics.canary_ok.set_function(self._canary_ok)
+        metrics.lifecycle_ok.set_function(lambda: self._lifecycle().pulse is Pulse.OK)
         metrics.policy_in_force.set_function(lambda: float(self.policies.in_force))
         return metrics
 
@@ -378,6 +380,7 @@ class Parts:
             facts=self.facts,
             engine_facts=self.engine_facts,
             allocator=self.allocator,
+            lifecycle=self._lifecycle,
             canary=self.canary,
             trail=self.trail,
             shares=ImageShares(
@@ -413,6 +416,9 @@ class Parts:
     @cached_property
     def scrapes(self) -> Scrapes:
         return Scrapes(server=self.server, metrics=self.metrics)
+
+    def _lifecycle(self) -> Heard:
+        return heartbeat.listen(self.settings.tree.lifecycle_beat)
 
     def _canary_ok(self) -> float:
         singing = None if self.canary is None else self.canary.singing

@@ -324,3 +324,19 @@ def test_a_reload_without_the_key_drops_the_plugin(engine: Engine, probe: Probe)
     assert engine.send("GET", f"{API}/info").status == 403
     engine.set_plugins()
     assert engine.send("GET", f"{API}/info").status == 200
+
+
+def test_a_paused_container_is_thawed_to_be_stopped(engine: Engine) -> None:
+    """It gets its stop signal and ends by itself: `lifecycle` need not unpause what it stops."""
+    polite = ["sh", "-c", 'trap "exit 7" TERM; while :; do sleep 0.1; done']
+    made = engine.send("POST", CREATE, json.dumps({"Image": "busybox", "Cmd": polite}).encode())
+    path = f"{API}/containers/{json.loads(made.body)['Id']}"
+    try:
+        assert engine.send("POST", f"{path}/start").status == 204
+        time.sleep(0.5)  # the shell sets its trap
+        assert engine.send("POST", f"{path}/pause").status == 204
+        assert engine.send("POST", f"{path}/stop?t=20").status == 204
+        state = json.loads(engine.send("GET", f"{path}/json").body)["State"]
+        assert (state["Status"], state["Paused"], state["ExitCode"]) == ("exited", False, 7)
+    finally:
+        engine.send("DELETE", f"{path}?force=1")

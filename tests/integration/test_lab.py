@@ -118,7 +118,7 @@ def test_up_twice_says_so(lab: Lab) -> None:
     assert "already up" in done.stdout
 
 
-@pytest.mark.parametrize("daemon", ["proxy", "authz", "allocator"])
+@pytest.mark.parametrize("daemon", ["proxy", "authz", "allocator", "lifecycle"])
 def test_a_killed_daemon_comes_back(lab: Lab, daemon: str) -> None:
     """SIGKILL of a daemon costs a moment; the user's socket stays the same file."""
     sock = lab.root / "run" / "users" / ALICE / "docker.sock"

@@ -18,6 +18,7 @@ ROOMS = (
     "runtime",
     "socket_proxy",
     "authz_plugin",
+    "lifecycle",
     "cli",
     "lab",
 )
@@ -51,6 +52,7 @@ VALUES = frozenset(
                 "volumes",
             ]
         ),
+        "lifecycle/ports.py",
         "policy/model.py",
         "runtime/ports.py",
         "socket_proxy/ports.py",
@@ -73,6 +75,7 @@ ELSEWHERE = {
     "http1/connection.py": "unit/http1/test_server.py",
     "http1/heads.py": "unit/http1/test_reader.py",
     "http1/upstream.py": "unit/http1/test_client.py",
+    "lifecycle/asking.py": "unit/lifecycle/test_leases.py",  # through both clients that ask so
     "lab/accounts.py": "integration/test_lab.py",  # changes the accounts of the machine
     "lab/gpus.py": "unit/lab/test_nvml_simulated.py",
     "lab/main.py": "integration/test_lab.py",  # the command as its user meets it

@@ -40,6 +40,7 @@ def system(**changes: Any) -> dict[str, Any]:
         },
         "authz_plugin": "guarding",
         "allocator": {"state": "ok", "problem": None},
+        "lifecycle": {"state": "ok", "problem": None},
         "policy": {"digest": "ab" * 32},
         "gpus": [device, device | {"index": "1:0", "state": "busy", "holder": "bob\x1b[2J"}],
     }
@@ -82,6 +83,7 @@ def test_silent_allocator_leaves_gpus_unknown() -> None:
         ({"authz_plugin": "not required"}, Exit.OK),
         ({"authz_plugin": "missing"}, Exit.UNAVAILABLE),
         ({"allocator": {"state": "unavailable", "problem": "x"}}, Exit.UNAVAILABLE),
+        ({"lifecycle": {"state": "silent", "problem": None}}, Exit.UNAVAILABLE),
         ({"engine": {"state": "unavailable", "version": "", "api_version": ""}}, Exit.UNAVAILABLE),
     ],
 )

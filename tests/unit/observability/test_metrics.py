@@ -14,7 +14,7 @@ def shown(metrics: Metrics) -> str:
 
 
 def test_all_series_exist_from_the_start() -> None:
-    """Zero is visible, and the canary's state is unknown, not 0."""
+    """Zero is visible, and what was not looked at is unknown, not 0."""
     text = shown(made())
     for decision in Decided:
         for kind in ("own", UNKNOWN):
@@ -23,6 +23,7 @@ def test_all_series_exist_from_the_start() -> None:
         assert f'ds01_lease_requests_total{{result="{result.value}"}} 0.0' in text
     assert 'ds01_denials_total{rule="privileged"} 0.0' in text
     assert "ds01_canary_ok NaN" in text
+    assert "ds01_lifecycle_ok NaN" in text
     assert "ds01_audit_failures_total 0.0" in text
 
 

@@ -59,6 +59,7 @@ async def test_what_was_decided_is_counted(tmp_path: Path, monkeypatch: pytest.M
             "ds01_decision_seconds_count 4.0",
             "ds01_policy_in_force 1.0",
             "ds01_canary_ok NaN",
+            "ds01_lifecycle_ok 0.0",
         ):
             assert f"\n{line}\n" in text
         assert "alice" not in text
