@@ -52,7 +52,7 @@ def listen(path: Path) -> Heard:
     """What the daemon said last; a beat of another boot, one that is late, or none at all is silence."""
     try:
         said = msgspec.json.decode(path.read_bytes(), type=_Beat)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError):  # ValueError: msgspec's own, or no text
         return Heard(pulse=Pulse.SILENT)
     if said.boot_id != boot_id() or boottime_ms() > said.next_ms:
         return Heard(pulse=Pulse.SILENT)

@@ -44,7 +44,9 @@ class HostTerminals:
 
     async def tell(self, uid: Uid, text: str) -> int:
         """Write one line to each of the user's; to how many it went. One that cannot be written to is left out."""
-        return await asyncio.to_thread(terminals.tell, uid, text)
+        with suppress(OSError):
+            return await asyncio.to_thread(terminals.tell, uid, text)
+        return 0
 
 
 async def serve(settings: Settings, policies: PolicyFiles[Policy], audit: AuditLog) -> None:

@@ -56,12 +56,9 @@ class AdminClient:
         status, body = await self._http.ask("GET", f"/containers/{container}/json")
         if status == 404:
             return None
-        try:
-            found = msgspec.json.decode(body, type=_Inspected) if status == 200 else None
-        except msgspec.DecodeError as error:
-            raise self._http.unreadable(status) from error
-        if found is None or found.Id != container:  # a name can be spelled like an id
-            raise self._http.unreadable(status)
+        found = self._http.parse(body, _Inspected, status=status)
+        if found.Id != container:  # a name can be spelled like an id
+            raise self._http.odd(status)
         lease = (found.Config.Labels or {}).get(_LEASE_LABEL)
         return Container(
             id=container,
@@ -94,6 +91,6 @@ def _stop_seconds(container: Container) -> int:
 def _message(status: int, body: bytes) -> str:
     try:
         text = msgspec.json.decode(body, type=_Error).message
-    except msgspec.DecodeError:
+    except ValueError:
         text = "no reason given"
     return f"{status}: {text[:_MESSAGE_LETTERS]}"

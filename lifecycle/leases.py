@@ -41,12 +41,9 @@ class AllocatorClient:
     async def live(self) -> tuple[Lease, ...]:
         """Every live lease; one that cannot be read makes the whole answer unreadable. Raises: Unavailable."""
         status, body = await self._http.ask("GET", "/v1/leases")
-        try:
-            listed = msgspec.json.decode(body, type=list[_Lease]) if status == 200 else None
-        except msgspec.DecodeError as error:
-            raise self._http.unreadable(status) from error
-        if listed is None or not all(map(_is_whole, listed)):
-            raise self._http.unreadable(status)
+        listed = self._http.parse(body, list[_Lease], status=status)
+        if not all(map(_is_whole, listed)):
+            raise self._http.odd(status)
         return tuple(map(_lease, listed))
 
     async def find(self, lease: LeaseId) -> Lease | None:
@@ -54,12 +51,9 @@ class AllocatorClient:
         status, body = await self._http.ask("GET", f"/v1/leases/{lease}")
         if status == 404:
             return None
-        try:
-            found = msgspec.json.decode(body, type=_Lease) if status == 200 else None
-        except msgspec.DecodeError as error:
-            raise self._http.unreadable(status) from error
-        if found is None or not _is_whole(found) or found.id != lease:
-            raise self._http.unreadable(status)
+        found = self._http.parse(body, _Lease, status=status)
+        if not _is_whole(found) or found.id != lease:
+            raise self._http.odd(status)
         return _lease(found)
 
 

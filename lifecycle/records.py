@@ -71,7 +71,7 @@ def _load(path: Path, boot_id: str, owners: frozenset[int]) -> dict[LeaseId, Tol
         file = msgspec.json.decode(read_trusted(path, owners=owners), type=_File)
     except FileNotFoundError:
         return {}
-    except (OSError, FileUntrusted, msgspec.DecodeError) as error:
+    except (OSError, FileUntrusted, ValueError) as error:  # ValueError: msgspec's own, or no text
         log(events.WARNINGS_UNKEPT, path=str(path), problem=str(error))
         return {}
     return file.leases if file.boot_id == boot_id else {}

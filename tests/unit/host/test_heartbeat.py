@@ -37,7 +37,9 @@ def test_a_beat_of_another_boot_is_silence(tmp_path: Path) -> None:
     assert heartbeat.listen(path) == SILENCE
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{}", b'{"boot_id":"x","next_ms":"y","problem":null}'])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"{}", b'{"boot_id":"x","next_ms":"y","problem":null}', b'{"boot_id":"\xff"}']
+)
 def test_what_cannot_be_read_is_silence(tmp_path: Path, content: bytes | None) -> None:
     """As is no file."""
     if content is not None:

@@ -31,12 +31,15 @@ class Engine:
             "State": {"Running": True, "Paused": True, "Status": "paused"},
             "Config": {"Labels": {"ds01.lease": "lease1", "x": "y"}, "StopSignal": "SIGTERM"},
         }
-        self.status, self.refusal = 204, {"message": "no"}
+        self.status: int = 204
+        self.refusal: dict[str, Any] = {"message": "no"}
         self.asked: list[str] = []
 
     async def inspect(self, request: web.Request) -> web.Response:
         if request.match_info["id"] != BOX:
             return web.json_response({"message": "No such container"}, status=404)
+        if isinstance(self.inspected, bytes):
+            return web.Response(body=self.inspected)
         return web.json_response(self.inspected)
 
     async def stop(self, request: web.Request) -> web.Response:
@@ -106,6 +109,15 @@ async def test_stopped_already_is_stopped(tmp_path: Path, status: int) -> None:
         await client.stop(container())
 
 
+async def test_a_refusal_without_words_is_one_too(tmp_path: Path) -> None:
+    """What is no error of Docker's form."""
+    engine = Engine()
+    engine.status, engine.refusal = 500, {"message": 7}
+    async with serving(tmp_path, engine) as client:
+        with pytest.raises(NotStopped, match="500: no reason given"):
+            await client.stop(container())
+
+
 @pytest.mark.parametrize(("status", "said"), [(403, "403: no"), (500, "500: no"), (503, "503: no")])
 async def test_a_refusal_is_told_in_its_own_words(tmp_path: Path, status: int, said: str) -> None:
     """The engine's, or ds01's own."""
@@ -118,7 +130,7 @@ async def test_a_refusal_is_told_in_its_own_words(tmp_path: Path, status: int, s
 
 @pytest.mark.parametrize(
     "inspected",
-    [None, {}, [], {"Id": GONE, "Name": "/x", "State": {"Running": True}, "Config": {}},
+    [None, {}, [], b'{"Id": "\xff"}', {"Id": GONE, "Name": "/x", "State": {"Running": True}, "Config": {}},
      {"Id": BOX, "Name": "/x", "State": {}, "Config": {}}, {"Id": BOX, "Name": "/x", "State": {"Running": 1}, "Config": {}}],
 )  # fmt: skip
 async def test_an_odd_answer_is_none(tmp_path: Path, inspected: Any) -> None:

@@ -119,6 +119,8 @@ async def test_the_contract(leases: Any, tmp_path: Path) -> None:
         (200, None),
         (200, {}),
         (200, "text"),
+        (200, b'{"id":"lease0","owner_name":"\xff"}'),
+        (200, b'[{"id":"lease0","owner_uid":1,"owner_name":"\xff"}]'),
         *[
             (200, SHOWN | changes)
             for changes in (
@@ -142,10 +144,10 @@ async def test_an_odd_answer_is_none(tmp_path: Path, status: int, answer: Any) -
 
     async def listed(_request: web.Request) -> web.Response:
         several = [SHOWN, answer] if isinstance(answer, dict) and answer else answer
-        return web.Response(status=status, body=json.dumps(several).encode())
+        return web.Response(status=status, body=_bytes(several))
 
     async def one(_request: web.Request) -> web.Response:
-        return web.Response(status=status, body=json.dumps(answer).encode())
+        return web.Response(status=status, body=_bytes(answer))
 
     application = web.Application()
     application.add_routes([web.get("/v1/leases", listed), web.get("/v1/leases/{id}", one)])
@@ -154,6 +156,10 @@ async def test_an_odd_answer_is_none(tmp_path: Path, status: int, answer: Any) -
             await client.live()
         with pytest.raises(Unavailable):
             await client.find(LeaseId("lease0"))
+
+
+def _bytes(answer: Any) -> bytes:
+    return answer if isinstance(answer, bytes) else json.dumps(answer).encode()
 
 
 async def test_another_lease_is_not_the_answer(tmp_path: Path) -> None:
@@ -175,3 +181,19 @@ async def test_nobody_there_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="allocator does not answer"):
         await client.live()
     await client.close()
+
+
+async def test_each_question_has_a_connection_of_its_own(tmp_path: Path) -> None:
+    """One kept from before a restart of the allocator would fail the next question."""
+    kept: list[bool] = []
+
+    async def listed(request: web.Request) -> web.Response:
+        kept.append(request.keep_alive)
+        return web.json_response([SHOWN])
+
+    application = web.Application()
+    application.add_routes([web.get("/v1/leases", listed)])
+    async with serving(tmp_path / "s", application) as client:
+        await client.live()
+        await client.live()
+    assert kept == [False, False]

@@ -45,7 +45,8 @@ def test_what_is_over_is_forgotten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b"[]", b'{"boot_id":"boot-1","leases":{"lease1":{"seconds":"x"}}}']
+    "content",
+    [b"", b'{"boot_id":"\xff"}', b"{}", b"[]", b'{"boot_id":"boot-1","leases":{"lease1":{"seconds":"x"}}}'],
 )
 def test_a_file_that_cannot_be_read_is_nothing_said(tmp_path: Path, content: bytes) -> None:
     """It is logged, and the daemon goes on: it warns once more."""
