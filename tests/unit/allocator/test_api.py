@@ -78,7 +78,7 @@ async def test_a_lease_from_request_to_release(server: Server) -> None:
     assert status == 201
     assert set(lease) == {
         *("id", "owner_uid", "owner_name", "state", "devices", "generations", "equivalents", "container_id"),
-        *("created_at", "ends_at", "ends_in_seconds", "note"),
+        *("created_at", "seconds", "ends_at", "ends_in_seconds", "note"),
     }
     assert (lease["state"], lease["devices"], lease["container_id"]) == ("pending", [gpu(0).uuid], None)
     path = f"/v1/leases/{lease['id']}"
