@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from allocator import reconcile
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
     from allocator.ledger import Ledger
     from allocator.model import Moment
     from allocator.reconcile import Change, Contradiction
+    from policy.model import ContainerId, LeaseId
+
+_STARTABLE = frozenset({LeaseState.PENDING, LeaseState.BOUND, LeaseState.ACTIVE, LeaseState.HELD})
 
 
 class Changes:
@@ -53,19 +55,33 @@ class Changes:
         return tuple(done)
 
     async def make(self, change: Change, *, who: str) -> Lease | None:
-        before = await self._durably(partial(self._ledger.find, change.lease))
-        write = partial(
-            self._ledger.change,
-            change.lease,
-            change.state,
-            who=who,
-            why=change.why,
-            now=self._now(),
-            container=change.container,
-        )
-        after: Lease | None = await self._durably(write)
-        if before is not None and after is not None and before.state is not after.state:
-            _log_change(after, change.why)
+        """None when there is no such lease. Raises: Conflict."""
+        return await self.decide(change.lease, lambda _: change, who=who)
+
+    async def decide(self, lease: LeaseId, wanted: Callable[[Lease], Change], *, who: str) -> Lease | None:
+        """Make what is wanted of a lease as it is now; None when there is no such lease.
+
+        Raises: Conflict, also from `wanted`; nothing is written then.
+        """
+        now = self._now()
+
+        def write() -> tuple[Lease, Lease | None, str] | None:
+            # One turn of the writer: each costs two changes of thread, which is much on a busy machine.
+            before = self._ledger.find(lease)
+            if before is None:
+                return None
+            change = wanted(before)
+            after = self._ledger.change(
+                lease, change.state, who=who, why=change.why, now=now, container=change.container
+            )
+            return before, after, change.why
+
+        done: tuple[Lease, Lease | None, str] | None = await self._durably(write)
+        if done is None:
+            return None
+        before, after, why = done
+        if after is not None and before.state is not after.state:
+            _log_change(after, why)
         return after
 
     def report(self, done: tuple[Change | Contradiction, ...]) -> None:
@@ -75,6 +91,30 @@ class Changes:
         self._known = conflicts
         if changes:
             log(events.LEDGER_RECONCILED, changes=[str(item) for item in changes])
+
+
+def confirmed(old: Lease, container: ContainerId) -> Change:
+    """What a create that succeeded makes of its lease. Raises: Conflict: released, or on another container."""
+    if not old.live or old.container not in (None, container):
+        raise Conflict(f"lease {old.id} is {old.state} and cannot be confirmed")
+    state = LeaseState.BOUND if old.state is LeaseState.PENDING else old.state
+    return reconcile.Change(lease=old.id, state=state, why="confirmed", container=container)
+
+
+def started(old: Lease, container: ContainerId, now: Moment) -> Change:
+    """What a container that is about to start makes of its lease.
+
+    A pending one becomes this container's: who asks has it in writing, sealed or signed, that it was made with this lease,
+    and only the confirm is missing (it never came, or the power took it back).
+    Raises: Conflict: the container does not hold its devices any more, or its time is over.
+    """
+    left = old.seconds_left(now)
+    over = left is not None and left <= 0
+    if old.state not in _STARTABLE or old.container not in (None, container) or over:
+        raise Conflict(f"lease {old.id} is {'over' if over else old.state}")
+    return reconcile.Change(
+        lease=old.id, state=LeaseState.ACTIVE, why="its container starts", container=container
+    )
 
 
 def _log_change(lease: Lease, why: str) -> None:

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 
 from allocator import reconcile
 from allocator.care import Care
-from allocator.changes import Changes
+from allocator.changes import Changes, confirmed, started
 from allocator.finishing import Finishing
 from allocator.foreign import ForeignContainers
 from allocator.granting import Granting
 from allocator.hearing import Hearing
-from allocator.ledger import Conflict
 from allocator.mig_journal import MigJournal
 from allocator.model import (
     InventoryUnavailable,
@@ -174,14 +173,7 @@ class Allocator:
     async def confirm(self, lease: LeaseId, container: ContainerId, *, who: str) -> Lease | None:
         """The create succeeded. None when there is no such lease. Raises: Conflict: released, or on another."""
         async with self._lock:
-            old = await self._durably(partial(self._ledger.find, lease))
-            if old is None:
-                return None
-            if not old.live or old.container not in (None, container):
-                raise Conflict(f"lease {lease} is {old.state} and cannot be confirmed")
-            state = LeaseState.BOUND if old.state is LeaseState.PENDING else old.state
-            change = reconcile.Change(lease=lease, state=state, why="confirmed", container=container)
-            return await self._changes.make(change, who=who)
+            return await self._changes.decide(lease, lambda old: confirmed(old, container), who=who)
 
     async def start(self, lease: LeaseId, container: ContainerId, *, who: str) -> Lease | None:
         """The container is about to start. None when there is no such lease.
@@ -189,15 +181,8 @@ class Allocator:
         Raises: Conflict: it does not hold its devices any more, or its time is over.
         """
         async with self._lock:
-            old = await self._durably(partial(self._ledger.find, lease))
-            if old is None:
-                return None
-            left = old.seconds_left(self._now())
-            startable = old.state in {LeaseState.BOUND, LeaseState.ACTIVE, LeaseState.HELD}
-            if not startable or old.container != container or (left is not None and left <= 0):
-                raise Conflict(f"lease {lease} is {old.state if left is None or left > 0 else 'over'}")
-            change = reconcile.Change(lease=lease, state=LeaseState.ACTIVE, why="its container starts")
-            return await self._changes.make(change, who=who)
+            now = self._now()
+            return await self._changes.decide(lease, lambda old: started(old, container, now), who=who)
 
     async def release(self, lease: LeaseId, *, who: str, why: str) -> Lease | None:
         """Give the devices back; a second time changes nothing. None when there is no such lease.

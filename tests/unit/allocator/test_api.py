@@ -373,6 +373,7 @@ async def test_a_start_is_only_for_who_holds(server: Server) -> None:
     """409 once the lease is over, 404 where there is none, 403 for others."""
     _, lease = await server.call("POST", "/v1/leases", WANT)
     path = f"/v1/leases/{lease['id']}/start"
+    await server.call("POST", f"/v1/leases/{lease['id']}/release", {"reason": "removed"})
     assert (await server.call("POST", path, {"container_id": CONTAINER}))[0] == 409
     assert (await server.call("POST", "/v1/leases/none/start", {"container_id": CONTAINER}))[0] == 404
     server.trusted.clear()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from allocator.changes import Changes
+import pytest
+
+from allocator.changes import Changes, confirmed, started
 from allocator.finishing import Finishing
-from allocator.ledger import Ledger
+from allocator.ledger import Conflict, Ledger
 from allocator.model import LeaseState
 from allocator.reconcile import Change, Contradiction
 from observability import events
@@ -16,7 +18,6 @@ from tests.fakes.leasing import Clock, lease
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
 
 ONE = ContainerId("1" * 64)
 
@@ -31,6 +32,53 @@ async def test_a_change_is_kept_with_who_and_why(tmp_path: Path) -> None:
     )
     assert ledger.events(LeaseId("a"))[-1] == ("uid 0", "bound", "confirmed")
     assert await changes.make(Change(lease=LeaseId("b"), state=LeaseState.HELD, why=""), who="x") is None
+    finishing.close()
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("state", "container", "seconds", "may"),
+    [
+        ("pending", None, None, True),
+        ("bound", ONE, None, True),
+        ("active", ONE, None, True),
+        ("held", ONE, None, True),
+        ("lost", ONE, None, False),
+        ("lost", None, None, False),
+        ("released", ONE, None, False),
+        ("released", None, None, False),
+        ("bound", ContainerId("2" * 64), None, False),
+        ("held", ONE, 0, False),
+        ("pending", None, 0, False),
+    ],
+)
+def test_who_may_start(state: str, container: ContainerId | None, seconds: int | None, *, may: bool) -> None:
+    """Whose lease lasts and is of this container, or of none yet: then it becomes this one's."""
+    old = lease("a", "GPU-1", state=LeaseState(state), container=container, seconds=seconds)
+    if not may:
+        with pytest.raises(Conflict):
+            started(old, ONE, Clock()())
+        return
+    change = started(old, ONE, Clock()())
+    assert (change.lease, change.state, change.container) == ("a", LeaseState.ACTIVE, ONE)
+
+
+def test_a_confirm_changes_no_more_than_it_must() -> None:
+    """A pending lease is bound; one that went on meanwhile stays as it is."""
+    for before, after in (("pending", "bound"), ("active", "active"), ("lost", "lost")):
+        assert confirmed(lease("a", "GPU-1", state=LeaseState(before)), ONE).state == after
+
+
+async def test_what_was_decided_against_is_not_written(tmp_path: Path) -> None:
+    """The decision sees the lease as the ledger has it in the moment of the change; its error is who asked's."""
+    ledger, finishing = Ledger(tmp_path / "l"), Finishing()
+    ledger.grant(lease("a", "GPU-1"), limit=1)
+    changes = Changes(ledger=ledger, durably=finishing.durably, now=Clock())
+    await changes.decide(LeaseId("a"), lambda old: confirmed(old, ONE), who="x")
+    with pytest.raises(Conflict, match="bound"):
+        await changes.decide(LeaseId("a"), lambda old: confirmed(old, ContainerId("2" * 64)), who="x")
+    assert [what for _, what, _ in ledger.events(LeaseId("a"))] == ["granted", "bound"]
+    assert await changes.decide(LeaseId("b"), lambda old: confirmed(old, ONE), who="x") is None
     finishing.close()
     ledger.close()
 

@@ -127,7 +127,7 @@ async def test_who_waits_while_the_allocator_restarts_keeps_its_place(
     client: AllocatorClient, allocator: Allocator, clock: Clock, tmp_path: Path
 ) -> None:
     """It asks again until its time is over, with the moment of its first asking."""
-    first, second = await _reserve(client), await _reserve(client)
+    first, _second = await _reserve(client), await _reserve(client)
     path = tmp_path / "allocator.sock"
     away = tmp_path / "away.sock"
     path.rename(away)  # as if it had stopped
@@ -150,7 +150,16 @@ async def test_who_waits_while_the_allocator_restarts_keeps_its_place(
     assert isinstance(lease, Lease)
     with pytest.raises(LeaseOver):
         await client.confirm(first.id, CONTAINER)
-    assert not isinstance(await client.start(second.id, CONTAINER), Lease)
+    assert not isinstance(await client.start(first.id, CONTAINER), Lease)
+
+
+async def test_an_unconfirmed_lease_starts_its_container_and_no_other(client: AllocatorClient) -> None:
+    """Whose confirm never came, or was lost with the power, is the first's that starts; from then on it is refused to others."""
+    lease = await _reserve(client)
+    started = await client.start(lease.id, CONTAINER)
+    assert isinstance(started, Lease)
+    assert (started.state, started.container) == ("active", CONTAINER)
+    assert not isinstance(await client.start(lease.id, ContainerId("d" * 64)), Lease)
 
 
 async def test_without_a_wait_an_absent_allocator_is_said_at_once(tmp_path: Path) -> None:
