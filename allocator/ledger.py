@@ -1,7 +1,9 @@
-"""The ledger: who holds which device, durable before anybody is told. One writer, SQLite.
+"""The ledger: who holds which device, on disk before anybody is told of a grant. One writer, SQLite.
 
 INVARIANT: the database itself refuses a second live lease on a device (`one_live_lease_per_device`), and a
 trigger keeps a device's liveness equal to its lease's, so no bug above this file can lease one device twice.
+INVARIANT: what takes a device, or gives one back, is synced before it is told. A confirm alone is not: evidence
+repairs it when the power takes it back (ADR 0005).
 What is asked often, the live leases and past usage, is kept in memory as well, and read again after any failure.
 Leases that ended long ago move to a table of their own (`archive`), so that the others stay few however old the ledger.
 """
@@ -9,6 +11,7 @@ Leases that ended long ago move to a table of their own (`archive`), so that the
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,16 +24,14 @@ from allocator.shares import HALF_LIFE_SECONDS, with_lease
 from policy.model import LeaseId, Uid
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from allocator.reservations import Reservation
     from allocator.shares import Usage
     from policy.model import ContainerId
 
-_MOST_WAL_PAGES = (
-    20_000  # 80 MiB; then a grant itself carries the log over, if `checkpoint` was not called for so long
-)
+_MOST_WAL_PAGES = 20_000  # 80 MiB; then a grant carries the log over, if `checkpoint` did not for so long
 _NOTE = (
     "INSERT INTO events (utc, boottime_ms, boot_id, lease, who, before, what, why)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -42,16 +43,26 @@ class Conflict(Exception):  # noqa: N818  the name says what is wrong
 
 
 class Ledger:
-    """One open ledger. Every method is one transaction and returns after it is on disk.
+    """One open ledger. Every method is one transaction and returns after it is on disk, but for a confirm.
 
     Not for two threads at once. Raises: LedgerUnavailable from every method.
     """
 
-    def __init__(self, path: Path, *, half_life_seconds: float = HALF_LIFE_SECONDS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        half_life_seconds: float = HALF_LIFE_SECONDS,
+        sync: Callable[[int], None] = os.fdatasync,
+    ) -> None:
         """Open or make the file. Raises: LedgerUnavailable: unreadable, or written by a newer ds01.
 
-        Args: half_life_seconds: after which past usage counts half.
+        Args:
+            half_life_seconds: after which past usage counts half.
+            sync: puts the log of an open descriptor on disk. Raises: OSError.
         """
+        self._sync = sync
+        self._doubtful = False  # whether a sync has failed since all was on disk for certain
         self._half_life_seconds = half_life_seconds
         self._live: dict[LeaseId, Lease] = {}
         self._usage: dict[Uid, Usage] = {}
@@ -59,13 +70,14 @@ class Ledger:
         try:
             self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._prepare()
-        except sqlite3.Error as error:
+            self._log = os.open(f"{path.resolve()}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        except (sqlite3.Error, OSError) as error:
             raise LedgerUnavailable(f"the ledger cannot be opened: {error}") from error
 
     def _prepare(self) -> None:
         for pragma in (
             "journal_mode = WAL",
-            "synchronous = FULL",
+            "synchronous = NORMAL",  # SQLite syncs what keeps the file whole; commits are synced by `transaction`
             "foreign_keys = ON",
             "busy_timeout = 2000",
             f"wal_autocheckpoint = {_MOST_WAL_PAGES}",
@@ -75,6 +87,7 @@ class Ledger:
 
     def close(self) -> None:
         """Let go of the file."""
+        os.close(self._log)
         self._base.close()
 
     def live(self) -> tuple[Lease, ...]:
@@ -155,7 +168,7 @@ class Ledger:
         usage = self._usage.get(old.owner_uid)
         if old.live and not new.live:
             usage = with_lease(usage, old, now, self._half_life_seconds)
-        with self.transaction() as base:
+        with self.transaction(synced=not _is_confirm(old, new)) as base:
             self._write(base, new)
             if usage is not None and old.live and not new.live:
                 base.execute(
@@ -204,7 +217,7 @@ class Ledger:
         return len(over)
 
     def checkpoint(self) -> None:
-        """Carry the log over into the file, so that no grant has to do it on its way."""
+        """Carry the log over into the file, confirms too, so that no grant has to do it on its way."""
         self.read("PRAGMA wal_checkpoint(PASSIVE)")
 
     def reservations(self) -> tuple[Reservation, ...]:
@@ -272,20 +285,42 @@ class Ledger:
             raise LedgerUnavailable(f"the ledger cannot be read: {error}") from error
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """On disk when the body has ended, or undone. Raises: Conflict: a constraint refuses it."""
+    def transaction(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
+        """Write all of the body or nothing. Raises: Conflict: a constraint refuses it.
+
+        Args: synced: on disk when this ends. Otherwise it outlives the process, and the power from the next synced one on,
+            since the log is one sequence, or from the next `checkpoint`.
+        SOURCE: sqlite.org/pragma.html, synchronous: FULL is NORMAL and a sync of the log after each commit.
+        """
         try:
+            if self._doubtful:
+                self._write_again()
             self._base.execute("BEGIN IMMEDIATE")
             yield self._base
             self._base.execute("COMMIT")
+            if synced:
+                self._doubtful = True  # until the sync has come back
+                self._sync(self._log)
+                self._doubtful = False
         except sqlite3.IntegrityError as error:
             raise Conflict(str(error)) from error
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._stale = True  # the last statement may have reached the disk all the same
             raise LedgerUnavailable(f"the ledger cannot be written: {error}") from error
         finally:
             if self._base.in_transaction:
                 self._base.execute("ROLLBACK")
+
+    def _write_again(self) -> None:
+        """Carry all of the log over and begin a new one: after a failed sync the kernel may take what it lost for written."""
+        ((busy, _, _),) = self._base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if busy:
+            raise sqlite3.OperationalError("the log is in use")
+        self._doubtful = False
+
+
+def _is_confirm(old: Lease, new: Lease) -> bool:
+    return (old.state, new.state) == (LeaseState.PENDING, LeaseState.BOUND)
 
 
 def _reserve(base: sqlite3.Connection, added: Collection[Reservation]) -> None:

@@ -171,7 +171,10 @@ class Allocator:
         return waiter.refusal
 
     async def confirm(self, lease: LeaseId, container: ContainerId, *, who: str) -> Lease | None:
-        """The create succeeded. None when there is no such lease. Raises: Conflict: released, or on another."""
+        """The create succeeded. None when there is no such lease. Raises: Conflict: released, or on another.
+
+        Not synced: what the power takes back of it, evidence or the first start puts right (ADR 0005).
+        """
         async with self._lock:
             return await self._changes.decide(lease, lambda old: confirmed(old, container), who=who)
 

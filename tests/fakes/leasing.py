@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from allocator.service import Allocator, Timing
 from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.fakes.fake_nvml import FakeNvml
@@ -66,11 +68,18 @@ def foreign(*names: str, runs: bool = True, name: str = "old", monitor: bool = F
     return Foreign(id=ContainerId("f" * 64), name=name, runs=runs, held=held, monitor=monitor)
 
 
-def service(path: Path, nvml: FakeNvml, clock: Clock, start: int = 0, **more: Any) -> Allocator:
+def service(
+    path: Path,
+    nvml: FakeNvml,
+    clock: Clock,
+    start: int = 0,
+    sync: Callable[[int], None] = os.fdatasync,
+    **more: Any,
+) -> Allocator:
     """A service whose clock tests move."""
     numbers = itertools.count(start)
     return Allocator(
-        ledger=Ledger(path),
+        ledger=Ledger(path, sync=sync),
         inventory=nvml,
         now=clock,
         new_id=lambda: LeaseId(f"lease{next(numbers)}"),

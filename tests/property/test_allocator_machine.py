@@ -25,6 +25,7 @@ from allocator.place import is_free
 from allocator.reconcile import Carrier, Evidence
 from allocator.slices import equivalents
 from policy.model import ContainerId, LeaseId, Uid
+from tests.fakes.disk import Disk, Lost
 from tests.fakes.fake_nvml import FakeNvml, gpu, logged, mig, split
 from tests.fakes.leasing import Clock, service, want
 
@@ -69,14 +70,16 @@ class Leasing(RuleBasedStateMachine):
         self.session, self.number, self.made = "s0", 0, 0
         self.containers: dict[ContainerId, Carrier] = {}
         self.told: dict[LeaseId, Lease] = {}
-        self.begin()
+        self.begin("boot0")
 
-    def begin(self) -> None:
+    def begin(self, ledger: str) -> None:
         self.number += 1000
+        self.path = self.folder / ledger
+        self.disk = Disk(self.path)
         self.service = self.run(self._service())
 
     async def _service(self) -> Any:
-        return service(self.folder / "ledger", self.nvml, self.clock, self.number)
+        return service(self.path, self.nvml, self.clock, self.number, sync=self.disk.sync)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(work)
@@ -285,15 +288,23 @@ class Leasing(RuleBasedStateMachine):
     def the_driver_comes_and_goes(self, problem: str | None) -> None:
         self.nvml.problem = problem
 
-    @rule(reboot=st.booleans())
-    def the_allocator_crashes(self, reboot: Any) -> None:
-        """Reopen the ledger as another process would; after a reboot no container runs."""
+    @rule(lost=st.sampled_from([None, *Lost]))
+    def the_allocator_crashes(self, lost: Any) -> None:
+        """Reopen the ledger as another process would, or the power goes: then what was not synced may be lost, and no container runs."""
+        ledger = self.path.name
+        if lost:
+            ledger = f"boot{self.number}"
+            self.disk.after_power_loss(self.folder / ledger, lost)
         self.run(self.service.close())
-        if reboot:
+        if lost:
             self.clock.boot, self.clock.seconds = f"{self.clock.boot}x", self.clock.seconds + 60
             self.session += "y"
-            self.containers = {key: replace(item, state="exited") for key, item in self.containers.items()}
-        self.begin()
+            self.containers = {
+                key: replace(item, state="exited") if item.state == "running" else item
+                for key, item in self.containers.items()
+            }
+        self.begin(ledger)
+        assert all(self.service._ledger.find(lease) for lease in self.told)  # whatever became of it
 
     @invariant()
     def no_device_is_held_twice(self) -> None:

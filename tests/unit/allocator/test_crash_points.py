@@ -1,8 +1,9 @@
 """A kill at every await of reserve, create, confirm, start, release and reconcile: no lease is lost, doubled or leaked (I5).
 
 All tasks of one event loop are counted each time one suspends. At a chosen count the caller is cancelled, or the process
-dies: nothing runs any more, and what the writer was asked to write at that moment has reached the disk or has not. Then the
-ledger is opened again, evidence comes, and ledger and containers must agree.
+dies: nothing runs any more, and what the writer was asked to write at that moment has been written or has not. Or the power
+goes: then what was written and not synced is lost too. Then the ledger is opened again, evidence comes, and ledger and
+containers must agree.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import itertools
 import shutil
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from allocator.model import Lease, LeaseState, Refusal
 from allocator.reconcile import Carrier, Evidence
 from allocator.service import Allocator, Timing
 from policy.model import ContainerId, LeaseId, Uid
+from tests.fakes.disk import Disk, Lost
 from tests.fakes.fake_nvml import FakeNvml, gpu
 from tests.fakes.leasing import Clock, want
 
@@ -31,7 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
-KINDS = ("cancelled", "died before the write", "died after the write")
+KINDS = (
+    "cancelled",
+    *("died before the write", "died after the write"),
+    *("lost power before the write", "lost power after the write"),
+)
 MOST_POINTS = 400  # of one operation: far more than there are
 
 
@@ -63,7 +69,7 @@ class Machine:
         if self.kind == "cancelled":
             self.caller.cancel()
             return
-        if self.kind == "died after the write":
+        if self.kind.endswith("after the write"):
             for job in self.jobs:
                 job()
         self.dead = True
@@ -150,9 +156,24 @@ class World:
         default_factory=list
     )  # what a task of the caller's was told, though the caller was not
 
+    def __post_init__(self) -> None:
+        self.disk = Disk(self.path / "ledger")
+
+    def lose_power(self) -> None:
+        """The next boot finds what was synced, and no container that runs."""
+        after = self.path / "after"
+        after.mkdir()
+        self.disk.after_power_loss(after / "ledger", Lost.ALL)
+        self.path, self.disk = after, Disk(after / "ledger")
+        self.clock.boot += "x"
+        self.containers = {
+            lease: replace(item, state="exited") if item.state == "running" else item
+            for lease, item in self.containers.items()
+        }
+
     def service(self) -> Allocator:
         allocator = Allocator(
-            ledger=Ledger(self.path / "ledger"),
+            ledger=Ledger(self.path / "ledger", sync=self.disk.sync),
             inventory=FakeNvml(gpu(0), gpu(1), gpu(2)),
             now=self.clock,
             new_id=lambda: LeaseId(f"lease{next(self.ids)}"),
@@ -337,7 +358,10 @@ def test_a_kill_at_every_await(operation: Callable[[World], Awaitable[Prepared]]
         machine = world.machine
         seen.update(machine.points)
         reached = machine.count >= stop_at
+        folder = world.path
         if machine.dead:
+            if kind.startswith("lost power"):
+                world.lose_power()
             service._ledger.close()  # as the kernel does
             ABANDONED.append((machine, asyncio.all_tasks(machine.loop)))
             machine.loop.close()
@@ -349,7 +373,7 @@ def test_a_kill_at_every_await(operation: Callable[[World], Awaitable[Prepared]]
             machine.loop.close()
         assert not isinstance(told, Refusal)
         agree(world, told)
-        shutil.rmtree(world.path)
+        shutil.rmtree(folder)
         if not reached:
             break
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sqlite3
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from allocator.ledger import Conflict, Ledger
-from allocator.model import LeaseState, LedgerUnavailable
+from allocator.model import Lease, LeaseState, LedgerUnavailable
 from policy.model import ContainerId, LeaseId, Uid
+from tests.fakes.disk import Disk, Lost
 from tests.fakes.leasing import Clock, lease
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 NOW = Clock()()
@@ -100,6 +103,7 @@ import sys
 from pathlib import Path
 from allocator.ledger import Ledger
 from allocator.model import LeaseState
+from tests.fakes.disk import Disk, Lost
 from tests.fakes.leasing import Clock, lease
 ledger, now = Ledger(Path(sys.argv[1])), Clock()()
 for number in range(10**6):
@@ -131,6 +135,100 @@ def test_a_killed_writer_loses_nothing_it_told(tmp_path: Path) -> None:
             assert found.devices == ("GPU-1", "GPU-2")
         assert len(ledger.live()) <= 1
         ledger.close()
+
+
+def after_power_loss(disk: Disk, path: Path) -> dict[str, LeaseState]:
+    """What the next boot finds live."""
+    disk.after_power_loss(path, Lost.ALL)
+    ledger = Ledger(path)
+    found = {str(item.id): item.state for item in ledger.live()}
+    ledger.close()
+    return found
+
+
+def confirm(ledger: Ledger, name: str) -> Lease | None:
+    return ledger.change(
+        LeaseId(name), LeaseState.BOUND, who="x", why="confirmed", now=NOW, container=ContainerId(name)
+    )
+
+
+def test_only_a_confirm_is_told_before_it_is_on_disk(tmp_path: Path) -> None:
+    """A power loss takes back confirms until the next change that is synced, and nothing else that was told."""
+    disk = Disk(tmp_path / "l")
+    ledger = Ledger(tmp_path / "l", sync=disk.sync)
+    told = [{}, {"a": "pending"}, {"a": "pending"}, {"a": "active"}, {"a": "active", "b": "pending"}]
+    told += [{"a": "active", "b": "pending"}, {"b": "bound"}]
+    steps: list[Callable[[], object]] = [
+        lambda: ledger.reserve(()),
+        lambda: ledger.grant(lease("a", "GPU-1"), limit=1),
+        lambda: confirm(ledger, "a"),
+        lambda: ledger.change(LeaseId("a"), LeaseState.ACTIVE, who="x", why="starts", now=NOW),
+        lambda: ledger.grant(lease("b", "GPU-2", owner=2), limit=1),
+        lambda: confirm(ledger, "b"),
+        lambda: ledger.change(LeaseId("a"), LeaseState.RELEASED, who="x", why="removed", now=NOW),
+    ]
+    for number, (step, left) in enumerate(zip(steps, told, strict=True)):
+        step()
+        assert after_power_loss(disk, tmp_path / f"boot-{number}") == left
+    ledger.close()
+
+
+def test_a_killed_process_loses_no_confirm(tmp_path: Path) -> None:
+    """What was not synced is the kernel's, and there for the next process."""
+    path = tmp_path / "l"
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from tests.unit.allocator.test_ledger import Ledger, confirm, lease\n"
+        "ledger = Ledger(Path(sys.argv[1]), sync=lambda _: None)\n"
+        "ledger.grant(lease('a', 'GPU-1'), limit=1); confirm(ledger, 'a'); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -signal.SIGKILL
+    ledger = Ledger(path)
+    assert [item.state for item in ledger.live()] == [LeaseState.BOUND]
+    ledger.close()
+
+
+def test_the_log_is_what_is_synced(tmp_path: Path) -> None:
+    """The descriptor is that of SQLite's own log, also after it was carried over and begun anew."""
+    synced = list[int]()
+    ledger = Ledger(tmp_path / "l", sync=lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    for number in range(3):
+        ledger.grant(lease(f"a{number}", f"GPU-{number}"), limit=9)
+        assert synced == [(tmp_path / "l-wal").stat().st_ino] * (number + 1)
+        ledger.checkpoint()
+    ledger.close()
+
+
+def test_after_a_failed_sync_everything_is_written_again(tmp_path: Path) -> None:
+    """The kernel may take what it could not write for written: the next change first puts all before it into the file."""
+    failing = [False]
+
+    def sync(descriptor: int) -> None:
+        if failing[0]:
+            raise OSError(5, "Input/output error")
+        os.fdatasync(descriptor)
+
+    ledger = Ledger(tmp_path / "l", sync=sync)
+    ledger.grant(lease("a", "GPU-1"), limit=1)
+    confirm(ledger, "a")
+    failing[0] = True
+    with pytest.raises(LedgerUnavailable, match="Input/output"):
+        ledger.grant(lease("b", "GPU-2", owner=2), limit=1)
+    failing[0] = False
+    reader = sqlite3.connect(tmp_path / "l", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM leases").fetchone()
+    ledger._base.execute("PRAGMA busy_timeout = 10")
+    with pytest.raises(LedgerUnavailable, match="in use"):
+        ledger.grant(lease("c", "GPU-3", owner=3), limit=1)
+    reader.close()
+    ledger.grant(lease("c", "GPU-3", owner=3), limit=1)
+    (tmp_path / "alone").write_bytes((tmp_path / "l").read_bytes())  # without the log
+    ledger.close()
+    alone = Ledger(tmp_path / "alone")
+    # Whether `b` was held is unknown to who asked, so it is held until evidence frees it.
+    assert [(item.id, item.state) for item in alone.live()] == [("a", "bound"), ("b", "pending")]
+    alone.close()
 
 
 class _FailsAt:
