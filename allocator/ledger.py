@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from policy.model import ContainerId
 
 _MOST_WAL_PAGES = 20_000  # 80 MiB; then a grant carries the log over, if `checkpoint` did not for so long
+LONG_LOG_CHANGES = 200  # some 2,000 pages; see `checkpoint`
 _NOTE = (
     "INSERT INTO events (utc, boottime_ms, boot_id, lease, who, before, what, why)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -62,6 +63,7 @@ class Ledger:
             sync: puts the log of an open descriptor on disk. Raises: OSError.
         """
         self._sync = sync
+        self._changes = 0  # since the log was carried over last
         self._doubtful = False  # whether a sync has failed since all was on disk for certain
         self._half_life_seconds = half_life_seconds
         self._live: dict[LeaseId, Lease] = {}
@@ -216,9 +218,17 @@ class Ledger:
                     base.execute(f"DELETE FROM {table} WHERE {column} = ?", (lease.id,))  # noqa: S608  constants
         return len(over)
 
-    def checkpoint(self) -> None:
-        """Carry the log over into the file, confirms too, so that no grant has to do it on its way."""
+    def checkpoint(self, *, least_changes: int = 0) -> None:
+        """Put all on disk, confirms too, and carry the log over into the file, so that no grant has to do it on its way.
+
+        Args: least_changes: while fewer were made since the last time, the log goes on. The first change of one that is begun
+            anew costs a second sync, of its header; leases are so few that it would often be a grant.
+        """
+        if self._changes < least_changes:
+            with self.transaction():
+                return
         self.read("PRAGMA wal_checkpoint(PASSIVE)")
+        self._changes = 0
 
     def reservations(self) -> tuple[Reservation, ...]:
         """All of them, in the order of their ids."""
@@ -298,6 +308,7 @@ class Ledger:
             self._base.execute("BEGIN IMMEDIATE")
             yield self._base
             self._base.execute("COMMIT")
+            self._changes += 1
             if synced:
                 self._doubtful = True  # until the sync has come back
                 self._sync(self._log)

@@ -20,6 +20,7 @@ from allocator.finishing import Finishing
 from allocator.foreign import ForeignContainers
 from allocator.granting import Granting
 from allocator.hearing import Hearing
+from allocator.ledger import LONG_LOG_CHANGES
 from allocator.mig_journal import MigJournal
 from allocator.model import (
     InventoryUnavailable,
@@ -388,7 +389,7 @@ class Allocator:
         before = (now.when() - timedelta(days=self._timing.archive_days)).astimezone(UTC)
         text = before.isoformat(timespec="seconds").replace("+00:00", "Z")
         await self._durably(partial(self._ledger.archive, text, most=_ARCHIVE_AT_ONCE))
-        await self._durably(self._ledger.checkpoint)
+        await self._durably(partial(self._ledger.checkpoint, least_changes=LONG_LOG_CHANGES))
         for item in await self._granting.reservations():
             if is_over(item, now.when(), self._zone):
                 await self._durably(partial(self._ledger.forget_reservation, item.id))

@@ -315,6 +315,26 @@ def test_the_log_is_carried_over_when_told(tmp_path: Path) -> None:
     copy.close()
 
 
+def test_a_short_log_goes_on_and_is_on_disk(tmp_path: Path) -> None:
+    """The file stays as it is until enough has changed; what was confirmed survives a power loss from then on all the same."""
+    disk = Disk(tmp_path / "l")
+    ledger = Ledger(tmp_path / "l", sync=disk.sync)
+    ledger.checkpoint()
+    ledger.grant(lease("a", "GPU-1"), limit=1)
+    confirm(ledger, "a")
+    before = (tmp_path / "l").read_bytes()
+    ledger.checkpoint(least_changes=4)
+    assert (tmp_path / "l").read_bytes() == before
+    assert after_power_loss(disk, tmp_path / "boot") == {"a": "bound"}
+    ledger.checkpoint(least_changes=3)
+    assert (tmp_path / "l").read_bytes() != before
+    ledger.grant(lease("b", "GPU-2"), limit=2)
+    before = (tmp_path / "l").read_bytes()
+    ledger.checkpoint(least_changes=3)
+    assert (tmp_path / "l").read_bytes() == before
+    ledger.close()
+
+
 def test_past_usage_is_kept(tmp_path: Path) -> None:
     """What released leases have used is there after the ledger was opened again; what lives is not in it."""
     ledger = Ledger(tmp_path / "l")
