@@ -20,7 +20,7 @@ from allocator.board import Board
 from allocator.model import DeviceState, GpuRequest, Lease, Moment, Placement, Snapshot
 from allocator.queue import Claims, Entry
 from allocator.shares import Usage, shares, with_lease
-from bench.leases import device
+from bench.leasing import device
 from bench.results import write_block
 from policy.model import LeaseId, Uid
 
