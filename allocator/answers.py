@@ -56,7 +56,9 @@ async def errors(
         return message(400, str(error))
     except Conflict as error:
         return message(409, str(error))
-    except (InventoryUnavailable, LedgerUnavailable) as error:
+    except InventoryUnavailable as error:
+        return message(503, f"{error}; no GPU can be leased now, tell the admin", problem=error.problem.value)
+    except LedgerUnavailable as error:
         return message(503, f"{error}; no GPU can be leased now, tell the admin")
     except web.HTTPException as error:
         return message(error.status, error.text or error.reason)
@@ -73,9 +75,9 @@ def require_trusted(request: web.Request, trusted: frozenset[int]) -> None:
         raise refusal(403, "only the ds01 proxy and root may do this; use docker as usual")
 
 
-def message(status: int, text: str) -> web.Response:
-    """Docker's form of an error, so that every client shows it."""
-    return web.json_response({"message": f"ds01: {text}"}, status=status)
+def message(status: int, text: str, **more: str) -> web.Response:
+    """Docker's form of an error, so that every client shows it, and what a program may want to know."""
+    return web.json_response({"message": f"ds01: {text}", **more}, status=status)
 
 
 def refusal(status: int, text: str) -> web.HTTPException:

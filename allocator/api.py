@@ -92,7 +92,8 @@ class Api:
         holders = {device: lease for lease in leases for device in lease.devices}
         watch = self._service.watch
         devices = () if watch.snapshot is None else watch.snapshot.devices.values()
-        foreign = {} if watch.snapshot is None else self._service.foreign.by_device(watch.snapshot)
+        known = watch.snapshot is not None and self._service.foreign.are_told
+        foreign = self._service.foreign.by_device(watch.snapshot) if watch.snapshot and known else {}
         sees_all = uid in self._trusted
         return web.json_response(
             {
@@ -105,7 +106,9 @@ class Api:
                         uid=uid,
                         sees_all=sees_all,
                         now=self._now(),
-                        foreign=[(one, self._foreign_owner(one.id)) for one in foreign.get(device.uuid, ())],
+                        foreign=[(one, self._foreign_owner(one.id)) for one in foreign.get(device.uuid, ())]
+                        if known
+                        else None,
                     )
                     for device in devices
                 ],

@@ -54,11 +54,11 @@ def shown(
     uid: int,
     sees_all: bool,
     now: Moment,
-    foreign: Collection[tuple[Foreign, Ownership | None]] = (),
+    foreign: Collection[tuple[Foreign, Ownership | None]] | None = (),
 ) -> dict[str, Any]:
     """One device for one peer; since when it is held and until when, everybody may know who waits for it.
 
-    Args: foreign: the containers that ds01 did not make and that have it, with whose they may be.
+    Args: foreign: the containers that ds01 did not make and that have it, with whose they may be; None: not told yet.
     SECURITY: another's lease shows as `held`, without a name (I4); what a foreign container has, as `in_use`.
     """
     told = asdict(device)
@@ -68,14 +68,23 @@ def shown(
     visible = lease is not None and (sees_all or lease.owner_uid == uid)
     return told | {
         "held": lease is not None,
-        "in_use": True if any(one.takes for one, _ in foreign) else None if pids is None else bool(pids),
+        "in_use": _in_use(pids, foreign),
         "holder": lease.owner_name if lease is not None and visible else None,
         "holder_uid": lease.owner_uid if lease is not None and visible else None,
         "since": None if lease is None else lease.created.utc,
         "ends_at": None if lease is None else ends_at(lease, now),
         "lease": lease.id if lease is not None and visible else None,
-        **({"pids": pids, **_foreign(foreign, lease)} if sees_all else {}),
+        **({"pids": pids, **_foreign(foreign or (), lease)} if sees_all else {}),
     }
+
+
+def _in_use(
+    pids: tuple[int, ...] | None, foreign: Collection[tuple[Foreign, Ownership | None]] | None
+) -> bool | None:
+    """None: not known, by NVML or by what was told of containers."""
+    if pids or any(one.takes for one, _ in foreign or ()):
+        return True
+    return None if pids is None or foreign is None else False
 
 
 def _foreign(found: Collection[tuple[Foreign, Ownership | None]], lease: Lease | None) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 A device that one of them has is taken while it runs; one that is stopped may come back by its restart policy, so that its
 devices are never destroyed for MIG. One that only watches, as policy says, takes and holds nothing: what runs on a device,
-its own processes too, is NVML's to tell. Kept in memory alone: all are told again and again, and before anything was told
-nothing is assumed.
+its own processes too, is NVML's to tell. Kept in memory alone: all are told again and again, and before that was done once
+nobody can say what is free.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from allocator.adoption import Inspected, read_inspect
 from allocator.held_devices import EVERYTHING, Held, devices_of, held
-from allocator.model import DeviceKind
+from allocator.model import DeviceKind, InventoryUnavailable, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -71,7 +71,8 @@ class ForeignContainers:
     """All of them, and the devices that they come to in a snapshot."""
 
     def __init__(self) -> None:
-        self._told: tuple[Foreign, ...] = ()
+        """Nothing was told yet, and that is not "there are none"."""
+        self._told: tuple[Foreign, ...] | None = None
         self._known: tuple[Snapshot, Mapping[DeviceUuid, tuple[Foreign, ...]]] | None = None
 
     def tell(self, containers: Iterable[Foreign]) -> None:
@@ -79,17 +80,26 @@ class ForeignContainers:
         self._told = tuple(containers)
         self._known = None
 
+    @property
+    def are_told(self) -> bool:
+        """Whether they are known; everything below raises InventoryUnavailable before that."""
+        return self._told is not None
+
     def all(self) -> tuple[Foreign, ...]:
         """In the order in which they were told."""
+        if self._told is None:
+            raise InventoryUnavailable(
+                "ds01-proxy has not told yet which containers there are", Problem.NOT_TOLD
+            )
         return self._told
 
     def find(self, container: ContainerId) -> Foreign | None:
         """One of them by its full id."""
-        return next((one for one in self._told if one.id == container), None)
+        return next((one for one in self.all() if one.id == container), None)
 
     def inspected(self) -> tuple[Inspected, ...]:
         """What tells of their owners."""
-        return tuple(one.inspected for one in self._told if one.inspected is not None)
+        return tuple(one.inspected for one in self.all() if one.inspected is not None)
 
     def by_device(self, snapshot: Snapshot) -> Mapping[DeviceUuid, tuple[Foreign, ...]]:
         """Who has each device, running or stopped, monitors too; a device that nobody has is not in it."""
@@ -111,7 +121,7 @@ class ForeignContainers:
             if device.minor is not None and device.kind is DeviceKind.GPU
         }
         found: dict[DeviceUuid, tuple[Foreign, ...]] = {}
-        for one in self._told:
+        for one in self.all():
             for uuid in devices_of(one.held, snapshot, minors=minors):
                 found[uuid] = (*found.get(uuid, ()), one)
         return found

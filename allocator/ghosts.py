@@ -59,7 +59,7 @@ def suspect(before: Suspicions, looks: Iterable[Look], *, now: Moment) -> Suspic
         known = before.by_device.get(look.device)
         if look.used_mib is None or look.visible is None:
             after.update({look.device: known} if known else {})
-        elif look.visible == 0 and look.used_mib >= FLOOR_MIB:
+        elif look.visible == 0 and is_used(look.used_mib):
             after[look.device] = Ghost(
                 device=look.device,
                 used_mib=look.used_mib,
@@ -67,3 +67,8 @@ def suspect(before: Suspicions, looks: Iterable[Look], *, now: Moment) -> Suspic
                 sweeps=known.sweeps + 1 if known else 1,
             )
     return Suspicions(by_device=after)
+
+
+def is_used(used_mib: int | None) -> bool:
+    """Whether so much memory is somebody's. What is not known says nothing."""
+    return used_mib is not None and used_mib >= FLOOR_MIB

@@ -119,7 +119,7 @@ class Granting:
     async def books(self, *more: Uid) -> tuple[Board, Mapping[Uid, float]]:
         """What is free, and what those in line, and `more`, have had.
 
-        Raises: InventoryUnavailable: nothing can be relied on.
+        Raises: InventoryUnavailable: nothing can be relied on, or what is free is not known yet.
         """
         snapshot = self._watch.current()
         # INVARIANT: no write is under way, since both are done under the lock; so memory may be read here.
@@ -131,7 +131,7 @@ class Granting:
             now,
             same_devices=self._board,
             foreign=self._foreign.taken(snapshot),
-            unattributed=self._watch.unattributed,
+            unattributed=self._watch.unattributed(),
         )
         waiting = self._line.owners()
         if not waiting:
@@ -155,7 +155,7 @@ class Granting:
 
     async def serve(self) -> None:
         """Give what is free to those in line, in their order, each from what nobody ahead of it could use."""
-        if not len(self._line) or not self._watch.is_fresh():
+        if not len(self._line) or not self._watch.is_fresh() or not self._foreign.are_told:
             return
         board, used = await self.books()
         windows = await self.windows(max((one.entry.want.seconds or 0 for one in self._line), default=0))

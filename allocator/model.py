@@ -289,6 +289,7 @@ class Problem(StrEnum):
     """Why NVML cannot say what there is."""
 
     NOT_READ = "not_read"  # not yet
+    NOT_TOLD = "not_told"  # NVML can, but not which containers have devices past ds01
     NO_LIBRARY = "no_library"
     NO_DRIVER = "no_driver"
     MISMATCH = "driver_mismatch"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from allocator.attribution import Seen
-from allocator.ghosts import Look, Suspicions, suspect
+from allocator.ghosts import SWEEPS, Look, Suspicions, suspect
 from allocator.holders import Holdings
 from allocator.host_control import Subject
 from observability import events
@@ -103,6 +103,7 @@ class Tracking:
         self._scanned: Moment | None = None
         self._scanning: asyncio.Task[Any] | None = None
         self._suspicions = Suspicions()
+        self._rounds = 0
         self._told_ghosts: frozenset[DeviceUuid] = frozenset()
         self.rules = HostProcesses()  # what policy says; until it is told, processes are reported
         self.last: Round | None = None
@@ -133,6 +134,7 @@ class Tracking:
         unread = frozenset(uuid for uuid, device in snapshot.devices.items() if device.processes is None)
         processes = await self._attributor.attribute(seen, unread=unread)
         self._suspicions = suspect(self._suspicions, _looks(snapshot, processes), now=self._now())
+        self._rounds += 1
         self._tell_ghosts(snapshot)
         self._scan_now_and_then()
         listed = {one.seen.pid for one in processes}
@@ -174,7 +176,9 @@ class Tracking:
                     used_mib=ghost.used_mib,
                     holders=self._holding(snapshot.devices.get(ghost.device)),
                 )
-        self._told_ghosts = self._watch.unattributed = frozenset(ghost.device for ghost in ghosts)
+        self._told_ghosts = frozenset(ghost.device for ghost in ghosts)
+        if self._rounds >= SWEEPS:
+            self._watch.ghosts = self._told_ghosts
 
     def _holding(self, device: Device | None) -> list[int]:
         """Who has the device's file open, by the last scan."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from allocator.ghosts import is_used
 from allocator.model import InventoryUnavailable, Problem
 from allocator.wire import unanswered
 from observability import events
@@ -50,9 +51,9 @@ class Watch:
         self.looks = 0
         self.snapshot: Snapshot | None = None  # None: nothing was ever read
         self.seen: Moment | None = None  # when `snapshot` was taken
-        self.unattributed: frozenset[DeviceUuid] = (
-            frozenset()
-        )  # memory in use there by no process that can be seen; attribution says so
+        self.ghosts: frozenset[DeviceUuid] | None = (
+            None  # where memory is in use by no process that can be seen; None: not judged yet
+        )
         self.problem: str | None = "NVML was not read yet"  # why `snapshot` cannot be relied on; None: it can
         self.kind: Problem | None = Problem.NOT_READ  # of `problem`
 
@@ -77,6 +78,15 @@ class Watch:
         if self.snapshot is None or self.problem is not None:
             return {}
         return {uuid: device.measures for uuid, device in self.snapshot.devices.items()}
+
+    def unattributed(self) -> frozenset[DeviceUuid]:
+        """Where memory is in use by no process that can be seen. Until that was judged, one look is enough to think so."""
+        if self.ghosts is not None or self.snapshot is None:
+            return self.ghosts or frozenset()
+        devices = self.snapshot.devices.values()
+        return frozenset(
+            one.uuid for one in devices if one.pids == () and is_used(one.measures.memory_used_mib)
+        )
 
     async def look(self) -> Snapshot:
         """Read all devices now, sharing a look that begins later than this call. Raises: InventoryUnavailable.

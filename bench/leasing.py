@@ -96,13 +96,15 @@ def want(uid: int, **changes: object) -> GpuRequest:
 
 def allocator(ledger: Ledger) -> Allocator:
     numbers = itertools.count(random.getrandbits(60))
-    return Allocator(
+    made = Allocator(
         ledger=ledger,
         inventory=Machine(),
         now=Clock(),
         new_id=lambda: LeaseId(f"{next(numbers):016x}"),
         timing=Timing(fresh_seconds=3600),
     )
+    made.foreign.tell(())
+    return made
 
 
 class Times:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -12,13 +12,14 @@ import aiohttp
 from host.clock import boottime_ms
 from policy.model import ContainerId, DeviceUuid, GroupGpus, Json, LeaseGpus, LeaseId, RequestId, Uid
 from socket_proxy.ports import Held, Lease, LeaseOver, LeaseRefused
-from socket_proxy.refusals import Unavailable
+from socket_proxy.refusals import UNANSWERED, Unavailable
 
 _CONNECT_SECONDS = 2
 _ANSWER_SECONDS = 10
 _AGAIN_SECONDS = 1  # before an allocator that went away is asked again
 
 
+_NOT_TOLD = "not_told"
 _OVER = (
     404,
     409,
@@ -35,6 +36,9 @@ class AllocatorClient:
     def __init__(self, socket: Path) -> None:
         self.session = secrets.token_hex(8)
         self._working: set[LeaseId] = set()
+        self.tell_containers: Callable[[], Awaitable[None]] = (
+            _nobody  # for one that was not told since its start
+        )
         self._http = aiohttp.ClientSession(
             base_url="http://allocator",
             # No limit of its own: each connection is one client's create, start or end, and those are limited.
@@ -59,9 +63,7 @@ class AllocatorClient:
         while True:
             left = want.wait_seconds - (boottime_ms() - asked_ms) // 1000
             try:
-                status, answer = await self._call(
-                    "POST", "/v1/leases", body, seconds=max(0, left) + _ANSWER_SECONDS
-                )
+                status, answer = await self._lease(body, seconds=max(0, left) + _ANSWER_SECONDS)
                 break
             except Unavailable as error:
                 if left <= _AGAIN_SECONDS:
@@ -73,6 +75,19 @@ class AllocatorClient:
         lease = _lease(answer)
         self._working.add(lease.id)
         return lease
+
+    async def _lease(self, body: dict[str, Json], *, seconds: float) -> tuple[int, Mapping[str, Json]]:
+        """One asking; an allocator that does not know yet which containers there are is told first. Raises: Unavailable."""
+        status, answer = await self._call("POST", "/v1/leases", body, seconds=seconds)
+        if (status, answer.get("problem")) != (503, _NOT_TOLD):
+            return status, answer
+        try:
+            await self.tell_containers()
+        except UNANSWERED as error:
+            raise Unavailable(
+                "it was not told yet which containers there are; try again in a moment"
+            ) from error
+        return await self._call("POST", "/v1/leases", body, seconds=seconds)
 
     async def confirm(self, lease: LeaseId, container: ContainerId) -> None:
         """Raises: Unavailable: not confirmed; reconciliation does it from the container's label."""
@@ -220,6 +235,10 @@ class AllocatorClient:
             raise Unavailable(
                 "the GPU allocator does not answer; try again in a moment or tell the admin"
             ) from error
+
+
+async def _nobody() -> None:
+    """There is nobody to tell."""
 
 
 def _asked(want: LeaseGpus, *, uid: Uid, name: str) -> dict[str, Json]:

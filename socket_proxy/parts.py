@@ -190,6 +190,7 @@ class Parts:
             monitors=lambda: self.policy().document.monitors,
         )
         self.watcher.container_moved = running.moved
+        self.allocator.tell_containers = running.tell_anew
         return running
 
     @cached_property

@@ -31,6 +31,7 @@ _EVERY_SECONDS = 30.0
 _STOPPED = frozenset({"created", "exited", "dead", "removing"})  # any other state may be running
 _NOT_THERE = 404
 _MOST_BYTES = 16384  # of what is told of one container
+_AGAIN_SECONDS = 1.0  # after one that failed: until it is told, a new allocator leases nothing
 _LEAST_SECONDS = 0.5  # between two tellings, so that a hundred starts are told together
 
 
@@ -88,6 +89,8 @@ class RunningContainers:
         self._monitors = monitors
         self._seen: dict[str, _Seen] = {}  # until it starts or ends
         self._changed = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._tellings = 0
 
     def moved(self, container: str) -> None:
         """A container has started or ended: where it was counts no more."""
@@ -98,14 +101,24 @@ class RunningContainers:
         """Tell until cancelled."""
         while True:
             self._changed.clear()
+            pause = _EVERY_SECONDS
             try:
-                await self.tell()
+                async with self._turn:
+                    await self.tell()
             except UNANSWERED as error:
                 log(events.EVIDENCE_UNSENT, problem=str(error))
+                pause = _AGAIN_SECONDS
             await asyncio.sleep(_LEAST_SECONDS)
             with suppress(TimeoutError):
-                async with asyncio.timeout(_EVERY_SECONDS):
+                async with asyncio.timeout(pause):
                     await self._changed.wait()
+
+    async def tell_anew(self) -> None:
+        """Somebody asks to whom nothing was told since its start; many at once are told once. Raises: as `tell`."""
+        told = self._tellings
+        async with self._turn:
+            if self._tellings == told:
+                await self.tell()
 
     async def tell(self) -> None:
         """Tell once. Raises: Unavailable, Upstream*, EngineError, msgspec.DecodeError."""
@@ -114,6 +127,7 @@ class RunningContainers:
         self._seen = {item.Id: self._seen[item.Id] for item in listed if item.Id in self._seen}
         told = [await self._said(item, owner) for item, owner in self._owned(listed)]
         await self._allocator.tell_running([one for one in told if one is not None])
+        self._tellings += 1
 
     def _owned(self, listed: Sequence[_Listed]) -> Iterator[tuple[_Listed, Uid | None]]:
         """Each with its owner. SECURITY: of two with one seal the older has it; a commit copied it to the other."""

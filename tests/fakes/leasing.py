@@ -76,9 +76,9 @@ def service(
     sync: Callable[[int], None] = os.fdatasync,
     **more: Any,
 ) -> Allocator:
-    """A service whose clock tests move."""
+    """A service whose clock tests move, to which was told that there is no container but ds01's."""
     numbers = itertools.count(start)
-    return Allocator(
+    made = Allocator(
         ledger=Ledger(path, sync=sync),
         inventory=nvml,
         now=clock,
@@ -86,3 +86,5 @@ def service(
         timing=Timing(),
         **more,
     )
+    made.foreign.tell(())
+    return made

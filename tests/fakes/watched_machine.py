@@ -56,6 +56,7 @@ class WatchedMachine:
             new_id=lambda: LeaseId(f"lease{next(self._numbers)}"),
             timing=Timing(patience_seconds=_PATIENCE_SECONDS),
         )
+        self.allocator.foreign.tell(())
         kernel_log = Path(os.environ["DS01_SIM_NVML"]) / simulate.KERNEL_LOG
         self.log_ear = LogEar(kernel_log, heard=self.allocator.hearing.logged)
         self.log_ear.listen()

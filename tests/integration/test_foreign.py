@@ -79,6 +79,22 @@ def test_what_a_foreign_container_has_is_leased_to_nobody(own: Lab, engine: Path
     own.ok(own.alice, "create", "--gpus", "device=0", "busybox", "true")
 
 
+def test_a_new_allocator_leases_nothing_that_it_does_not_know_of(own: Lab, engine: Path) -> None:
+    """The first create after a crash is told no, and is not merely early: a device that is free is given at once."""
+    device = f'"device={simulate.gpu_uuid(0)}"'
+    docker(engine, "run", "-d", *_OURS, "--gpus", device, "busybox", "sleep", "300")
+    assert eventually(lambda: names(own) == [_NAME, None], seconds=_SECONDS)
+    for number in range(3):
+        before = own.pid("allocator")
+        own.kill("allocator")
+        assert eventually(lambda: own.pid("allocator") != before, seconds=_SECONDS)  # noqa: B023  called in this round
+        taken = own.docker(own.alice, "create", "--gpus", "device=0", "busybox", "true")
+        assert taken.status != 0
+        free = ("create", "--name", f"free{number}", "--gpus", "device=1", "busybox", "true")
+        assert eventually(lambda: own.docker(own.bob, *free).status == 0, seconds=10)  # noqa: B023  as above
+        own.ok(own.bob, "rm", f"free{number}")
+
+
 def test_a_stopped_one_takes_its_device_when_it_starts(own: Lab, engine: Path) -> None:
     """Not before; what was leased meanwhile stays leased."""
     device = f'"device={simulate.gpu_uuid(1)}"'

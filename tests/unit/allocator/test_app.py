@@ -45,6 +45,7 @@ async def test_a_change_of_mig_asks_for_the_grants_on_record(tmp_path: Path) -> 
         given = {"name": "alice", "seconds": 3600, "by": "root", "reason": "x"}
         grants.grant(uid=Uid(1000), devices=(device,), now=clock()(), utc_seconds=0, **given)  # type: ignore[arg-type]  # by name
     await parts.service.sweep()
+    parts.service.foreign.tell(())
     (said,) = (await parts.service.withheld.holders())[device.uuid]
     assert said.startswith("access of alice outside containers")
     await parts.service.close()

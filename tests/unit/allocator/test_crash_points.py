@@ -179,6 +179,7 @@ class World:
             new_id=lambda: LeaseId(f"lease{next(self.ids)}"),
             timing=Timing(),
         )
+        allocator.foreign.tell(())
         allocator._finishing._writer.shutdown()
         allocator._finishing._writer = self.machine  # type: ignore[assignment]  # an executor for this loop
         return allocator

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from allocator.foreign import ForeignContainers, read_foreign
 from allocator.held_devices import EVERYTHING, Held
-from allocator.model import Lease, Refusal
+from allocator.ledger import Ledger
+from allocator.model import InventoryUnavailable, Lease, Problem, Refusal
 from allocator.readings import GpuProcess
-from policy.model import ContainerId, Uid
+from allocator.service import Allocator, Timing
+from policy.model import ContainerId, LeaseId, Uid
 from tests.fakes.fake_nvml import FakeNvml, gpu, mig, snapshot, split
 from tests.fakes.leasing import Clock, foreign, service, want
 
@@ -28,10 +32,38 @@ def told(*containers: Foreign) -> ForeignContainers:
     return made
 
 
-def test_before_anything_was_told_nothing_is_taken() -> None:
-    """And what has no GPU takes none."""
-    assert not ForeignContainers().by_device(MACHINE)
+def test_before_anything_was_told_nobody_can_say_what_is_taken() -> None:
+    """Not knowing of any is not knowing that there is none. What has no GPU takes none."""
+    for ask in (ForeignContainers().by_device, ForeignContainers().taken):
+        with pytest.raises(InventoryUnavailable, match="has not told yet") as raised:
+            ask(MACHINE)
+        assert raised.value.problem is Problem.NOT_TOLD
     assert not told(foreign()).by_device(MACHINE)
+    assert (ForeignContainers().are_told, told().are_told) == (False, True)
+
+
+async def test_a_new_allocator_leases_nothing_before_it_was_told(tmp_path: Path) -> None:
+    """Whatever was leased before, and whoever waited: a container past ds01 may have any GPU. Then all goes on."""
+    first = service(tmp_path / "ledger", FakeNvml(gpu(0), gpu(1)), Clock())
+    held = await first.lease(want())
+    assert isinstance(held, Lease)
+    await first.close()
+    again = Allocator(
+        ledger=Ledger(tmp_path / "ledger"),
+        inventory=FakeNvml(gpu(0), gpu(1)),
+        now=Clock(),
+        new_id=lambda: LeaseId("second"),
+        timing=Timing(),
+    )
+    await again.sweep()
+    with pytest.raises(InventoryUnavailable, match="has not told yet"):
+        await again.lease(want(wait_seconds=5))
+    await again.release(held.id, who="one", why="removed")  # what ends is not held up
+    again.foreign.tell([foreign("0")])
+    given = await again.lease(want())
+    assert isinstance(given, Lease)
+    assert given.devices == (gpu(1).uuid,)
+    await again.close()
 
 
 def test_each_device_has_those_that_have_it() -> None:
@@ -107,7 +139,7 @@ async def test_a_monitor_takes_nothing_but_what_it_computes_on(tmp_path: Path) -
     nvml = FakeNvml(gpu(0), gpu(1, processes=(GpuProcess(pid=7, memory_mib=500),)), gpu(2, pids=None), gpu(3))
     one = service(tmp_path / "ledger", nvml, Clock())
     await one.sweep()
-    one.watch.unattributed = frozenset({gpu(3).uuid})
+    one.watch.ghosts = frozenset({gpu(3).uuid})
     one.foreign.tell([foreign("0", "1", "2", "3")])
     assert isinstance(await one.lease(want()), Refusal)
     one.foreign.tell([foreign("0", "1", "2", "3", monitor=True)])

@@ -81,13 +81,15 @@ async def seen(worker: NvmlWorker) -> dict[str, Device]:
 
 def leasing(worker: NvmlWorker, folder: Path) -> Allocator:
     """A service over the real child."""
-    return Allocator(
+    made = Allocator(
         ledger=Ledger(folder / "l"),
         inventory=worker,
         now=Clock(),
         new_id=map(LeaseId, map(str, itertools.count())).__next__,
         timing=Timing(),
     )
+    made.foreign.tell(())
+    return made
 
 
 async def until(worker: NvmlWorker, holds: Callable[[Snapshot], bool]) -> Snapshot:

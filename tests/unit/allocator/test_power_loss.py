@@ -78,6 +78,7 @@ class Running:
             new_id=lambda: LeaseId("never asked"),
             timing=Timing(),
         )
+        self.service.foreign.tell(())
 
     async def play(self, world: World, steps: tuple[Step, ...]) -> World | None:
         """The world after these steps; None where one of them cannot come now."""

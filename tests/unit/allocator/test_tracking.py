@@ -146,14 +146,28 @@ async def test_memory_without_a_process_is_told_after_two_looks(world: World) ->
         open={os.getpid(): frozenset({DeviceFile(driver="nvidia", major=195, minor=0)})}
     )
     world.nvml.put(gpu(0, minor=0, pids=(NOBODY_HAS,), measures=Measures(memory_used_mib=9000)))
+    assert world.watch.unattributed() == frozenset()  # a process is listed, whoever that is
     for number in range(SWEEPS):
         told = await world.round()
         assert bool(told.ghosts) == (number == SWEEPS - 1)
     assert told.ghosts[0].used_mib == 9000
-    assert world.watch.unattributed == {gpu(0).uuid}
+    assert world.watch.unattributed() == {gpu(0).uuid}
     world.nvml.put(gpu(0, minor=0, measures=Measures(memory_used_mib=0)))
     assert (await world.round()).ghosts == ()
-    assert world.watch.unattributed == frozenset()
+    assert world.watch.unattributed() == frozenset()
+
+
+async def test_after_a_start_one_look_is_enough_to_think_so(world: World) -> None:
+    """What was known before is forgotten, and memory that nobody has is not free before that was judged anew."""
+    world.nvml.put(gpu(0, measures=Measures(memory_used_mib=9000)))
+    world.nvml.put(gpu(1, measures=Measures(memory_used_mib=None)))
+    for number in range(SWEEPS):
+        await world.round()
+        assert world.watch.unattributed() == {gpu(0).uuid}
+        assert (world.watch.ghosts is None) == (number < SWEEPS - 1)
+    world.nvml.put(gpu(1, measures=Measures(memory_used_mib=9000)))
+    await world.round()
+    assert world.watch.unattributed() == {gpu(0).uuid}  # from now on two looks are asked for
 
 
 async def test_who_only_has_a_device_open_is_told_too(world: World) -> None:

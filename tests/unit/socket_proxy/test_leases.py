@@ -16,6 +16,7 @@ from allocator.foreign_owners import ForeignOwners
 from allocator.model import Lease as Granted
 from allocator.model import LeaseState
 from allocator.service import Allocator
+from http1.errors import UpstreamUnavailable
 from policy.model import ContainerId, LeaseGpus, LeaseId, RequestId, Uid
 from socket_proxy.leases import AllocatorClient
 from socket_proxy.ports import Held, Lease, LeaseOver, LeaseRefused
@@ -195,3 +196,40 @@ async def test_what_an_older_container_has_is_leased(client: AllocatorClient, al
     await client.release(lease.id, "taken back")
     allocator.foreign.tell([foreign()])
     assert await _take_over(client) == (None, ())
+
+
+async def test_an_allocator_that_knows_no_containers_is_told_them_first(
+    client: AllocatorClient, allocator: Allocator
+) -> None:
+    """It has just started, and would lease what a container has that ds01 did not make. The create goes on as if nothing were."""
+    allocator.foreign._told = None  # as at a start
+    told: list[int] = []
+
+    async def tell() -> None:
+        told.append(1)
+        allocator.foreign.tell([foreign("0")])
+
+    client.tell_containers = tell
+    lease = await _reserve(client)
+    assert (lease.devices, told) == ((gpu(1).uuid,), [1])
+    allocator.foreign.tell(())
+    await _reserve(client)
+    assert told == [1]
+
+
+async def test_where_they_cannot_be_told_nothing_is_leased(
+    client: AllocatorClient, allocator: Allocator
+) -> None:
+    """The engine does not answer; the refusal says that it is not the user's doing."""
+    allocator.foreign._told = None
+
+    async def fail() -> None:
+        raise UpstreamUnavailable
+
+    for tell in (fail, client.tell_containers):
+        client.tell_containers = tell
+        wish = LeaseGpus(count=1, device_ids=(), limit=8, wait_seconds=0)
+        refused = await client.reserve(uid=Uid(1000), name="alice", want=wish, request_id=RequestId("r" * 12))
+        assert isinstance(refused, LeaseRefused)
+        assert refused.status == 503
+    assert await allocator.leases(None) == ()

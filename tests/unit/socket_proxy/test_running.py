@@ -10,6 +10,7 @@ import pytest
 from policy import names
 from policy.model import ContainerId
 from policy.monitors import Monitor
+from socket_proxy import running as running_module
 from socket_proxy.adoptions import Adoption
 from socket_proxy.refusals import Unavailable
 from socket_proxy.running import RunningContainers
@@ -256,4 +257,36 @@ async def test_a_start_is_told_at_once_and_an_absent_allocator_later(tmp_path: P
             running.moved(ONE)
             async with asyncio.timeout(5):
                 await heard.heard.wait()
+            task.cancel()
+
+
+async def test_many_who_ask_at_once_are_told_once(tmp_path: Path) -> None:
+    """A hundred creates in front of a new allocator are one list of the engine; a later asking is told anew."""
+    async with proxy_world(tmp_path) as world:
+        world.answers["GET /containers/json"] = (200, [])
+        heard = Heard()
+        running = watching(world, heard)
+        await asyncio.gather(*(running.tell_anew() for _ in range(100)))
+        assert len(heard.told) == 1
+        await running.tell_anew()
+        assert len(heard.told) == 2
+
+
+async def test_a_telling_that_failed_is_soon_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at the next round: meanwhile no GPU is leased. Who asked is told that it failed."""
+    monkeypatch.setattr(running_module, "_AGAIN_SECONDS", 0.05)
+    async with proxy_world(tmp_path) as world:
+        world.answers["GET /containers/json"] = (200, [])
+        heard = Heard()
+        heard.away = True
+        running = watching(world, heard)
+        with pytest.raises(Unavailable):
+            await running.tell_anew()
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(running.run())
+            await asyncio.sleep(0.05)
+            heard.away = False
+            await asyncio.wait_for(heard.heard.wait(), 5)
             task.cancel()
