@@ -93,6 +93,8 @@ def test_a_new_allocator_leases_nothing_that_it_does_not_know_of(own: Lab, engin
         free = ("create", "--name", f"free{number}", "--gpus", "device=1", "busybox", "true")
         assert eventually(lambda: own.docker(own.bob, *free).status == 0, seconds=10)  # noqa: B023  as above
         own.ok(own.bob, "rm", f"free{number}")
+        # A crash before the allocator has heard of this would be another test: the evidence of the next half minute ends it.
+        assert eventually(lambda: not any(one["held"] for one in devices(own, own.bob)), seconds=_SECONDS)
 
 
 def test_a_stopped_one_takes_its_device_when_it_starts(own: Lab, engine: Path) -> None:
