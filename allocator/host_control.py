@@ -66,6 +66,7 @@ class HostControl:
         self._now = now
         self._utc_seconds = utc_seconds
         self._handled: dict[Identity, Handled] = {}
+        self._refused: set[Identity] = set()  # who could not be signalled, and that was said
 
     def act(
         self, subjects: Iterable[Subject], rules: HostProcesses, *, granted: Collection[Uid] = ()
@@ -80,6 +81,7 @@ class HostControl:
             for identity, handled in self._handled.items()
             if identity in present or self._processes.is_running(identity)
         }
+        self._refused &= self._handled.keys()
         done = (self._one(subject, rules, granted) for subject in present.values())
         return tuple(one for one in done if one is not None)
 
@@ -118,7 +120,20 @@ class HostControl:
         return sent
 
     def _send(self, subject: Subject, number: signal.Signals) -> bool:
-        return self._processes.send(subject.identity, number) is Signalled.SENT
+        try:
+            return self._processes.send(subject.identity, number) is Signalled.SENT
+        except PermissionError as error:
+            # One process that cannot be ended costs nobody the round.
+            if subject.identity not in self._refused:
+                self._refused.add(subject.identity)
+                log(
+                    events.PROCESS_UNSIGNALLED,
+                    pid=subject.identity.pid,
+                    uid=subject.attribution.owner,
+                    signal=number.name,
+                    problem=str(error),
+                )
+            return False
 
 
 def _after(handled: Handled, step: Step, now: Moment) -> Handled:

@@ -33,7 +33,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Daemon:
     """One program to keep running.
 
-    uid: run without capabilities as this uid and gid, which need no account; None: as root.
+    uid: run as this uid and gid, which need no account, with these capabilities (as setpriv names them) and no others; None: as root.
     listeners: by the name the daemon knows each by; handed over from descriptor 3 on, in this order. Their lifetime
         is the supervisor's.
     """
@@ -43,6 +43,7 @@ class Daemon:
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     uid: int | None = None
+    capabilities: tuple[str, ...] = ()
     listeners: Mapping[str, socket.socket] = field(default_factory=dict)
 
 
@@ -51,7 +52,9 @@ def arguments(daemon: Daemon) -> tuple[str, ...]:
     dropped: tuple[str, ...] = ()
     if daemon.uid is not None:
         ids = (f"--reuid={daemon.uid}", f"--regid={daemon.uid}", "--clear-groups")
-        dropped = ("setpriv", *ids, "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs")
+        kept = "".join(f",+{name}" for name in daemon.capabilities)
+        sets = (f"--{name}=-all{kept}" for name in ("inh-caps", "ambient-caps", "bounding-set"))
+        dropped = ("setpriv", *ids, *sets, "--no-new-privs")
     if not daemon.listeners:
         return (*dropped, *daemon.command)
     return ("/bin/sh", "-c", 'export LISTEN_PID=$$; exec "$@"', "sh", *dropped, *daemon.command)

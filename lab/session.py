@@ -120,7 +120,8 @@ class Session:
     def _start_allocator(self, program: Program, machine: gpus.Gpus) -> None:
         listening = listener.listen(self._tree.base.allocator_socket, mode=0o666)
         daemon = _python(self._tree, program, "allocator", uid=ALLOCATOR_UID, environment=machine.environment)
-        self._supervisor.start(replace(daemon, listeners={"allocator": listening}))
+        # It ends what policy says may not be on a GPU, whosever that is.
+        self._supervisor.start(replace(daemon, listeners={"allocator": listening}, capabilities=("kill",)))
 
     def _start_guard(self, program: Program) -> None:
         """Before dockerd, which starts containers by itself."""

@@ -10,12 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import structlog
 
-from allocator.attribution import Attribution, Kind, ProcessFacts, Proof
+from allocator.attribution import Attribution, Identity, Kind, ProcessFacts, Proof
 from allocator.host_control import Done, HostControl, Owner, Subject
 from allocator.host_rules import KILL_SECONDS, Step
 from allocator.model import Moment
-from allocator.processes import Processes
+from allocator.processes import Processes, Signalled
 from host.clock import boot_id
 from policy.host_processes import HostProcesses, HostRule
 from policy.model import DeviceUuid, Uid
@@ -152,3 +153,28 @@ def test_a_terminal_that_fails_stops_nothing(world: World, monkeypatch: pytest.M
     monkeypatch.setattr(world.control, "_tell", fail)
     with running() as child:
         assert world.act(world.subject(child)) == [Step.WARN]
+
+
+def test_who_cannot_be_signalled_holds_up_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said once, tried again, and others go on; with the right to it, it is done."""
+    send = world.processes.send
+
+    def refuse(identity: Identity, number: signal.Signals) -> Signalled:
+        if identity.pid == first.pid:
+            raise PermissionError("not permitted")
+        return send(identity, number)
+
+    with running() as first, running() as second:
+        subjects = world.subject(first), world.subject(second)
+        world.act(*subjects)
+        world.seconds = 120
+        monkeypatch.setattr(world.processes, "send", refuse)
+        with structlog.testing.capture_logs() as logs:
+            assert world.act(*subjects) == [Step.STOP]
+            assert second.wait(5) == -signal.SIGTERM
+            assert world.act(subjects[0]) == []
+        (line,) = (one for one in logs if one["event"] == "process.unsignalled")
+        assert (line["pid"], line["signal"]) == (first.pid, "SIGTERM")
+        monkeypatch.setattr(world.processes, "send", send)
+        assert world.act(subjects[0]) == [Step.STOP]
+        assert first.wait(5) == -signal.SIGTERM

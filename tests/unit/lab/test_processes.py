@@ -74,16 +74,27 @@ def test_nothing_of_the_callers_environment_is_passed_on(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="giving up rights needs to have them")
-def test_an_unprivileged_daemon_has_no_rights_left(tmp_path: Path) -> None:
-    """No group, no capability, and no way to get one."""
-    daemon = Daemon(name="d", command=("cat", "/proc/self/status"), log=tmp_path / "log", uid=61203)
+@pytest.mark.parametrize(
+    ("capabilities", "bits"), [((), 0), (("kill",), 1 << 5), (("kill", "syslog"), 1 << 5 | 1 << 34)]
+)
+def test_an_unprivileged_daemon_has_no_rights_left(
+    tmp_path: Path, capabilities: tuple[str, ...], bits: int
+) -> None:
+    """No group, no capability but those that it is given, and no way to get one."""
+    daemon = Daemon(
+        name="d",
+        command=("cat", "/proc/self/status"),
+        log=tmp_path / "log",
+        uid=61203,
+        capabilities=capabilities,
+    )
     done = subprocess.run(arguments(daemon), capture_output=True, text=True, check=True)
     status = dict(line.split(":\t", 1) for line in done.stdout.splitlines() if ":\t" in line)
     assert status["Uid"].split() == ["61203"] * 4
     assert status["Gid"].split() == ["61203"] * 4
     assert status["Groups"].split() == []
     for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
-        assert int(status[name], 16) == 0, name
+        assert int(status[name], 16) == bits, name
     assert status["NoNewPrivs"] == "1"
 
 
