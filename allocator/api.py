@@ -109,6 +109,7 @@ class Api:
                         foreign=[(one, self._foreign_owner(one.id)) for one in foreign.get(device.uuid, ())]
                         if known
                         else None,
+                        note=self._service.note(holders[device.uuid].id) if device.uuid in holders else None,
                     )
                     for device in devices
                 ],

@@ -55,10 +55,13 @@ def shown(
     sees_all: bool,
     now: Moment,
     foreign: Collection[tuple[Foreign, Ownership | None]] | None = (),
+    note: str | None = None,
 ) -> dict[str, Any]:
     """One device for one peer; since when it is held and until when, everybody may know who waits for it.
 
-    Args: foreign: the containers that ds01 did not make and that have it, with whose they may be; None: not told yet.
+    Args:
+        foreign: the containers that ds01 did not make and that have it, with whose they may be; None: not told yet.
+        note: what its holder was told last.
     SECURITY: another's lease shows as `held`, without a name (I4); what a foreign container has, as `in_use`.
     """
     told = asdict(device)
@@ -74,6 +77,7 @@ def shown(
         "since": None if lease is None else lease.created.utc,
         "ends_at": None if lease is None else ends_at(lease, now),
         "lease": lease.id if lease is not None and visible else None,
+        "note": note if visible else None,
         **({"pids": pids, **_foreign(foreign or (), lease)} if sees_all else {}),
     }
 

@@ -24,7 +24,9 @@ def table(answer: Mapping[str, Any], *, uid: int | None = None) -> str:
     remarks = [
         f"{plain(device['index'])}: {plain(device['remark'])}" for device in devices if device.get("remark")
     ]
-    return "\n".join([*columns([_HEAD, *rows]), *remarks, *_foreign(devices), *_stale(answer)])
+    notes = [f"{plain(one['holder'])}: {plain(one['note'])}" for one in devices if one.get("note")]
+    below = [*remarks, *dict.fromkeys(notes), *_foreign(devices), *_stale(answer)]
+    return "\n".join([*columns([_HEAD, *rows]), *below])
 
 
 def state(device: Mapping[str, Any], uid: int) -> str:

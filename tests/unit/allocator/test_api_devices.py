@@ -107,8 +107,9 @@ def test_a_monitor_is_told_and_uses_nothing() -> None:
 def test_a_holder_is_told_to_itself_and_the_trusted(uid: int, sees_all: bool, holder: str | None) -> None:
     """To everybody else the device is merely held."""
     held = lease("a", BUSY.uuid, owner=Uid(1000))
-    told = api_devices.shown(BUSY, held, uid=uid, sees_all=sees_all, now=NOW)
+    told = api_devices.shown(BUSY, held, uid=uid, sees_all=sees_all, now=NOW, note="an XID")
     assert (told["held"], told["holder"], told["lease"]) == (True, holder, holder and "a")
+    assert told["note"] == (holder and "an XID")
     assert told["holder_uid"] == (1000 if holder else None)
 
 

@@ -87,6 +87,14 @@ def test_the_table_shows_each_device_in_nvidias_order() -> None:
     assert "\x1b" not in shown
 
 
+def test_what_a_holder_was_told_is_below_the_table() -> None:
+    """Once for a lease of several devices; nothing for who sees no note."""
+    told = {"held": True, "holder": "alice", "holder_uid": ALICE, "note": "XID 31\x1b"}
+    lines = table(_inventory(_device("0", **told), _device("1", **told)), uid=ALICE).splitlines()
+    assert lines[3:] == ["alice: XID 31\\x1b"]
+    assert len(table(_inventory(_device(held=True, note=None)), uid=ALICE).splitlines()) == 2
+
+
 def test_what_ds01_did_not_make_is_named_where_it_is_told() -> None:
     """To root; others see the device in use."""
     for told, holder in (({"foreign": "old"}, "container old"), ({}, "in use")):
