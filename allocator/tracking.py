@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from allocator.ghosts import Ghost
     from allocator.host_control import HostControl
     from allocator.model import Device, Moment, Snapshot
+    from allocator.readings import GpuProcess
     from allocator.watch import Watch
     from policy.model import ContainerId, DeviceUuid, Uid
 
@@ -191,11 +192,14 @@ class Tracking:
 
 
 def _seen(snapshot: Snapshot) -> Iterator[Seen]:
-    """Every process of a look, once: a GPU in MIG mode lists those of its instances as well, which list them themselves."""
-    parents = {device.parent for device in snapshot.devices.values() if device.parent is not None}
+    """Every process of a look, once: a GPU in MIG mode lists those of its instances as well, which list them themselves.
+
+    One on an instance that is no device of the look is told as the GPU's, so that it is told at all.
+    """
     for device in snapshot.devices.values():
+        parts = [part for part in snapshot.devices.values() if part.parent == device.uuid]
         for process in device.processes or ():
-            if device.uuid in parents and process.gpu_instance_id is not None:
+            if any(_is_of(process, part) for part in parts):
                 continue
             yield Seen(
                 pid=process.pid,
@@ -208,6 +212,15 @@ def _seen(snapshot: Snapshot) -> Iterator[Seen]:
                 else device.compute_instance_id,
                 memory_mib=process.memory_mib,
             )
+
+
+def _is_of(process: GpuProcess, part: Device) -> bool:
+    """Whether a process that a GPU lists may be on that MIG device of it; an id that is not known may be any."""
+    if process.gpu_instance_id is None or part.gpu_instance_id not in (None, process.gpu_instance_id):
+        return False
+    return None in (process.compute_instance_id, part.compute_instance_id) or (
+        process.compute_instance_id == part.compute_instance_id
+    )
 
 
 def _looks(snapshot: Snapshot, processes: Collection[Attributed]) -> Iterator[Look]:

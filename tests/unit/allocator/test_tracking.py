@@ -140,6 +140,16 @@ async def test_a_process_in_a_mig_device_is_told_once(world: World) -> None:
         assert told[other.pid].device == gpu(0).uuid
 
 
+async def test_a_process_on_an_instance_without_a_device_is_told(world: World) -> None:
+    """As the GPU's, which lists it: a MIG device that the look has not would hide it otherwise."""
+    with running() as child:
+        there = GpuProcess(pid=child.pid, gpu_instance_id=13, compute_instance_id=0)
+        world.nvml.put(gpu(0, state=DeviceState.UNUSABLE, processes=(there,)))
+        world.nvml.put(mig(0, 0))
+        (one,) = (await world.round()).processes
+        assert (one.seen.device, one.seen.gpu_instance_id) == (gpu(0).uuid, 13)
+
+
 async def test_memory_without_a_process_is_told_after_two_looks(world: World) -> None:
     """With who has the device's file open; a process that nobody can see does not count as one."""
     world.holdings = Holdings(
