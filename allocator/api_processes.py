@@ -130,14 +130,14 @@ def shown(told_last: Round | None, told: Told, owners: ForeignOwners, *, owner: 
     elsewhere = [one for one in told_last.elsewhere if admin or one.attribution.owner == owner]
     return {
         "at": told_last.at.utc,
-        "processes": [_process(one) | _whose(one.attribution, told, owners) for one in processes],
+        "processes": [_process(one, told_last) | _whose(one.attribution, told, owners) for one in processes],
         "elsewhere": [_elsewhere(one) | _whose(one.attribution, told, owners) for one in elsewhere],
         "unattributed_memory": [_ghost(one) for one in told_last.ghosts] if admin else [],
         "unread": len(told_last.unread) if admin else 0,
     }
 
 
-def _process(one: Attributed) -> dict[str, Any]:
+def _process(one: Attributed, of: Round) -> dict[str, Any]:
     return {
         "pid": one.seen.pid,
         "device": one.seen.device,
@@ -145,6 +145,7 @@ def _process(one: Attributed) -> dict[str, Any]:
         "compute_instance_id": one.seen.compute_instance_id,
         "memory_mib": one.seen.memory_mib,
         "name": one.name,
+        "leased": None if one.identity is None else of.leased.get((one.identity, one.seen.device)),
         "ended_at": None if one.ended is None else one.ended.utc,
     }
 

@@ -149,6 +149,13 @@ class Care:
                 self._tell(lease, f"{self._named(device)} is in service again", now)
         return True
 
+    def intruded(self, lease: LeaseId, device: DeviceUuid, now: Moment) -> None:
+        """Tell who holds a device that somebody else's process is on it; not whose, which is the admin's to know."""
+        note = f"a process that is not yours was seen on {self._named(device)}, which nobody but you may use; tell the admin"
+        for held in self._ledger.live():
+            if held.id == lease:
+                self._tell(held, note, now)
+
     def note(self, lease: LeaseId) -> str | None:
         """What the holder of a live lease was told last. From any thread."""
         return self._notes.get(lease)

@@ -1,4 +1,4 @@
-"""Carries out what `allocator.host_rules` decides about GPU processes on the host, by pidfd alone.
+"""Carries out what `allocator.host_rules` decides about GPU processes, by pidfd alone.
 
 Blocks (NSS, terminals): to be called in a thread, one call at a time.
 """
@@ -29,6 +29,7 @@ class Subject:
     executable: str | None
     name: str
     devices: tuple[DeviceUuid, ...] = ()  # empty: it only has device files open
+    unleased: tuple[DeviceUuid, ...] = ()  # of them: what its container, one that ds01 made, does not lease
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,7 @@ class HostControl:
             owner_name=None if account is None else account.name,
             granted=owner is not None and owner in granted,
             is_person=account is None or account.is_person,
+            is_unleased=bool(subject.unleased),
         )
         now = self._now()
         handled = self._handled.get(subject.identity, Handled())
@@ -156,10 +158,25 @@ _EVENTS = {
     Step.STOP: events.HOST_PROCESS_STOPPED,
     Step.KILL: events.HOST_PROCESS_KILLED,
 }
+_UNLEASED_EVENTS = {
+    Step.WARN: events.UNLEASED_PROCESS_WARNED,
+    Step.STOP: events.UNLEASED_PROCESS_STOPPED,
+    Step.KILL: events.UNLEASED_PROCESS_KILLED,
+}
 
 
 def _log(subject: Subject, ruling: Ruling) -> None:
     found = subject.attribution
+    if subject.unleased:
+        log(
+            _UNLEASED_EVENTS[ruling.step],
+            pid=subject.identity.pid,
+            uid=found.owner,
+            container=found.container,
+            devices=list(subject.unleased),
+            reason=ruling.why,
+        )
+        return
     log(
         _EVENTS[ruling.step],
         pid=subject.identity.pid,
@@ -174,11 +191,23 @@ def _log(subject: Subject, ruling: Ruling) -> None:
 
 def _message(subject: Subject, ruling: Ruling) -> str:
     """What was noticed, the rule, and the next step. The name is the process's own word, and its user's to read."""
-    what = f"ds01: your process {subject.identity.pid} ({subject.name[:32]}) is on a GPU outside a container"
+    where, way_out = _where(subject)
+    what = f"ds01: your process {subject.identity.pid} ({subject.name[:32]}) is on a GPU {where}"
     if ruling.step is Step.STOP:
         return f"{what} and was asked to end; {ruling.why}"
     left = "" if ruling.seconds_left is None else f" and is ended in {_spoken(ruling.seconds_left)}"
-    return f"{what}{left}; {ruling.why}; run it with docker run --gpus, or ask an admin for ds01 gpu grant"
+    return f"{what}{left}; {ruling.why}; {way_out}"
+
+
+def _where(subject: Subject) -> tuple[str, str]:
+    """What is wrong with where a process is, and what its user can do."""
+    if subject.unleased:
+        container = (subject.attribution.container or "")[:12]
+        return (
+            f"that its container {container} does not hold",
+            "end it, and run it in a container with docker run --gpus",
+        )
+    return "outside a container", "run it with docker run --gpus, or ask an admin for ds01 gpu grant"
 
 
 def _spoken(seconds: float) -> str:

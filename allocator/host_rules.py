@@ -1,7 +1,8 @@
-"""What becomes of a GPU process on the host: policy, evidence and what was done so far in, one step out. Pure.
+"""What becomes of a GPU process where it should not be: policy, evidence and what was done so far in, one step out. Pure.
 
-INVARIANT: only a person's process is ever signalled. What is in a container is its owner's affair, what belongs to the
-system or cannot be attributed is reported and let be.
+INVARIANT: only a person's process is ever signalled: on the host, or in a container that ds01 made for that person, on a device
+that this container does not lease. What else is in a container is its owner's affair, what belongs to the system or cannot be
+attributed is reported and let be.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class HostProcess:
     """A process on a GPU.
 
     executable: as in `ProcessFacts`. granted: its owner has bare-metal access now. is_person: its owner is no system
-    account, such as the one that a display manager's greeter runs as.
+    account, such as the one that a display manager's greeter runs as. is_unleased: it is in a container that ds01 made, on a
+    device that this does not lease.
     """
 
     attribution: Attribution
@@ -55,6 +57,7 @@ class HostProcess:
     owner_name: str | None  # None: nobody's, unknown, or a uid without an account
     granted: bool = False
     is_person: bool = True
+    is_unleased: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +108,7 @@ def _bound(process: HostProcess, rules: HostProcesses, utc_seconds: float) -> tu
     """The most that may be done about a process, None for nothing, and why."""
     found = process.attribution
     if found.kind in (Kind.CONTAINER, Kind.OTHER_CONTAINER, Kind.BUILD_STEP):
-        return None, "it is in a container"
+        return _in_container(process, rules, utc_seconds)
     if is_protected(process.executable, found.unit):
         return None, "it is a service that the GPUs need"
     if found.kind is not Kind.USER:
@@ -114,21 +117,45 @@ def _bound(process: HostProcess, rules: HostProcesses, utc_seconds: float) -> tu
         return HostRule.REPORT, "root or a system account runs it"
     if process.granted:
         return None, "its user has access to GPUs outside containers (ds01 gpu grants)"
-    exempt = None if process.owner_name is None else rules.exemption(process.owner_name, now=utc_seconds)
+    exempt = _exemption(process, rules, utc_seconds)
     if exempt is not None:
-        return None, f"its user is exempt: {exempt.reason}"
+        return None, exempt
     why = "GPUs are used in containers here (rule gpu.host_processes)"
     if process.owner_name is None:
         # Exemptions go by name: who has none, perhaps because the directory is down, may be exempt.
-        return _at_most(HostRule.WARN, rules), why
+        return _at_most(HostRule.WARN, rules.host_processes), why
     if process.executable is not None and _X.fullmatch(process.executable) and _SESSION.fullmatch(found.unit):
         # A user's own X server: never stopped, but not unseen either, since its user can load other code into it.
-        return _at_most(HostRule.WARN, rules), why
+        return _at_most(HostRule.WARN, rules.host_processes), why
     return rules.host_processes, why
 
 
-def _at_most(bound: HostRule, rules: HostProcesses) -> HostRule:
-    return min(rules.host_processes, bound, key=list(HostRule).index)
+def _in_container(
+    process: HostProcess, rules: HostProcesses, utc_seconds: float
+) -> tuple[HostRule | None, str]:
+    """That it is there was reported when it was found (`allocator.intruders`), so a mere report is nothing to do."""
+    if not process.is_unleased:
+        return None, "it is in a container"
+    why = "its container does not hold this GPU (rule gpu.unleased)"
+    if rules.unleased is HostRule.REPORT:
+        return None, why
+    if process.attribution.owner == 0 or not process.is_person:
+        return None, "root or a system account runs it"
+    exempt = _exemption(process, rules, utc_seconds)
+    if exempt is not None:
+        return None, exempt
+    if process.owner_name is None:
+        return _at_most(HostRule.WARN, rules.unleased), why
+    return rules.unleased, why
+
+
+def _exemption(process: HostProcess, rules: HostProcesses, utc_seconds: float) -> str | None:
+    found = None if process.owner_name is None else rules.exemption(process.owner_name, now=utc_seconds)
+    return None if found is None else f"its user is exempt: {found.reason}"
+
+
+def _at_most(bound: HostRule, rule: HostRule) -> HostRule:
+    return min(rule, bound, key=list(HostRule).index)
 
 
 def _once(step: Step, done: Moment | None, why: str, left: float | None = None) -> Ruling:

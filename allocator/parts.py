@@ -19,6 +19,7 @@ from allocator.holders import holders
 from allocator.host_access import HostAccess
 from allocator.host_control import HostControl, Owner
 from allocator.host_grants import HostGrant, HostGrants
+from allocator.intruders import Intruders
 from allocator.kernel_log import LogEar
 from allocator.ledger import Ledger
 from allocator.mig_apply import Repartition
@@ -101,6 +102,13 @@ class Parts:
             watch=self.service.watch,
             attributor=attributor,
             control=control,
+            intruders=Intruders(
+                leases=partial(self.service.leases, None),
+                tell_holder=self.service.tell_of_intruder,
+                containers=self.told,
+                foreign=self.service.foreign,
+                now=self.now,
+            ),
             granted=self._granted,
             scan=holders,
             now=self.now,

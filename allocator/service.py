@@ -227,6 +227,11 @@ class Allocator:
         """What the holder of a live lease was told last of its devices; None: nothing."""
         return self._care.note(lease)
 
+    async def tell_of_intruder(self, lease: LeaseId, device: DeviceUuid) -> None:
+        """Leave a note to who holds a device that somebody else's process is on. Raises: LedgerUnavailable."""
+        async with self._lock:
+            await self._durably(partial(self._care.intruded, lease, device, self._now()))
+
     async def settle(self, evidence: Evidence) -> tuple[Change | Contradiction, ...]:
         """Make the ledger agree with what dockerd holds; say what was changed and what contradicts."""
         async with self._lock:

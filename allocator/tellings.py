@@ -102,16 +102,21 @@ def _name(item: Mapping[str, Any]) -> str:
 
 
 def parse_host_rules(body: Mapping[str, Any]) -> HostProcesses:
-    """What policy says of GPU processes outside containers. Raises: BadInput."""
-    only(body, required={"host_processes", "grace_seconds", "exempt"})
-    rules = [rule.value for rule in HostRule]
-    if body["host_processes"] not in rules:
-        raise BadInput(f"host_processes: one of {', '.join(rules)} is needed")
+    """What policy says of GPU processes outside containers and leases. Raises: BadInput."""
+    only(body, required={"host_processes", "unleased", "grace_seconds", "exempt"})
     return HostProcesses(
-        host_processes=HostRule(body["host_processes"]),
+        host_processes=_rule(body["host_processes"], "host_processes"),
+        unleased=_rule(body["unleased"], "unleased"),
         grace_seconds=number_of(body["grace_seconds"], "grace_seconds", most=_SECONDS_MAX),
         exempt=tuple(_exemption(object_of(item, "exempt")) for item in list_of(body["exempt"], "exempt")),
     )
+
+
+def _rule(value: object, name: str) -> HostRule:
+    rules = [rule.value for rule in HostRule]
+    if value not in rules:
+        raise BadInput(f"{name}: one of {', '.join(rules)} is needed")
+    return HostRule(str(value))
 
 
 def _exemption(item: Mapping[str, Any]) -> Exemption:

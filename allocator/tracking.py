@@ -19,12 +19,13 @@ from observability.logging import log
 from policy.host_processes import HostProcesses
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 
     from allocator.attribution import Identity
     from allocator.attributor import Attributed, Attributor, OpenElsewhere, Running
     from allocator.ghosts import Ghost
     from allocator.host_control import HostControl
+    from allocator.intruders import Intruders, Place
     from allocator.model import Device, Moment, Snapshot
     from allocator.readings import GpuProcess
     from allocator.watch import Watch
@@ -77,6 +78,9 @@ class Round:
     ghosts: tuple[Ghost, ...] = ()
     elsewhere: tuple[OpenElsewhere, ...] = ()
     unread: frozenset[int] = field(default_factory=frozenset)  # processes whose descriptors could not be read
+    leased: Mapping[Place, bool] = field(
+        default_factory=dict
+    )  # whether a process's container leases its device
 
 
 class Tracking:
@@ -88,6 +92,7 @@ class Tracking:
         watch: Watch,
         attributor: Attributor,
         control: HostControl,
+        intruders: Intruders,
         granted: Callable[[], Awaitable[Collection[Uid]]],
         scan: Callable[[], Holdings],
         now: Callable[[], Moment],
@@ -96,6 +101,7 @@ class Tracking:
         self._watch = watch
         self._attributor = attributor
         self._control = control
+        self._intruders = intruders
         self._granted = granted
         self._scan = scan
         self._now = now
@@ -141,7 +147,8 @@ class Tracking:
         listed = {one.seen.pid for one in processes}
         elsewhere = await self._attributor.attribute_open(self._holdings, listed)
         granted = await self._granted()
-        subjects = tuple(_subjects(processes, elsewhere))
+        await self._intruders.sweep(processes, snapshot)
+        subjects = tuple(_subjects(processes, elsewhere, self._intruders.ours))
         await asyncio.to_thread(self._control.act, subjects, self.rules, granted=granted)
         return Round(
             at=self._now(),
@@ -149,6 +156,7 @@ class Tracking:
             ghosts=self._suspicions.ghosts,
             elsewhere=elsewhere,
             unread=self._holdings.unread,
+            leased=self._intruders.leased,
         )
 
     def _scan_now_and_then(self) -> None:
@@ -238,7 +246,11 @@ def _looks(snapshot: Snapshot, processes: Collection[Attributed]) -> Iterator[Lo
         )
 
 
-def _subjects(processes: Collection[Attributed], elsewhere: Collection[OpenElsewhere]) -> Iterator[Subject]:
+def _subjects(
+    processes: Collection[Attributed],
+    elsewhere: Collection[OpenElsewhere],
+    unleased: Mapping[Identity, tuple[DeviceUuid, ...]],
+) -> Iterator[Subject]:
     """Each process that runs now, once, whatever it uses."""
     devices: dict[Identity, list[DeviceUuid]] = {}
     first: dict[Identity, Attributed] = {}
@@ -254,6 +266,7 @@ def _subjects(processes: Collection[Attributed], elsewhere: Collection[OpenElsew
             executable=executable,
             name=one.name,
             devices=tuple(dict.fromkeys(devices[identity])),
+            unleased=unleased.get(identity, ()),
         )
     for other in elsewhere:
         if other.facts.identity not in first:

@@ -41,9 +41,15 @@ def named(inventory: Mapping[str, Any]) -> dict[str, str]:
 
 def _process(one: Mapping[str, Any], devices: Mapping[str, str]) -> list[str]:
     memory = "N/A" if one["memory_mib"] is None else f"{one['memory_mib']} MiB"
-    ended = f"ended {plain(one['ended_at'])}" if one["ended_at"] else ""
     device = devices.get(one["device"], plain(one["device"]))
-    return [device, str(one["pid"]), _user(one), _where(one), memory, plain(one["name"]), ended or _why(one)]
+    return [device, str(one["pid"]), _user(one), _where(one), memory, plain(one["name"]), _remark(one)]
+
+
+def _remark(one: Mapping[str, Any]) -> str:
+    """What is wrong with where it is; then when it ended, or what is known beside."""
+    wrong = paint("NOT LEASED", "bad") if one["leased"] is False else ""
+    said = f"ended {plain(one['ended_at'])}" if one["ended_at"] else _why(one)
+    return "; ".join(filter(None, (wrong, said)))
 
 
 def _user(one: Mapping[str, Any]) -> str:

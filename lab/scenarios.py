@@ -156,6 +156,12 @@ def _runs_on(number: int, *, memory_mib: int | None) -> Step:
     return step
 
 
+def _runs_on_mig_device(state: State, part: Part) -> None:
+    """The process runs on the first MIG device and nowhere else."""
+    state["procs"] = [row for row in state["procs"] if row["pid"] != part.pid]
+    _mig_in_use(state, part)
+
+
 def _exits_unseen(state: State, part: Part) -> None:
     _runs_on(0, memory_mib=1024)(state, Part(pid=NOBODY, milliseconds=part.milliseconds))
 
@@ -264,6 +270,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "pid_reused": Scenario(
         summary="A pid runs on one GPU; the same pid, another process by then, on another one.",
         steps=(_runs_on(0, memory_mib=1000), _runs_on(1, memory_mib=2000)),
+    ),
+    "process_without_lease": Scenario(
+        summary="A process (--pid) runs on a GPU, then on a MIG device, whoever leases them.",
+        steps=(_runs_on(0, memory_mib=1024), _runs_on_mig_device),
     ),
     "foreign_pid_namespace": Scenario(
         summary="A process in a PID namespace that cannot be seen uses memory and is in no list.",

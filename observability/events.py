@@ -37,6 +37,8 @@ def _error(name: str, *keys: str) -> Event:
 
 _HOST_PROCESS = ("pid", "uid", "kind", "unit", "executable", "devices", "reason")
 
+_UNLEASED_PROCESS = ("pid", "uid", "container", "devices", "reason")
+
 # daemons
 DAEMON_STARTED = _info("daemon.started", "version", "sockets")
 DAEMON_STOPPED = _info("daemon.stopped", "reason")
@@ -97,6 +99,12 @@ HOST_PROCESS_REPORTED = _info("host_process.reported", *_HOST_PROCESS)
 HOST_PROCESS_WARNED = _info("host_process.warned", *_HOST_PROCESS)
 HOST_PROCESS_STOPPED = _warning("host_process.stopped", *_HOST_PROCESS)
 HOST_PROCESS_KILLED = _error("host_process.killed", *_HOST_PROCESS)
+UNLEASED_PROCESS_REPORTED = _error(
+    "unleased_process.reported", "device", "pid", "kind", "container", "step", "uid", "lease", "holder_uid"
+)
+UNLEASED_PROCESS_WARNED = _info("unleased_process.warned", *_UNLEASED_PROCESS)
+UNLEASED_PROCESS_STOPPED = _warning("unleased_process.stopped", *_UNLEASED_PROCESS)
+UNLEASED_PROCESS_KILLED = _error("unleased_process.killed", *_UNLEASED_PROCESS)
 PROCESS_UNSIGNALLED = _error("process.unsignalled", "pid", "uid", "signal", "problem")
 MEMORY_UNATTRIBUTED = _warning("memory.unattributed", "device", "used_mib", "holders")
 HOST_ACCESS_GRANTED = _warning("host_access.granted", "uid", "devices", "by", "reason", "until")

@@ -1,4 +1,5 @@
-"""What policy says of GPU processes that run on the host, outside every container: `gpu:` of policy.yaml.
+"""What policy says of GPU processes where they should not be: outside every container, or on a device that their container
+does not lease. `gpu:` of policy.yaml.
 
 Owns the values and how they are read; `allocator.host_rules` decides by them.
 """
@@ -16,7 +17,7 @@ from policy.document_values import Read, Wrong, read_choice, read_duration, read
 
 
 class HostRule(StrEnum):
-    """What becomes of a person's process on a GPU, ordered from less to more; each does what is before it."""
+    """What becomes of a process on a GPU, ordered from less to more; each does what is before it."""
 
     REPORT = "report"
     WARN = "warn"
@@ -34,9 +35,13 @@ class Exemption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostProcesses:
-    """What `gpu:` says, with what holds where it is silent. grace_seconds: from the warning to SIGTERM."""
+    """What `gpu:` says, with what holds where it is silent. grace_seconds: from the warning to SIGTERM.
+
+    host_processes: of people, outside containers. unleased: in a container that ds01 made, on a device without a lease of it.
+    """
 
     host_processes: HostRule = HostRule.REPORT
+    unleased: HostRule = HostRule.REPORT
     grace_seconds: int = 600
     exempt: tuple[Exemption, ...] = ()
 
@@ -77,6 +82,7 @@ def _read_until(node: yaml.Node) -> int:
 
 KEYS: Mapping[str, Read] = {
     "host_processes": _read_rule,
+    "unleased": _read_rule,
     "grace": read_duration,
     "exempt": _read_exempt,
 }

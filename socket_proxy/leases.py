@@ -170,7 +170,7 @@ class AllocatorClient:
         await self._tell("/v1/containers", {"containers": [*map(dict, containers)]})
 
     async def tell_host_rules(self, rules: Mapping[str, Json]) -> None:
-        """Tell the allocator what policy says of GPU processes outside containers. Raises: Unavailable."""
+        """Tell the allocator what policy says of GPU processes outside containers and leases. Raises: Unavailable."""
         await self._tell("/v1/host-rules", dict(rules))
 
     async def _tell(self, path: str, body: dict[str, Json]) -> None:

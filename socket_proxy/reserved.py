@@ -73,9 +73,10 @@ class Declaring:
 
 
 def _rules(rules: HostProcesses) -> Mapping[str, Json]:
-    """What becomes of GPU processes outside containers, as the allocator reads it."""
+    """What becomes of GPU processes where they should not be, as the allocator reads it."""
     return {
         "host_processes": rules.host_processes.value,
+        "unleased": rules.unleased.value,
         "grace_seconds": rules.grace_seconds,
         "exempt": [{"user": one.user, "until": one.until, "reason": one.reason} for one in rules.exempt],
     }

@@ -14,6 +14,7 @@ from allocator.attributor import Attributor
 from allocator.board import Board
 from allocator.holders import Holdings
 from allocator.host_control import HostControl
+from allocator.intruders import Intruders
 from allocator.kernel_log import LogEar
 from allocator.ledger import Ledger
 from allocator.mig_apply import Repartition
@@ -77,6 +78,13 @@ class WatchedMachine:
             watch=self.watch,
             attributor=attributor,
             control=control,
+            intruders=Intruders(
+                leases=partial(self.allocator.leases, None),
+                tell_holder=self.allocator.tell_of_intruder,
+                containers=self.told,
+                foreign=self.allocator.foreign,
+                now=self.clock,
+            ),
             granted=_granted,
             scan=Holdings,
             now=self.clock,

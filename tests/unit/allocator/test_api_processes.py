@@ -104,6 +104,18 @@ async def test_whose_a_foreign_container_may_be_is_said_beside_its_processes() -
     assert shown(nobodys, _told(), owners, owner=BOB)["processes"] == []
 
 
+@pytest.mark.parametrize("owner", [None, ALICE])
+@pytest.mark.parametrize("leased", [True, False, None])
+def test_it_is_said_whether_a_containers_lease_names_the_device(
+    leased: bool | None, owner: Uid | None
+) -> None:
+    """To the admin and to whose the process is; null where it is not known."""
+    place = (Identity(boot_id="b", pid=1, start_ticks=1), GPU)
+    judged = replace(ROUND, leased={} if leased is None else {place: leased})
+    told = shown(judged, _told(), OWNERS, owner=owner)["processes"]
+    assert [one["leased"] for one in told] == [leased, None, None][: len(told)]
+
+
 def test_a_user_sees_nothing_of_others() -> None:
     """Nor what could be anybody's."""
     told = shown(ROUND, _told(), OWNERS, owner=ALICE)
@@ -177,9 +189,10 @@ async def test_the_proxy_tells_what_runs_and_what_policy_says(tmp_path: Path, wo
         assert asked.foreign.taken(snapshot(gpu(0))) == {gpu(0).uuid}
         status, _ = await call("PUT", "/v1/containers", {"containers": [{**one, "pid": 0}]})
         assert (status, asked.told.name(ContainerId("b" * 64))) == (400, "old")
-        rules = {"host_processes": "warn", "grace_seconds": 5, "exempt": []}
+        rules = {"host_processes": "warn", "unleased": "stop", "grace_seconds": 5, "exempt": []}
         assert await call("PUT", "/v1/host-rules", rules) == (200, {})
         assert asked.rounds.rules.host_processes is HostRule.WARN
+        assert asked.rounds.rules.unleased is HostRule.STOP
         status, told = await call("GET", "/v1/processes")
         assert (status, len(told["processes"])) == (200, 3)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +14,12 @@ from allocator.model import Moment
 from allocator.processes import Processes
 from host.clock import boot_id
 from policy.model import ContainerId, DeviceUuid, Uid
-from tests.fakes.waiting import running, started
+from tests.fakes.containers import container_cgroup, started_in
+from tests.fakes.waiting import running
 
 GPU, OTHER = DeviceUuid("GPU-0"), DeviceUuid("GPU-1")
 A = ContainerId("a" * 64)
 ALICE = Uid(1000)
-PIDS_CGROUP = Path("/sys/fs/cgroup/pids")
 
 
 class Engine:
@@ -60,14 +59,8 @@ def world() -> Iterator[World]:
 @pytest.fixture
 def cgroup() -> Iterator[Path]:
     """A cgroup like that of a container of dockerd, with nothing in it."""
-    if os.geteuid() != 0 or not PIDS_CGROUP.is_dir():
-        pytest.skip("needs root and a cgroup v1 hierarchy of pids")
-    parent = PIDS_CGROUP / f"ds01-{os.getpid()}"
-    path = parent / A
-    path.mkdir(parents=True)
-    yield path
-    path.rmdir()
-    parent.rmdir()
+    with container_cgroup(A) as path:
+        yield path
 
 
 async def test_a_process_that_ended_keeps_its_name_for_ten_minutes(world: World) -> None:
@@ -121,9 +114,7 @@ async def test_a_list_that_could_not_be_read_ends_nothing(world: World) -> None:
 
 async def test_a_containers_process_is_its_owners(world: World, cgroup: Path) -> None:
     """By the cgroup of the first process that the engine names, whatever its name; also when the engine is away."""
-    join = f"open({str(cgroup / 'cgroup.procs')!r}, 'w').write('0')"
-    program = f"import os, sys; {join}; print('ready', flush=True); sys.stdin.read()"
-    with started("python3", "-c", program) as first, started("python3", "-c", program) as worker:
+    with started_in(cgroup) as first, started_in(cgroup) as worker:
         (unknown,) = await world.sweep(worker.pid)
         assert (unknown.attribution.kind, unknown.attribution.owner) == (Kind.OTHER_CONTAINER, None)
         world.engine.says = (Running(id=A, pid=first.pid, owner=ALICE),)

@@ -11,7 +11,7 @@ import structlog
 from allocator.model import Device, DeviceState, Lease, LeaseState, LedgerUnavailable, Problem, Refusal
 from allocator.readings import EccErrors, Measures, RecoveryAction, RemappedRows, Throttle
 from allocator.usage import UsageRecords
-from policy.model import ContainerId, DeviceUuid, Uid
+from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
 from tests.fakes.fake_nvml import FakeNvml, gpu, logged, mig, split
 from tests.fakes.leasing import Clock, service, want
 
@@ -447,3 +447,17 @@ async def test_what_leases_use_is_written_down(lab: Lab) -> None:
     (row,) = UsageRecords(lab.service._ledger).of_lease(held.id)
     assert row.gpu_seconds == 25
     assert (row.utilisation_percent, row.memory_max_mib, row.energy_mj) == (25, 300, 3000)
+
+
+async def test_the_holder_is_told_of_an_intruder(lab: Lab) -> None:
+    """By the device, over a restart too; whose the process is, is not said, and no other holder hears of it."""
+    held, beside = await lab.leased(PART), await lab.leased(OTHER, owner=1001)
+    await lab.service.tell_of_intruder(held.id, PART.uuid)
+    with structlog.testing.capture_logs() as logs:
+        await lab.service.tell_of_intruder(held.id, PART.uuid)
+        await lab.service.tell_of_intruder(LeaseId("no such lease"), PART.uuid)
+    assert logs == []
+    await lab.restart()
+    await lab.look()
+    assert lab.is_noted(held, "not yours was seen on MIG device 1:0", "tell the admin")
+    assert lab.service.note(beside.id) is None

@@ -19,10 +19,11 @@ from allocator.model import Moment
 from allocator.processes import Processes, Signalled
 from host.clock import boot_id
 from policy.host_processes import HostProcesses, HostRule
-from policy.model import DeviceUuid, Uid
+from policy.model import ContainerId, DeviceUuid, Uid
 from tests.fakes.waiting import running, started
 
 ALICE = Uid(1000)
+GPU, OTHER = DeviceUuid("GPU-0"), DeviceUuid("GPU-1")
 STOP = HostProcesses(host_processes=HostRule.STOP, grace_seconds=120)
 STUBBORN = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); sys.stdin.read()"
 
@@ -51,7 +52,7 @@ class World:
             attribution=found,
             executable=facts.executable,
             name=facts.name,
-            devices=(DeviceUuid("GPU-0"),),
+            devices=(GPU,),
         )
 
     def act(self, *subjects: Subject, rules: HostProcesses = STOP, **more: Any) -> list[Step]:
@@ -141,7 +142,7 @@ def test_one_process_on_two_devices_is_one_subject(world: World) -> None:
     """It is told once."""
     with running() as child:
         subject = world.subject(child)
-        assert world.act(subject, replace(subject, devices=(DeviceUuid("GPU-1"),))) == [Step.WARN]
+        assert world.act(subject, replace(subject, devices=(OTHER,))) == [Step.WARN]
 
 
 def test_a_terminal_that_fails_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +154,26 @@ def test_a_terminal_that_fails_stops_nothing(world: World, monkeypatch: pytest.M
     monkeypatch.setattr(world.control, "_tell", fail)
     with running() as child:
         assert world.act(world.subject(child)) == [Step.WARN]
+
+
+def test_in_a_container_the_process_alone_is_ended(world: World) -> None:
+    """By the same steps, under names of their own, with the container and what it does not hold."""
+    with running() as child:
+        found = Attribution(kind=Kind.CONTAINER, owner=ALICE, container=ContainerId("c" * 64))
+        subject = replace(world.subject(child), attribution=found)
+        rules = HostProcesses(unleased=HostRule.STOP, grace_seconds=120)
+        assert world.act(subject, rules=rules) == []
+        subject = replace(subject, devices=(GPU, OTHER), unleased=(OTHER,))
+        with structlog.testing.capture_logs() as logs:
+            assert world.act(subject, rules=rules) == [Step.WARN]
+            world.seconds = 120
+            assert world.act(subject, rules=rules) == [Step.STOP]
+        assert child.wait(5) == -signal.SIGTERM
+        assert [line["event"] for line in logs] == ["unleased_process.warned", "unleased_process.stopped"]
+        assert (logs[0]["container"], logs[0]["devices"]) == ("c" * 64, [OTHER])
+        said = world.told[0][1]
+        assert f"on a GPU that its container {'c' * 12} does not hold and is ended in 2 minutes" in said
+        assert "gpu grant" not in said
 
 
 def test_who_cannot_be_signalled_holds_up_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

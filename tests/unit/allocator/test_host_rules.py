@@ -59,6 +59,55 @@ def test_the_first_step_is_never_a_signal(host_processes: HostRule, first: Step)
     assert "gpu.host_processes" in found.why
 
 
+def in_container(**changes: Any) -> HostProcess:
+    """A program of Alice's in a container of hers, on a device that this does not lease."""
+    return users(**{"kind": Kind.CONTAINER, "unit": "", "is_unleased": True} | changes)
+
+
+def ruled_inside(process: HostProcess, unleased: HostRule = HostRule.STOP, **handled: Moment) -> Ruling:
+    exempt = (Exemption(user="carol", until=int(NOON) + 10, reason="thesis"),)
+    rules = HostProcesses(host_processes=HostRule.REPORT, unleased=unleased, grace_seconds=60, exempt=exempt)
+    return rule(process, rules, Handled(**handled), now=at(100), utc_seconds=NOON)
+
+
+@pytest.mark.parametrize(
+    ("unleased", "handled", "step"),
+    [
+        pytest.param(HostRule.REPORT, {}, Step.NOTHING, id="it was reported when it was found"),
+        pytest.param(HostRule.WARN, {}, Step.WARN, id="warn"),
+        pytest.param(HostRule.WARN, {"warned": at(0)}, Step.NOTHING, id="warned"),
+        pytest.param(HostRule.STOP, {}, Step.WARN, id="a stop begins with a warning"),
+        pytest.param(HostRule.STOP, {"warned": at(41)}, Step.NOTHING, id="in the grace"),
+        pytest.param(HostRule.STOP, {"warned": at(40)}, Step.STOP, id="after the grace"),
+        pytest.param(HostRule.STOP, {"warned": at(0), "stopped": at(70)}, Step.KILL, id="does not end"),
+    ],
+)
+def test_a_process_off_its_containers_lease_goes_the_same_way(
+    unleased: HostRule, handled: dict[str, Moment], step: Step
+) -> None:
+    """By its own key of policy, whatever the one for the host says."""
+    found = ruled_inside(in_container(), unleased, **handled)
+    assert (found.step, "gpu.unleased" in found.why) == (step, True)
+
+
+@pytest.mark.parametrize(
+    ("process", "most"),
+    [
+        pytest.param(in_container(is_unleased=False), Step.NOTHING, id="on its lease, or not known"),
+        pytest.param(in_container(owner=Uid(0), owner_name="root"), Step.NOTHING, id="root's"),
+        pytest.param(in_container(is_person=False), Step.NOTHING, id="a system account's"),
+        pytest.param(in_container(owner_name="carol"), Step.NOTHING, id="exempt"),
+        pytest.param(in_container(owner_name=None), Step.WARN, id="a uid without an account"),
+        pytest.param(in_container(granted=True), Step.WARN, id="access to the host is no lease"),
+    ],
+)
+def test_whose_container_is_not_stopped(process: HostProcess, most: Step) -> None:
+    """Root's and the system's, who is exempt, and who has no name to be exempt by."""
+    assert ruled_inside(process).step is most
+    warned = ruled_inside(process, warned=at(0)).step
+    assert warned is (Step.STOP if process.granted else Step.NOTHING)
+
+
 @pytest.mark.parametrize("host_processes", [HostRule.REPORT, HostRule.WARN])
 def test_report_and_warning_come_once(host_processes: HostRule) -> None:
     """A sweep every few seconds does not repeat them."""

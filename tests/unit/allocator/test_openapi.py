@@ -232,6 +232,7 @@ QUARANTINE, UNQUARANTINE = "/v1/devices/{uuid}/quarantine", "/v1/devices/{uuid}/
 OF_CONTAINER: Final = {"container_id": CONTAINER}
 RULES: Final = {
     "host_processes": "warn",
+    "unleased": "stop",
     "grace_seconds": 5,
     "exempt": [{"user": "alice", "until": 9, "reason": "a demo"}],
 }

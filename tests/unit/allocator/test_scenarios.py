@@ -7,8 +7,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from allocator.attribution import Kind
+from allocator.attributor import Running
 from allocator.ledger import Conflict
 from allocator.mig import Layout
 from allocator.model import (
@@ -21,9 +23,11 @@ from allocator.model import (
     RefusalKind,
 )
 from allocator.readings import MigMode, RecoveryAction
+from allocator.tracking import Named
 from lab import simulate
 from lab.scenarios import NOBODY, SCENARIOS, Part
-from policy.model import ContainerId
+from policy.model import ContainerId, Uid
+from tests.fakes.containers import container_cgroup, started_in
 from tests.fakes.simulated_gpus import driver_library
 from tests.fakes.waiting import forked_as, running
 from tests.fakes.watched_machine import WatchedMachine
@@ -195,6 +199,40 @@ async def test_in_pid_reused(pid_reused: Played, watched: Watch) -> None:
             assert before.identity is not None
             assert (other.pid, other.start_ticks > before.identity.start_ticks) == (first.pid, True)
             assert await machine.free() == ALL - {"1"}
+
+
+def leased(machine: WatchedMachine) -> bool | None:
+    """What the last round said of the one process that runs."""
+    (told,) = (one for one in machine.round.processes if one.ended is None)
+    assert told.identity is not None
+    return machine.round.leased.get((told.identity, told.seen.device))
+
+
+async def test_in_process_without_lease(process_without_lease: Played, watched: Watch) -> None:
+    """A container on another's device is told as such there, on a MIG device too; the holder gets a note that names nobody."""
+    process_without_lease.rewind()
+    web = ContainerId("a" * 64)
+    async with watched(process_without_lease) as machine:
+        with container_cgroup(web) as cgroup, started_in(cgroup) as child:
+            machine.told.tell([Named(running=Running(id=web, pid=child.pid, owner=Uid(54321)), name="web")])
+            for index, named in (("0", "GPU 0"), ("2:0", "MIG device 2:0")):
+                lease = await machine.take(index)
+                process_without_lease.play(Part(pid=child.pid))
+                with structlog.testing.capture_logs() as logs:
+                    await machine.sweep()
+                    assert (leased(machine), machine.allocator.note(lease.id)) == (None, None)
+                    for _ in range(3):
+                        await machine.sweep()
+                assert leased(machine) is False
+                (line,) = (one for one in logs if one["event"] == "unleased_process.reported")
+                assert (line["device"], line["container"], line["uid"]) == (machine.uuid(index), web, 54321)
+                assert (line["lease"], line["holder_uid"]) == (lease.id, lease.owner_uid)
+                note = machine.allocator.note(lease.id) or ""
+                assert f"not yours was seen on {named}," in note
+                assert "54321" not in note
+            await machine.allocator.release(lease.id, who="x", why="removed")
+            await machine.sweep()
+            assert await machine.free() == ALL - {"0", "2:0"}  # 2:0 by the process alone
 
 
 async def _memory_of_nobody(machine: WatchedMachine, used_mib: int) -> None:

@@ -25,7 +25,12 @@ OLD = {
     "name": "old",
     "foreign": {"runs": True, "inspect": INSPECT, "monitor": False},
 }
-RULES = {"host_processes": "warn", "grace_seconds": 60, "exempt": [{"user": "a", "until": 9, "reason": "r"}]}
+RULES = {
+    "host_processes": "warn",
+    "unleased": "stop",
+    "grace_seconds": 60,
+    "exempt": [{"user": "a", "until": 9, "reason": "r"}],
+}
 
 
 def test_what_runs_is_read() -> None:
@@ -112,10 +117,16 @@ def test_rules_are_read() -> None:
     """Each field is needed: a word that is missing is not "report"."""
     assert parse_host_rules(RULES) == HostProcesses(
         host_processes=HostRule.WARN,
+        unleased=HostRule.STOP,
         grace_seconds=60,
         exempt=(Exemption(user="a", until=9, reason="r"),),
     )
-    for changes in ({"host_processes": "kill"}, {"grace_seconds": -1}, {"exempt": [{"user": "a"}]}):
+    for changes in (
+        {"host_processes": "kill"},
+        {"unleased": ["stop"]},
+        {"grace_seconds": -1},
+        {"exempt": [{"user": "a"}]},
+    ):
         with pytest.raises(BadInput):
             parse_host_rules({**RULES, **changes})
     with pytest.raises(BadInput, match="missing"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from allocator.attribution import Kind
 from allocator.attributor import Attributor, Running
 from allocator.finishing import Finishing
+from allocator.foreign import ForeignContainers
 from allocator.ghosts import SWEEPS
 from allocator.holders import DeviceFile, Holdings
 from allocator.host_control import HostControl, Owner
+from allocator.intruders import Intruders
 from allocator.model import DeviceState, Moment
 from allocator.processes import Processes
 from allocator.readings import GpuProcess, Measures
@@ -20,14 +23,16 @@ from allocator.tracking import Named, Round, Told, Tracking
 from allocator.watch import Watch
 from host.clock import boot_id
 from policy.host_processes import HostProcesses, HostRule
-from policy.model import ContainerId, Uid
+from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
+from tests.fakes.containers import container_cgroup, started_in
 from tests.fakes.fake_nvml import FakeNvml, gpu, mig
+from tests.fakes.leasing import lease
 from tests.fakes.waiting import running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from allocator.model import Snapshot
+    from allocator.model import Lease, Snapshot
 
 NOBODY_HAS = 2**22  # no pid is so high
 
@@ -52,6 +57,7 @@ class World:
             patience_seconds=5,
             fresh_seconds=8,
         )
+        self.leases: tuple[Lease, ...] = ()
         self.tracking = Tracking(
             watch=self.watch,
             attributor=Attributor(processes=self.processes, containers=self.told, now=self.now, first_uid=0),
@@ -61,6 +67,13 @@ class World:
                 tell=lambda _uid, text: self.said.append(text),
                 now=self.now,
                 utc_seconds=lambda: self.seconds,
+            ),
+            intruders=Intruders(
+                leases=self._leases,
+                tell_holder=self._note,
+                containers=self.told,
+                foreign=ForeignContainers(),
+                now=self.now,
             ),
             granted=self._granted,
             scan=self._scan,
@@ -72,6 +85,12 @@ class World:
 
     async def _as_it_is(self, snapshot: Snapshot) -> Snapshot:
         return snapshot
+
+    async def _leases(self) -> tuple[Lease, ...]:
+        return self.leases
+
+    async def _note(self, lease: LeaseId, device: DeviceUuid) -> None:
+        self.said.append(f"{lease} {device}")
 
     async def _granted(self) -> frozenset[Uid]:
         return frozenset()
@@ -148,6 +167,25 @@ async def test_a_process_on_an_instance_without_a_device_is_told(world: World) -
         world.nvml.put(mig(0, 0))
         (one,) = (await world.round()).processes
         assert (one.seen.device, one.seen.gpu_instance_id) == (gpu(0).uuid, 13)
+
+
+async def test_a_container_off_its_lease_is_told_and_stopped(world: World) -> None:
+    """As policy says: its user is warned, then the process alone is ended; the holder of the device has a note."""
+    web = ContainerId("a" * 64)
+    world.tracking.rules = HostProcesses(unleased=HostRule.STOP, grace_seconds=60)
+    world.leases = (lease("held", gpu(0).uuid),)
+    with container_cgroup(web) as cgroup, started_in(cgroup) as child, started_in(cgroup) as beside:
+        world.told.tell([Named(running=Running(id=web, pid=beside.pid, owner=Uid(54321)), name="web")])
+        world.nvml.put(gpu(0, pids=(child.pid,)))
+        for _ in range(3):
+            told = await world.round()
+        assert list(told.leased.values()) == [False]
+        assert world.said[0] == f"held {gpu(0).uuid}"
+        assert f"its container {web[:12]} does not hold and is ended in 60 seconds" in world.said[1]
+        world.seconds += 60
+        await world.round()
+        assert child.wait(5) == -signal.SIGTERM
+        assert beside.poll() is None
 
 
 async def test_memory_without_a_process_is_told_after_two_looks(world: World) -> None:

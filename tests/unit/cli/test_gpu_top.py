@@ -20,6 +20,7 @@ def _process(**changes: Any) -> dict[str, Any]:
         "compute_instance_id": None,
         "memory_mib": 300,
         "name": "python3",
+        "leased": True,
         "ended_at": None,
         "kind": "container",
         "owner_uid": 0,
@@ -74,6 +75,12 @@ def _answer(*processes: dict[str, Any], **changes: Any) -> dict[str, Any]:
         pytest.param(_process(owner_uid=UNKNOWN_UID), [f"uid {UNKNOWN_UID}"], id="no-account"),
         pytest.param(_process(memory_mib=None), ["N/A"], id="memory-not-said"),
         pytest.param(_process(ended_at="2026-01-01T00:00:05Z"), ["ended 2026-01-01T00:00:05Z"], id="ended"),
+        pytest.param(_process(leased=False), ["python3", "NOT LEASED"], id="off-its-lease"),
+        pytest.param(
+            _process(leased=False, ended_at="2026-01-01T00:00:05Z"),
+            ["NOT LEASED; ended 2026-01-01T00:00:05Z"],
+            id="off-its-lease-and-ended",
+        ),
         pytest.param(_process(name="a\x1b[31m"), ["a\\x1b[31m"], id="a-name-that-steers"),
     ],
 )
@@ -82,6 +89,12 @@ def test_a_process_says_whose_it_is_and_where(process: dict[str, Any], cells: li
     line = top(_answer(process), {GPU: "0"}).splitlines()[1]
     for cell in cells:
         assert cell in line
+
+
+@pytest.mark.parametrize("leased", [True, None])
+def test_only_what_is_known_to_be_off_its_lease_is_marked(leased: bool | None) -> None:
+    """What cannot be told is not told as wrong."""
+    assert "NOT LEASED" not in top(_answer(_process(leased=leased)), {GPU: "0"})
 
 
 def test_what_is_open_and_what_is_nobodys_is_told() -> None:

@@ -71,6 +71,18 @@ def test_a_process_can_be_gone_when_proc_is_read(process_exits_between_list_and_
     assert process_exits_between_list_and_proc_read.ask(script) == f"[({NOBODY}, False)]"
 
 
+def test_a_process_can_run_where_nobody_gave_it_a_device(process_without_lease: Played) -> None:
+    """On the whole GPU first, then on the MIG device, which its GPU lists as well."""
+    script = (
+        PROCESSES
+        + "print(pids(gpu[0]), pids(gpu[2]), pids(p.nvmlDeviceGetMigDeviceHandleByIndex(gpu[2], 0)))"
+    )
+    me = os.getpid()
+    assert process_without_lease.ask(script) == f"[{me}] [] []"
+    process_without_lease.play(Part(pid=me))
+    assert process_without_lease.ask(script) == f"[] [{me}] [{me}]"
+
+
 def test_a_pid_can_come_back_as_another_process(pid_reused: Played) -> None:
     """Only the pid is the same: the device is another one."""
     script = PROCESSES + "print(pids(gpu[0]), pids(gpu[1]))"

@@ -19,17 +19,19 @@ def test_silence_means_report() -> None:
     """Nobody's process is touched unless the admin says so."""
     assert parse("version: 1\n").gpu == HostProcesses()
     assert HostProcesses().host_processes is HostRule.REPORT
+    assert HostProcesses().unleased is HostRule.REPORT
 
 
 def test_rule_grace_and_exemptions_are_read() -> None:
     """A day counts in full; a time without an offset is UTC."""
     found = read(
-        "{host_processes: stop, grace: 2h, exempt: ["
+        "{host_processes: stop, unleased: warn, grace: 2h, exempt: ["
         "{user: alice, until: 2026-12-31, reason: day},"
         " {user: bob, until: 2027-01-01T00:00Z, reason: time},"
         " {user: bob, until: '2027-01-01 02:00+01:00', reason: later}]}"
     )
     assert (found.host_processes, found.grace_seconds) == (HostRule.STOP, 7200)
+    assert found.unleased is HostRule.WARN
     assert found.exempt == (
         Exemption(user="alice", until=NEW_YEAR, reason="day"),
         Exemption(user="bob", until=NEW_YEAR, reason="time"),
@@ -53,6 +55,7 @@ def test_an_exemption_ends() -> None:
     ("text", "part"),
     [
         ("{host_processes: kill}", "report, warn, stop"),
+        ("{unleased: true}", "report, warn, stop"),
         ("{host_process: stop}", "did you mean host_processes?"),
         ("{grace: soon}", "must be a time"),
         ("{exempt: alice}", "must be a list"),

@@ -61,13 +61,14 @@ async def test_the_rules_for_the_host_are_told() -> None:
     """As the allocator reads them; without a word of policy processes are reported."""
     allocator = Told()
     text = POLICY + (
-        "  host_processes: stop\n  grace: 5m\n"
+        "  host_processes: stop\n  unleased: warn\n  grace: 5m\n"
         "  exempt: [{user: root, until: 2027-01-31T00:00:00Z, reason: test}]\n"
     )
     policy = build_policy({"policy.yaml": text})
     await Declaring(allocator=allocator, policy=lambda: policy, account=account).tell()
     assert allocator.rules == {
         "host_processes": "stop",
+        "unleased": "warn",
         "grace_seconds": 300,
         "exempt": [{"user": "root", "until": 1801353600, "reason": "test"}],
     }
@@ -75,4 +76,4 @@ async def test_the_rules_for_the_host_are_told() -> None:
     assert read == policy.document.gpu
     silent = build_policy({"policy.yaml": "version: 1\n"})
     await Declaring(allocator=allocator, policy=lambda: silent, account=account).tell()
-    assert allocator.rules["host_processes"] == "report"
+    assert (allocator.rules["host_processes"], allocator.rules["unleased"]) == ("report", "report")
