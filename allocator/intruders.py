@@ -78,7 +78,7 @@ class Intruders:
 
     async def _books(self, snapshot: Snapshot) -> Books | None:
         """None while it is not known who holds what, or which containers there are: then nobody is judged."""
-        if await self._containers.running() is None:
+        if await self._containers.running() is None or not self._foreign.are_told:
             return None
         try:
             leases = await self._leases()
