@@ -43,6 +43,7 @@ class World:
         self.unavailable = False
         self.notes: list[tuple[LeaseId, DeviceUuid]] = []
         self.foreign = ForeignContainers()
+        self.foreign.tell(())
         self.intruders = Intruders(
             leases=self.leases,
             tell_holder=self.tell,

@@ -58,6 +58,8 @@ class World:
             fresh_seconds=8,
         )
         self.leases: tuple[Lease, ...] = ()
+        foreign = ForeignContainers()
+        foreign.tell(())
         self.tracking = Tracking(
             watch=self.watch,
             attributor=Attributor(processes=self.processes, containers=self.told, now=self.now, first_uid=0),
@@ -72,7 +74,7 @@ class World:
                 leases=self._leases,
                 tell_holder=self._note,
                 containers=self.told,
-                foreign=ForeignContainers(),
+                foreign=foreign,
                 now=self.now,
             ),
             granted=self._granted,
