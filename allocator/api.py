@@ -177,7 +177,7 @@ class Api:
                     shown.waiter(item, position, now, uid, sees_all=sees_all)
                     for position, item in enumerate(waiting, start=1)
                 ],
-                "reservations": [shown.window(item, now, board) for item in windows],
+                "reservations": shown.windows(windows, now, board),
             }
         )
 

@@ -2,25 +2,28 @@
 
 A reservation is of a number of devices of a class, not of certain ones. From others it keeps as many free devices as it
 would lack when it begins: what its own people hold already, and what comes back for certain before, need not be kept.
+- Of reservations that overlap no two count on the same device; one after the other they do.
 - Who says when the container ends may use a kept device, if that is before the reservation begins.
 - Others may until `lead_seconds` before. Nobody is stopped for a reservation; what is missing then is shown.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import TYPE_CHECKING
 
 from allocator.model import ANY, FULL, Device, DeviceKind
-from allocator.place import in_order, order
+from allocator.place import in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from datetime import date, tzinfo
 
     from allocator.board import Board, Devices
-    from allocator.model import GpuRequest, Lease
+    from allocator.model import GpuRequest
     from policy.model import DeviceUuid, Uid
     from policy.when import When
 
@@ -54,6 +57,10 @@ class Window:
     reservation: Reservation
     begin: float
     end: float
+
+    def overlaps(self, other: Window) -> bool:
+        """Whether both hold at some moment; two that only touch do not."""
+        return self.begin < other.end and other.begin < self.end
 
 
 def upcoming(
@@ -112,19 +119,20 @@ def withheld(board: Board, want: GpuRequest, windows: Collection[Window]) -> Dev
 
     What the request names or would be given first is kept last, so that it is refused only where it must be.
     """
-    concerning = [window for window in windows if _concerns(window, want)]
-    if not concerning:
+    if not any(_concerns(window, want) for window in windows):
         return frozenset()
     kept: set[DeviceUuid] = set()
+    promised = _Promised()
     groups = {group.name for group in want.groups}
-    # Small choices first: who may have anything takes what is left.
-    for window in sorted(concerning, key=lambda item: (item.reservation.profile == ANY, item.begin)):
-        if window.reservation.is_for(groups, want.owner_uid):
+    for window, count in _lacking(board, windows):
+        if not count or not _concerns(window, want):
             continue
-        suitable = {uuid for uuid in board.free - kept if matches(board.snapshot.devices[uuid], window)}
-        lacking = missing(board, window) if suitable else 0
-        ordered = _least_wanted(board, want, suitable)
-        kept.update(device.uuid for device in ordered[: max(0, lacking)])
+        suitable = {uuid for uuid in board.free if matches(board.snapshot.devices[uuid], window)}
+        ordered = [device.uuid for device in _least_wanted(board, want, suitable)]
+        if window.reservation.is_for(groups, want.owner_uid):
+            promised.take(ordered[::-1], window, count)  # of what is its own it gets what it wants most
+        else:
+            kept.update(promised.take(sorted(ordered, key=lambda uuid: uuid not in kept), window, count))
     return frozenset(kept)
 
 
@@ -143,31 +151,62 @@ def matches(device: Device, window: Window) -> bool:
     return profile in {ANY, device.kind.value, device.profile}
 
 
-def missing(board: Board, window: Window) -> int:
-    """How many devices must still be kept for a reservation to be whole when it begins."""
-    return window.reservation.count - sum(
-        1 for lease in board.leases for _ in _counting(board, lease, window)
-    )
+def missing(board: Board, windows: Collection[Window]) -> dict[Window, int]:
+    """How many devices, free or not, each reservation still lacks to be whole when it begins."""
+    return dict(_lacking(board, windows))
 
 
-def _counting(board: Board, lease: Lease, window: Window) -> Iterator[DeviceUuid]:
-    """The devices of a lease that the reservation need not miss: its own people's, or back in time."""
-    own = window.reservation.is_for(lease.groups, lease.owner_uid)
-    left = None if board.now is None else lease.seconds_left(board.now)
-    if own or (left is not None and 0 < left <= window.begin):
-        for uuid in lease.devices:
-            device = board.snapshot.devices.get(uuid)
-            if device is not None and matches(device, window):
-                yield uuid
+class _Promised:
+    """Which reservations count on a device: never two that overlap."""
+
+    def __init__(self) -> None:
+        self._to: defaultdict[DeviceUuid, list[Window]] = defaultdict(list)
+
+    def take(self, devices: Iterable[DeviceUuid], window: Window, count: int) -> list[DeviceUuid]:
+        """The first of these that are not promised for this time, at most `count`; from now on they are."""
+        taken = [uuid for uuid in devices if not any(map(window.overlaps, self._to[uuid]))][:count]
+        for uuid in taken:
+            self._to[uuid].append(window)
+        return taken
+
+
+def _lacking(board: Board, windows: Collection[Window]) -> Iterator[tuple[Window, int]]:
+    """Each with how many devices it lacks beside what its own people hold and what is back in time, in the order of keeping.
+
+    Those that begin sooner come first, and small choices before: who may have anything takes what is left. It is never too
+    little; where a group's own devices could be shared out better among several of its times, it may be one too many.
+    """
+    promised = _Promised()
+    for window in sorted(
+        windows, key=lambda one: (_choice(one.reservation.profile), one.begin, one.reservation.id)
+    ):
+        count = window.reservation.count
+        yield window, count - len(promised.take(_counting(board, window), window, count))
+
+
+def _choice(profile: str) -> int:
+    return {DeviceKind.MIG.value: 1, ANY: 2}.get(profile, 0)
+
+
+def _counting(board: Board, window: Window) -> list[DeviceUuid]:
+    """The leased devices that a reservation need not miss, those first that others can count on least.
+
+    They are its own people's, which nobody else can count on before they are back, or back in time.
+    """
+    found: list[tuple[bool, float, DeviceUuid]] = []
+    for lease in board.leases:
+        own = window.reservation.is_for(lease.groups, lease.owner_uid)
+        left = None if board.now is None else lease.seconds_left(board.now)
+        if own or (left is not None and 0 < left <= window.begin):
+            devices = (board.snapshot.devices.get(uuid) for uuid in lease.devices)
+            back = inf if left is None or left <= 0 else left
+            found += [
+                (not own, -back, one.uuid) for one in devices if one is not None and matches(one, window)
+            ]
+    return [uuid for _, _, uuid in sorted(found)]
 
 
 def _least_wanted(board: Board, want: GpuRequest, devices: Collection[DeviceUuid]) -> list[Device]:
     backwards = in_order(board, devices)[::-1]
     named = {text.casefold() for text in want.device_ids}
     return sorted(backwards, key=lambda device: device.uuid.casefold() in named or device.index in named)
-
-
-def first_kept(board: Board, window: Window) -> tuple[str, ...]:
-    """The indices of the free devices of a reservation's class, for showing what there is."""
-    suitable = [board.snapshot.devices[uuid] for uuid in board.free]
-    return tuple(device.index for device in sorted(suitable, key=order) if matches(device, window))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from allocator.board import Board
 from allocator.reservations import missing
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from allocator.board import Board
     from allocator.model import GpuRequest, Lease, Moment
     from allocator.reservations import Reservation, Window
     from allocator.waiting import Waiter
@@ -85,8 +87,13 @@ def reservation(item: Reservation) -> dict[str, Any]:
     }
 
 
-def window(item: Window, now: Moment, board: Board | None) -> dict[str, Any]:
-    """One time of a reservation. `needs`: how many devices it still lacks, free or not; None: nobody can say now."""
+def windows(items: Collection[Window], now: Moment, board: Board | None) -> list[dict[str, Any]]:
+    """Times of reservations, in their order. `needs`: how many devices one still lacks, free or not; None: nobody can say now."""
+    needs = {} if board is None else missing(board, items)
+    return [_window(item, now) | {"needs": needs.get(item)} for item in items]
+
+
+def _window(item: Window, now: Moment) -> dict[str, Any]:
     return {
         "reservation": item.reservation.id,
         "name": item.reservation.name,
@@ -95,7 +102,6 @@ def window(item: Window, now: Moment, board: Board | None) -> dict[str, Any]:
         "begins_at": _utc(now, item.begin),
         "ends_at": _utc(now, item.end),
         "running": item.begin <= 0,
-        "needs": None if board is None else max(0, missing(board, item)),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from fractions import Fraction
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 NOW = Clock()()
 BERLIN = ZoneInfo("Europe/Berlin")
 THREE = snapshot(gpu(0), gpu(1), gpu(2))
+FOUR = snapshot(gpu(0), gpu(1), gpu(2), gpu(3))
 
 
 def reservation(when: str = "Tue 10:00-12:00", **changes: object) -> Reservation:
@@ -114,7 +116,46 @@ def test_what_is_held_or_comes_back_need_not_be_kept() -> None:
     assert isinstance(placed(want(count=1), window(600), leases=(back,)), Placement)
     late = replace(back, seconds=700)
     assert isinstance(placed(want(count=1), window(600), leases=(late,)), Refusal)
-    assert missing(Board(THREE, (late,), NOW), window(600)) == 2
+    assert list(missing(Board(THREE, (late,), NOW), [window(600)]).values()) == [2]
+
+
+def kept(*windows: Window, leases: tuple[Lease, ...] = (), seconds: int | None = None) -> int:
+    """How many of four GPUs are kept from a stranger."""
+    board = Board(FOUR, leases, NOW)
+    return len(withheld(board, want(seconds=seconds), windows))
+
+
+def test_one_device_does_not_count_for_two_at_the_same_time() -> None:
+    """What comes back, and what a group holds, is used up by the first of the reservations that overlap."""
+    back = replace(lease("a", gpu(0).uuid, owner=5), seconds=500)
+    assert kept(window(600, id="x"), window(600, id="y"), leases=(back,)) == 3
+    own = replace(lease("a", gpu(0).uuid, gpu(1).uuid, owner=5), groups=("course",))
+    assert kept(window(0, id="x"), window(0, id="y"), leases=(own,)) == 2
+    assert kept(window(0, id="x"), leases=(own,)) == 0
+
+
+def test_one_after_the_other_they_keep_the_same() -> None:
+    """A course that comes again needs no more devices than one of its times."""
+    assert kept(window(0), window(7200), window(14400), seconds=20000) == 2
+    assert kept(window(0), window(7199), seconds=20000) == 4
+
+
+def test_what_another_begins_with_is_not_counted_on_though_nothing_is_kept_for_it_yet() -> None:
+    """A reservation with a short lead takes what comes back first, since it begins first."""
+    back = replace(lease("a", gpu(0).uuid, owner=5), seconds=100)
+    soon = window(500, id="x", count=1, lead_seconds=60)
+    assert kept(soon, window(600, id="y", count=1), leases=(back,)) == 1
+    assert kept(window(600, id="y", count=1), leases=(back,)) == 0
+
+
+def test_of_two_reservations_one_gets_all_of_its_own() -> None:
+    """If there are too few for both, what began first is whole, for its own people too."""
+    board = Board(THREE, (), NOW)
+    asked = want(count=2, groups=(GroupLimit(name="course"),))
+    windows = [window(-60, id="x"), window(0, id="y", group="other")]
+    outcome = place(board, asked, withheld=withheld(board, asked, windows))
+    assert outcome == Placement(devices=(gpu(0).uuid, gpu(1).uuid), equivalents=Fraction(2))
+    assert len(withheld(board, replace(asked, groups=(GroupLimit(name="other"),)), windows)) == 2
 
 
 def test_a_named_device_is_refused_only_where_it_must_be() -> None:

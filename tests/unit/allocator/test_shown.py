@@ -56,8 +56,9 @@ def test_a_window_shows_what_it_lacks() -> None:
     when = "Tue 10:00-12:00"
     item = Reservation(id="r", group="g", name="g", count=2, when=parse_when(when), when_text=when)
     held = replace(lease("a", gpu(0).uuid, owner=3), groups=("g",))
-    found = shown.window(
-        Window(reservation=item, begin=-5, end=60), NOW, Board(snapshot(gpu(0), gpu(1)), (held,), NOW)
-    )
+    running, later = Window(reservation=item, begin=-5, end=60), Window(reservation=item, begin=5, end=60)
+    board = Board(snapshot(gpu(0), gpu(1)), (held,), NOW)
+    (found,) = shown.windows([running], NOW, board)
     assert (found["running"], found["needs"], found["ends_at"]) == (True, 1, "2026-01-01T00:17:40Z")
-    assert shown.window(Window(reservation=item, begin=5, end=60), NOW, None)["needs"] is None
+    assert [one["needs"] for one in shown.windows([running, later], NOW, board)] == [1, 2]
+    assert shown.windows([later], NOW, None)[0]["needs"] is None
