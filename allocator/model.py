@@ -147,13 +147,19 @@ class Moment:
     boot_id: str
 
     def seconds_since(self, earlier: Moment) -> float:
-        """How long ago `earlier` was; infinite when it was in another boot."""
+        """For a grace and for freshness: how long ago `earlier` was, by this boot's clock; infinite when it was in another boot.
+
+        Nothing of another boot is under way or fresh. Not for a time that somebody was promised: a reboot would end it.
+        """
         if earlier.boot_id != self.boot_id:
             return float("inf")
         return (self.boottime_ms - earlier.boottime_ms) / 1000
 
     def elapsed_since(self, earlier: Moment) -> float:
-        """How long ago `earlier` was, at least 0; across a reboot by UTC, which is all there is then."""
+        """For a time that was promised or used: how long ago `earlier` was, at least 0; it goes on across a reboot.
+
+        There by UTC, which is all there is then. Not for a grace: a clock that is put back would make it last.
+        """
         if earlier.boot_id == self.boot_id:
             return max(0.0, self.seconds_since(earlier))
         return max(0.0, (self.when() - earlier.when()).total_seconds())

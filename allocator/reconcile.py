@@ -132,7 +132,7 @@ def _settle_state(lease: Lease, seen: LeaseState, now: Moment, grace_seconds: fl
     elif (
         lease.state is LeaseState.HELD
         and lease.hold_seconds is not None
-        and settled_for >= lease.hold_seconds
+        and now.elapsed_since(lease.changed) >= lease.hold_seconds
     ):
         yield _change(lease, LeaseState.RELEASED, "its container has been stopped for too long")
 

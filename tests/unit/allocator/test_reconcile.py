@@ -149,6 +149,17 @@ def test_a_stopped_container_keeps_its_lease_for_a_time(
     assert [change.state for change in done if isinstance(change, Change)] == [LeaseState.RELEASED] * released
 
 
+@pytest.mark.parametrize(("minutes", "released"), [(2, False), (61, True)])
+def test_a_reboot_does_not_end_what_a_stopped_container_may_keep(*, minutes: int, released: bool) -> None:
+    """Across it the time of day counts."""
+    clock = Clock()
+    clock.seconds += 60 * minutes
+    after = replace(clock(), boot_id="boot-2", boottime_ms=5000)
+    told = Evidence(session="two", carriers=(replace(carrier(), state="exited"),))
+    done = list(settle([replace(HELD, hold_seconds=3600)], told, now=after, grace_seconds=GRACE))
+    assert [change.state for change in done if isinstance(change, Change)] == [LeaseState.RELEASED] * released
+
+
 def test_another_generation_is_another_device() -> None:
     """A MIG device that was made anew in the same place is not the one that was leased."""
     item = replace(ACTIVE, generations=(1,))
