@@ -101,7 +101,8 @@ class Granting:
     async def windows(self, within_seconds: float = inf) -> tuple[Window, ...]:
         """The times of reservations that run or come soon: within this time, or within the longest lead."""
         now = self._now().when()
-        if self._times is None or now >= self._times.until:
+        # A clock that was ahead and is put right is before the reading: its times would be far ahead until it catches up.
+        if self._times is None or not self._times.read <= now < self._times.until:
             self._times = _Times(
                 read=now,
                 until=now + _TIMES_LAST,

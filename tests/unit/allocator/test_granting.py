@@ -105,3 +105,19 @@ async def test_reservations_are_honoured_and_kept(one: Allocator, clock: Clock) 
     await held(one, profile="full")
     await one.declare([])
     assert await one.reservations() == ()
+
+
+async def test_a_clock_that_was_ahead_hides_no_reservation(one: Allocator, clock: Clock) -> None:
+    """Once it is put right, times are read again, and what is reserved soon is kept."""
+    when = "daily 00:20-12:00"
+    item = Reservation(id="r", group="course", name="course", count=2, when=parse_when(when), when_text=when)
+    right = clock.seconds
+    clock.seconds += 400 * 86400
+    await one.reserve(replace(item, source="uid 0"))
+    await one.windows()
+    clock.seconds = right
+    (window, *_) = await one.windows()
+    assert window.begin == 200
+    outcome = await one.lease(want(profile="full"))
+    assert isinstance(outcome, Refusal)
+    assert outcome.kind is RefusalKind.RESERVED
