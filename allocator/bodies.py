@@ -103,12 +103,14 @@ def _group(item: Any) -> GroupLimit:
 
 def parse_evidence(body: Mapping[str, Any]) -> Evidence:
     """What a proxy says dockerd holds. Raises: BadInput."""
-    only(body, required={"session", "containers"}, optional={"pending"})
+    only(body, required={"session", "boot_id", "asked_ms", "containers"}, optional={"pending"})
     pending = None
     if "pending" in body:
         pending = frozenset(LeaseId(text_of(item, "pending")) for item in list_of(body["pending"], "pending"))
     return Evidence(
         session=text_of(body["session"], "session"),
+        boot_id=text_of(body["boot_id"], "boot_id"),
+        asked_ms=number_of(body["asked_ms"], "asked_ms", most=1 << 53),
         carriers=tuple(_carrier(item) for item in list_of(body["containers"], "containers")),
         pending=pending,
     )

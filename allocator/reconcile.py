@@ -1,12 +1,13 @@
 """What must change so that the ledger agrees with dockerd and NVML: pure, the service carries it out.
 
 INVARIANT: a lease that any container carries is never released, whoever owns that container: its devices may
-be in use. Nothing is done about what is younger than the grace, since evidence may be older than the lease.
+be in use. Nothing is done about what has changed since dockerd was asked, for it knew nothing of that; what changed less
+than the grace before may still have been under way in dockerd.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from allocator.model import DeviceState, LeaseState
@@ -30,11 +31,33 @@ class Carrier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What one proxy session says dockerd holds, and which leases it still works on (None: it does not say)."""
+    """What one proxy session says dockerd held, and which leases it worked on then (None: it does not say).
+
+    boot_id, asked_ms: which boot, and CLOCK_BOOTTIME of before dockerd was asked.
+    """
 
     session: str
+    boot_id: str
+    asked_ms: int
     carriers: tuple[Carrier, ...]
     pending: frozenset[LeaseId] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Times:
+    """When dockerd was asked, by which graces are measured; now, by which promised times are; and the grace."""
+
+    asked: Moment
+    now: Moment
+    grace_seconds: float
+
+    def is_newer(self, lease: Lease) -> bool:
+        """Whether a lease has changed since dockerd was asked, or may have: in the same millisecond."""
+        return self.asked.seconds_since(lease.changed) <= 0
+
+    def is_young(self, changed: Moment) -> bool:
+        """Whether something may still have been under way when dockerd was asked."""
+        return self.asked.seconds_since(changed) < self.grace_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,21 +95,25 @@ def settle(
 ) -> Iterator[Change | Contradiction]:
     """Compare dockerd's containers with the ledger.
 
-    Args: leases: every live one, and the released ones that a container still carries.
+    Args: leases: every live one, and the released ones that a container still carries. evidence: of this boot.
     """
+    asked = replace(now, boot_id=evidence.boot_id, boottime_ms=evidence.asked_ms)
+    times = _Times(asked=asked, now=now, grace_seconds=grace_seconds)
     by_id = {lease.id: lease for lease in leases}
     carried: dict[LeaseId, list[Carrier]] = {}
     for carrier in evidence.carriers:
         carried.setdefault(carrier.lease, []).append(carrier)
     for lease_id, carriers in carried.items():
-        yield from _settle_carried(by_id.get(lease_id), carriers, now, grace_seconds)
+        found = by_id.get(lease_id)
+        if found is None or not times.is_newer(found):
+            yield from _settle_carried(found, carriers, times)
     for lease in leases:
-        if lease.live and lease.id not in carried:
-            yield from _settle_alone(lease, evidence, now, grace_seconds)
+        if lease.live and lease.id not in carried and not times.is_newer(lease):
+            yield from _settle_alone(lease, evidence, times)
 
 
 def _settle_carried(
-    lease: Lease | None, carriers: list[Carrier], now: Moment, grace_seconds: float
+    lease: Lease | None, carriers: list[Carrier], times: _Times
 ) -> Iterator[Change | Contradiction]:
     if lease is None:
         yield from (_contradiction(item, "carries a lease that was never granted") for item in carriers)
@@ -106,46 +133,45 @@ def _settle_carried(
         state = LeaseState.LOST if lease.state is LeaseState.LOST else seen or _bound(lease.state)
         yield _change(lease, state, "a container carries it", holder.container)
     elif lease.state is not LeaseState.LOST and seen is not None:
-        yield from _settle_state(lease, seen, now, grace_seconds)
+        yield from _settle_state(lease, seen, times)
 
 
 def _bound(state: LeaseState) -> LeaseState:
     return LeaseState.BOUND if state is LeaseState.PENDING else state
 
 
-def _settle_state(lease: Lease, seen: LeaseState, now: Moment, grace_seconds: float) -> Iterator[Change]:
+def _settle_state(lease: Lease, seen: LeaseState, times: _Times) -> Iterator[Change]:
     """Follow whether the container of a lease runs, and end the lease of one that does not when its time is over.
 
-    INVARIANT: a lease ends so only after two looks a grace apart have found its container stopped. Evidence may be
-    older than a start, and a start within the grace shows in the second look.
+    INVARIANT: a lease ends so only after two looks a grace apart have found its container stopped. A start is noted before
+    dockerd carries it out, and shows in the second look.
     """
-    settled_for = now.seconds_since(lease.changed)
     if seen is LeaseState.ACTIVE:
         if lease.state is not LeaseState.ACTIVE:
             yield _change(lease, LeaseState.ACTIVE, "its container runs")
-    elif settled_for < grace_seconds:
+    elif times.is_young(lease.changed):
         return
     elif lease.state is LeaseState.ACTIVE or (lease.state, seen) == (LeaseState.BOUND, LeaseState.HELD):
         yield _change(lease, LeaseState.HELD, "its container has stopped")
-    elif (left := lease.seconds_left(now)) is not None and left <= 0:
+    elif (left := lease.seconds_left(times.now)) is not None and left <= 0:
         yield _change(lease, LeaseState.RELEASED, "its time is over and its container does not run")
     elif (
         lease.state is LeaseState.HELD
         and lease.hold_seconds is not None
-        and now.elapsed_since(lease.changed) >= lease.hold_seconds
+        and times.now.elapsed_since(lease.changed) >= lease.hold_seconds
     ):
         yield _change(lease, LeaseState.RELEASED, "its container has been stopped for too long")
 
 
-def _settle_alone(lease: Lease, evidence: Evidence, now: Moment, grace_seconds: float) -> Iterator[Change]:
+def _settle_alone(lease: Lease, evidence: Evidence, times: _Times) -> Iterator[Change]:
     """A live lease that no container carries."""
     if lease.container is not None:
-        if now.seconds_since(lease.changed) >= grace_seconds:
+        if not times.is_young(lease.changed):
             yield _change(lease, LeaseState.RELEASED, "its container is gone")
         return
     said_over = evidence.pending is not None and lease.id not in evidence.pending
     over = lease.session != evidence.session or said_over
-    if over and now.seconds_since(lease.created) >= grace_seconds:
+    if over and not times.is_young(lease.created):
         yield _change(lease, LeaseState.RELEASED, "no container came of it")
 
 

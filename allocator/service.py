@@ -135,6 +135,7 @@ class Allocator:
         )
         self.mig_journal = DurableJournal(MigJournal(ledger), finishing=self._finishing, now=now)
         self.reconciled = False
+        self._settled_ms = 0  # when dockerd was asked for the evidence that was settled last
 
     async def lease(self, want: GpuRequest) -> Lease | Refusal:
         """Devices for one create, waiting in line at most `want.wait_seconds` for some to become free.
@@ -233,18 +234,30 @@ class Allocator:
             await self._durably(partial(self._care.intruded, lease, device, self._now()))
 
     async def settle(self, evidence: Evidence) -> tuple[Change | Contradiction, ...]:
-        """Make the ledger agree with what dockerd holds; say what was changed and what contradicts."""
+        """Make the ledger agree with what dockerd held; say what was changed and what contradicts.
+
+        Raises: Conflict: it is of another boot, or older than what was settled last.
+        """
         async with self._lock:
+            now = self._now()
+            if (
+                evidence.boot_id != now.boot_id
+                or not self._settled_ms <= evidence.asked_ms <= now.boottime_ms
+            ):
+                raise Conflict(
+                    "this evidence is of another boot, or older than what was settled last; look again"
+                )
             leases = list(await self._durably(self._ledger.live))
             live = {lease.id for lease in leases}
             for lease_id in {item.lease for item in evidence.carriers} - live:
                 found = await self._durably(partial(self._ledger.find, lease_id))
                 leases += [found] if found else []
             wanted = reconcile.settle(
-                leases, evidence, now=self._now(), grace_seconds=self._timing.pending_grace_seconds
+                leases, evidence, now=now, grace_seconds=self._timing.pending_grace_seconds
             )
             done = await self._changes.apply(wanted, who=f"evidence of {evidence.session}")
             self.reconciled = True
+            self._settled_ms = evidence.asked_ms
             await self._granting.serve()
         self._changes.report(done)
         return done

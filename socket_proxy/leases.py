@@ -9,9 +9,9 @@ from pathlib import Path
 
 import aiohttp
 
-from host.clock import boottime_ms
+from host.clock import boot_id, boottime_ms
 from policy.model import ContainerId, DeviceUuid, GroupGpus, Json, LeaseGpus, LeaseId, RequestId, Uid
-from socket_proxy.ports import Held, Lease, LeaseOver, LeaseRefused
+from socket_proxy.ports import Asking, Held, Lease, LeaseOver, LeaseRefused
 from socket_proxy.refusals import UNANSWERED, Unavailable
 
 _CONNECT_SECONDS = 2
@@ -35,6 +35,7 @@ class AllocatorClient:
 
     def __init__(self, socket: Path) -> None:
         self.session = secrets.token_hex(8)
+        self._boot_id = boot_id()
         self._working: set[LeaseId] = set()
         self.tell_containers: Callable[[], Awaitable[None]] = (
             _nobody  # for one that was not told since its start
@@ -147,13 +148,20 @@ class AllocatorClient:
                 return taken, tuple(DeviceUuid(str(uuid)) for uuid in left_out)
         return _refused(status, answer)
 
-    async def report(self, held: tuple[Held, ...]) -> None:
-        """Tell the allocator what dockerd holds, so that it can repair what a crash left."""
-        containers: list[Json] = [_told(item) for item in held]
-        pending: list[Json] = [*sorted(self._working)]
-        status, answer = await self._call(
-            "POST", "/v1/evidence", {"session": self.session, "containers": containers, "pending": pending}
-        )
+    def asking(self) -> Asking:
+        """To be called before dockerd is asked what it holds, and given to `report`."""
+        return Asking(boot_id=self._boot_id, at_ms=boottime_ms(), pending=frozenset(self._working))
+
+    async def report(self, held: tuple[Held, ...], asked: Asking) -> None:
+        """Tell the allocator what dockerd held, so that it can repair what a crash left. Raises: Unavailable."""
+        said: dict[str, Json] = {
+            "session": self.session,
+            "boot_id": asked.boot_id,
+            "asked_ms": asked.at_ms,
+            "containers": [_told(item) for item in held],
+            "pending": [*sorted(asked.pending)],
+        }
+        status, answer = await self._call("POST", "/v1/evidence", said)
         if status != 200:
             raise Unavailable(_refused(status, answer).message)
 

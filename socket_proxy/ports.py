@@ -42,6 +42,19 @@ class Held:
     state: str = ""  # the engine's word, "running"; empty: not told
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """What has to be noted before the engine is asked what it holds.
+
+    boot_id, at_ms: which boot, and its CLOCK_BOOTTIME.
+    pending: leases that are worked on, whose containers may come only after the engine's answer.
+    """
+
+    boot_id: str
+    at_ms: int
+    pending: frozenset[LeaseId]
+
+
 class Leaser(Protocol):
     """The allocator, as the proxy uses it."""
 
@@ -59,4 +72,6 @@ class Leaser(Protocol):
 
     def forget(self, lease: LeaseId) -> None: ...
 
-    async def report(self, held: tuple[Held, ...]) -> None: ...
+    def asking(self) -> Asking: ...
+
+    async def report(self, held: tuple[Held, ...], asked: Asking) -> None: ...

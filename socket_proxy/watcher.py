@@ -220,6 +220,8 @@ class Watcher:
                 await asyncio.sleep(_EVIDENCE_SECONDS)
 
     async def send_evidence(self) -> None:
+        # INVARIANT: noted before the list is asked for: what is leased from here on is not in it for certain.
+        asked = self._leaser.asking()
         held: dict[LeaseId, Held] = {}
         for item in await self._listed():
             entry = self._container(item)
@@ -231,7 +233,7 @@ class Watcher:
                     state=item.State,
                 )
                 held.setdefault(entry.lease, found)
-        await self._leaser.report(tuple(held.values()))
+        await self._leaser.report(tuple(held.values()), asked)
 
     def _container(self, item: _Container) -> Entry:
         return self.container_entry(item.Id, names.own(item.Names), item.Labels or {})

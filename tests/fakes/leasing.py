@@ -12,6 +12,7 @@ from allocator.foreign import Foreign
 from allocator.held_devices import Held
 from allocator.ledger import Ledger
 from allocator.model import GpuRequest, Lease, Moment
+from allocator.reconcile import Evidence
 from allocator.service import Allocator, Timing
 from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from allocator.reconcile import Carrier
     from tests.fakes.fake_nvml import FakeNvml
 
 
@@ -59,6 +61,12 @@ def lease(name: str, *devices: str, owner: int = 1000, **changes: object) -> Lea
         since=Clock()(),
         changed=Clock()(),
     )
+    return replace(base, **changes)  # type: ignore[arg-type]  # tests pass fields by name
+
+
+def evidence(now: Moment, *carriers: Carrier, session: str = "one", **changes: object) -> Evidence:
+    """What dockerd is said to hold, asked now."""
+    base = Evidence(session=session, boot_id=now.boot_id, asked_ms=now.boottime_ms, carriers=carriers)
     return replace(base, **changes)  # type: ignore[arg-type]  # tests pass fields by name
 
 

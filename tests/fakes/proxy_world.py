@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from host.clock import boot_id, boottime_ms
 from http1.client import Pool
 from policy.model import Actor, ContainerId, DeviceUuid, EngineFacts, Gid, LeaseGpus, LeaseId, RequestId, Uid
 from socket_proxy.adoptions import Adoptions
@@ -19,7 +20,7 @@ from socket_proxy.facts import FactSource
 from socket_proxy.image_owners import ImageOwners
 from socket_proxy.index import Index
 from socket_proxy.keys import Keys
-from socket_proxy.ports import Held, Lease, LeaseRefused
+from socket_proxy.ports import Asking, Held, Lease, LeaseRefused
 from socket_proxy.records import Records
 from socket_proxy.seal import Sealer
 from socket_proxy.stamp import Stamper
@@ -49,6 +50,7 @@ class MemoryLeaser:
         self.leases: dict[LeaseId, Lease] = {}
         self.fails: dict[str, BaseException] = {}
         self.held: tuple[Held, ...] = ()
+        self.asked: Asking | None = None
         self.forgotten: list[LeaseId] = []
 
     def add(self, lease: str, *, state: str = "pending", container: str | None = None) -> None:
@@ -87,8 +89,11 @@ class MemoryLeaser:
     def forget(self, lease: LeaseId) -> None:
         self.forgotten.append(lease)
 
-    async def report(self, held: tuple[Held, ...]) -> None:
-        self.held = held
+    def asking(self) -> Asking:
+        return Asking(boot_id=boot_id(), at_ms=boottime_ms(), pending=frozenset())
+
+    async def report(self, held: tuple[Held, ...], asked: Asking) -> None:
+        self.held, self.asked = held, asked
 
     def _fail(self, verb: str) -> None:
         if verb in self.fails:

@@ -22,15 +22,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from allocator.ledger import Conflict
 from allocator.model import DeviceState, GroupLimit, InventoryUnavailable, Lease, LeaseState
 from allocator.place import is_free
-from allocator.reconcile import Carrier, Evidence
+from allocator.reconcile import Carrier
 from allocator.slices import equivalents
 from policy.model import ContainerId, LeaseId, Uid
 from tests.fakes.disk import Disk, Lost
 from tests.fakes.fake_nvml import FakeNvml, gpu, logged, mig, split
-from tests.fakes.leasing import Clock, service, want
+from tests.fakes.leasing import Clock, evidence, service, want
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+
+    from allocator.reconcile import Evidence
 
 USERS = st.integers(1, 4)
 LIMIT = 2
@@ -235,16 +237,26 @@ class Leasing(RuleBasedStateMachine):
 
     @rule()
     def evidence(self) -> None:
-        self.run(
-            self.service.settle(Evidence(session=self.session, carriers=tuple(self.containers.values())))
-        )
+        self.run(self.service.settle(self._asked()))
 
     @rule(index=st.integers(0, 50))
     def evidence_from_before_a_start(self, index: int) -> None:
         """What was gathered before a start arrives after it."""
-        told = tuple(self.containers.values())
+        told = self._asked()
         self._start(index)
-        self.run(self.service.settle(Evidence(session=self.session, carriers=told)))
+        self.run(self.service.settle(told))
+
+    @rule(index=st.integers(0, 50), seconds=st.integers(0, 40))
+    def evidence_that_comes_late(self, index: int, seconds: int) -> None:
+        """The proxy, or dockerd, was held up."""
+        told = self._asked()
+        self.clock.seconds += 1
+        self._start(index)
+        self.clock.seconds += seconds
+        self.run(self.service.settle(told))
+
+    def _asked(self) -> Evidence:
+        return evidence(self.clock(), *self.containers.values(), session=self.session)
 
     @rule(seconds=st.integers(1, 40))
     def time_passes(self, seconds: int) -> None:
@@ -347,7 +359,7 @@ class Leasing(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever happened: with no container left, evidence of a new session frees every device."""
         self.clock.seconds += 3600
-        self.run(self.service.settle(Evidence(session="last", carriers=())))
+        self.run(self.service.settle(evidence(self.clock(), session="last")))
         left = self.live()
         self.run(self.service.close())
         self.runner.close()

@@ -34,6 +34,10 @@ WANT: dict[str, Any] = {
     "session": "one",
 }
 CONTAINER = "1" * 64
+ASKED: dict[str, Any] = {
+    "boot_id": "boot-1",
+    "asked_ms": 1_001_000,
+}  # a second after the clock of these tests begins
 
 
 class Server:
@@ -42,11 +46,12 @@ class Server:
     def __init__(self, path: Path) -> None:
         self.path = path / "s"
         self.trusted = {os.getuid()}
-        self.service = service(path / "ledger", FakeNvml(gpu(0), *split(1, "1g.5gb", "1g.5gb")), Clock())
+        self.clock = Clock()
+        self.service = service(path / "ledger", FakeNvml(gpu(0), *split(1, "1g.5gb", "1g.5gb")), self.clock)
 
     async def __aenter__(self) -> Self:
         api = Api(
-            self.service, trusted_uids=frozenset(self.trusted), now=Clock(), new_id=lambda: LeaseId("r1")
+            self.service, trusted_uids=frozenset(self.trusted), now=self.clock, new_id=lambda: LeaseId("r1")
         )
         api._trusted = self.trusted  # type: ignore[assignment]  # tests change who is trusted
         self.runner = web.AppRunner(api.application(), handler_cancellation=True)
@@ -222,13 +227,17 @@ async def test_evidence_answers_what_was_changed(server: Server) -> None:
     _, lease = await server.call("POST", "/v1/leases", WANT)
     carried = {"id": CONTAINER, "lease": lease["id"], "owner_uid": 1000}
     stray = {"id": "2" * 64, "lease": "unknown", "owner_uid": 7}
+    server.clock.seconds += 1
     status, answer = await server.call(
-        "POST", "/v1/evidence", {"session": "one", "containers": [carried, stray]}
+        "POST", "/v1/evidence", {**ASKED, "session": "one", "containers": [carried, stray]}
     )
     assert status == 200
     assert [item["state"] for item in answer["changes"]] == ["bound"]
     assert [item["container"] for item in answer["conflicts"]] == ["2" * 64]
     assert (await server.call("GET", "/v1/health"))[1]["reconciled"] is True
+    old = {**ASKED, "asked_ms": 1_000_000, "session": "one", "containers": []}
+    status, answer = await server.call("POST", "/v1/evidence", old)
+    assert (status, "older than what was settled last" in answer["message"]) == (409, True)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +275,17 @@ def test_a_wrong_field_is_named(change: dict[str, Any], field: str) -> None:
 def test_wrong_evidence_is_refused_whole(item: Any) -> None:
     """One unreadable container makes all of the evidence unreadable: half of it would release leases."""
     with pytest.raises(BadInput):
-        parse_evidence({"session": "s", "containers": [item]})
+        parse_evidence({**ASKED, "session": "s", "containers": [item]})
+
+
+@pytest.mark.parametrize("name", ["boot_id", "asked_ms"])
+def test_evidence_without_a_time_is_refused(name: str) -> None:
+    """Nobody could tell which leases it knew of."""
+    body = {**ASKED, "session": "s", "containers": []}
+    parse_evidence(body)
+    del body[name]
+    with pytest.raises(BadInput, match=name):
+        parse_evidence(body)
 
 
 @pytest.mark.parametrize(

@@ -22,15 +22,17 @@ import pytest
 
 from allocator.ledger import Conflict, Ledger
 from allocator.model import Lease, LeaseState, Refusal
-from allocator.reconcile import Carrier, Evidence
+from allocator.reconcile import Carrier
 from allocator.service import Allocator, Timing
 from policy.model import ContainerId, LeaseId, Uid
 from tests.fakes.disk import Disk, Lost
 from tests.fakes.fake_nvml import FakeNvml, gpu
-from tests.fakes.leasing import Clock, want
+from tests.fakes.leasing import Clock, evidence, want
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+
+    from allocator.reconcile import Evidence
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 KINDS = (
@@ -192,7 +194,7 @@ class World:
         return container
 
     def evidence(self, session: str) -> Evidence:
-        return Evidence(session=session, carriers=tuple(self.containers.values()), pending=frozenset())
+        return evidence(self.clock(), *self.containers.values(), session=session, pending=frozenset())
 
 
 async def granted(service: Allocator, **changes: object) -> Lease:

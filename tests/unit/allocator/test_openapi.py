@@ -244,6 +244,7 @@ ADOPTION: Final = {
     "session": "one",
     "request_id": "0123456789ab",
 }
+ASKED: Final = {"session": "one", "boot_id": "boot-1", "asked_ms": 1_000_000}
 WISH: Final = {"user": "alice", "seconds": 3600, "reason": "profiling", "devices": ["0"]}
 PLAY: Final = (
     Ask("GET", "/v1/health", 200),
@@ -264,7 +265,7 @@ PLAY: Final = (
         "/v1/evidence",
         200,
         {
-            "session": "one",
+            **ASKED,
             "containers": [
                 {"id": CONTAINER, "lease": "lease0", "owner_uid": 1000, "state": "exited"},
                 {"id": "2" * 64, "lease": "unknown", "owner_uid": 7},
@@ -272,6 +273,7 @@ PLAY: Final = (
             "pending": ["lease1"],
         },
     ),
+    Ask("POST", "/v1/evidence", 409, {**ASKED, "boot_id": "another", "containers": []}),
     Ask("POST", QUARANTINE, 200, ORDER, gpu(0).uuid),
     Ask("POST", QUARANTINE, 404, ORDER, "GPU-x"),
     Ask("GET", "/v1/health", 200),

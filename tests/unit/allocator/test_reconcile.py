@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from allocator.model import DeviceState, Lease, LeaseState
-from allocator.reconcile import Carrier, Change, Contradiction, Evidence, lost, settle
+from allocator.reconcile import Carrier, Change, Contradiction, lost, settle
 from policy.model import ContainerId, LeaseId, Uid
 from tests.fakes.fake_nvml import gpu, snapshot
-from tests.fakes.leasing import Clock, lease
+from tests.fakes.leasing import Clock, evidence, lease
 
 GRACE = 20
 ONE, TWO = ContainerId("1" * 64), ContainerId("2" * 64)
@@ -18,6 +18,7 @@ PENDING = lease("a", gpu(0).uuid)
 ACTIVE = replace(PENDING, state=LeaseState.ACTIVE, container=ONE)
 RELEASED = replace(ACTIVE, state=LeaseState.RELEASED)
 LOST = replace(ACTIVE, state=LeaseState.LOST)
+HELD = replace(ACTIVE, state=LeaseState.HELD)
 
 
 def carrier(container: ContainerId = ONE, *, owner: int = 1000, name: str = "a") -> Carrier:
@@ -29,11 +30,11 @@ def settled(
     carriers: tuple[Carrier, ...] = (),
     session: str = "two",
     later: float = 60,
-    **evidence: object,
+    **more: object,
 ) -> list[Change | Contradiction]:
     clock = Clock()
     clock.seconds += later
-    told = replace(Evidence(session=session, carriers=carriers), **evidence)  # type: ignore[arg-type]  # by name
+    told = evidence(clock(), *carriers, session=session, **more)
     return list(settle(leases, told, now=clock(), grace_seconds=GRACE))
 
 
@@ -62,11 +63,42 @@ def test_a_lease_no_container_carries(
     assert [change.state for change in done if isinstance(change, Change)] == [LeaseState.RELEASED] * released
 
 
+CONFIRMED = replace(PENDING, container=ONE)
+
+
+@pytest.mark.parametrize(
+    ("item", "carriers"),
+    [
+        pytest.param(replace(CONFIRMED, state=LeaseState.BOUND), (), id="confirmed meanwhile"),
+        pytest.param(ACTIVE, (), id="started meanwhile"),
+        pytest.param(ACTIVE, (replace(carrier(), state="exited"),), id="started again meanwhile"),
+        pytest.param(PENDING, (), id="granted meanwhile"),
+        pytest.param(RELEASED, (replace(carrier(), state="running"),), id="released meanwhile"),
+        pytest.param(HELD, (replace(carrier(), state="running"),), id="stopped meanwhile"),
+    ],
+)
+@pytest.mark.parametrize("asked_before", [0, 1, 3600])
+def test_what_changed_after_dockerd_was_asked_is_left_alone(
+    item: Lease, carriers: tuple[Carrier, ...], asked_before: int
+) -> None:
+    """However long its answer takes to arrive: it says nothing of the lease as it is now."""
+    asked_ms = item.changed.boottime_ms - asked_before
+    assert settled(item, carriers=carriers, later=3600, asked_ms=asked_ms, pending=frozenset()) == []
+    assert settled(item, carriers=carriers, later=3600, pending=frozenset()) != []
+
+
+def test_a_grace_ends_when_dockerd_was_asked() -> None:
+    """What was young then is not older for an answer that came late."""
+    young = ACTIVE.changed.boottime_ms + 19_000
+    assert settled(ACTIVE, later=3600, asked_ms=young) == []
+    assert len(settled(ACTIVE, later=3600, asked_ms=young + 1000)) == 1
+
+
 def test_a_reboot_ends_every_grace() -> None:
     """Times of another boot are long ago, whatever their numbers say."""
     clock = Clock()
     clock.boot, clock.seconds = "boot-2", 1.0
-    (done,) = settle([PENDING], Evidence(session="two", carriers=()), now=clock(), grace_seconds=GRACE)
+    (done,) = settle([PENDING], evidence(clock(), session="two"), now=clock(), grace_seconds=GRACE)
     assert isinstance(done, Change)
 
 
@@ -92,15 +124,15 @@ def test_a_lease_its_owner_carries(item: Lease, state: LeaseState) -> None:
     ("before", "seen", "later", "after"),
     [
         pytest.param("pending", "created", 60, "bound", id="created"),
-        pytest.param("pending", "running", 0, "active", id="already running"),
+        pytest.param("pending", "running", 0.001, "active", id="already running"),
         pytest.param("bound", "created", 60, None, id="not started yet"),
-        pytest.param("bound", "running", 0, "active", id="started"),
+        pytest.param("bound", "running", 0.001, "active", id="started"),
         pytest.param("bound", "exited", 60, "held", id="started and stopped between two looks"),
         pytest.param("active", "paused", 60, None, id="paused still runs"),
         pytest.param("active", "exited", 60, "held", id="stopped"),
         pytest.param("active", "exited", 19, None, id="evidence may be older than the start"),
         pytest.param("held", "exited", 60, None, id="still stopped"),
-        pytest.param("held", "running", 0, "active", id="started again"),
+        pytest.param("held", "running", 0.001, "active", id="started again"),
         pytest.param("lost", "running", 60, None, id="lost stays lost"),
         pytest.param("released", "exited", 60, None, id="a stopped container brings nothing back"),
         pytest.param("released", "running", 60, "active", id="a running one does"),
@@ -112,9 +144,6 @@ def test_a_lease_follows_its_container(before: str, seen: str, later: float, aft
     item = replace(ACTIVE, state=LeaseState(before))
     done = settled(item, carriers=(replace(carrier(), state=seen),), later=later)
     assert [change.state for change in done if isinstance(change, Change)] == ([after] if after else [])
-
-
-HELD = replace(ACTIVE, state=LeaseState.HELD)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +184,7 @@ def test_a_reboot_does_not_end_what_a_stopped_container_may_keep(*, minutes: int
     clock = Clock()
     clock.seconds += 60 * minutes
     after = replace(clock(), boot_id="boot-2", boottime_ms=5000)
-    told = Evidence(session="two", carriers=(replace(carrier(), state="exited"),))
+    told = evidence(after, replace(carrier(), state="exited"), session="two")
     done = list(settle([replace(HELD, hold_seconds=3600)], told, now=after, grace_seconds=GRACE))
     assert [change.state for change in done if isinstance(change, Change)] == [LeaseState.RELEASED] * released
 

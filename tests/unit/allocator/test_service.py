@@ -17,10 +17,10 @@ from allocator.model import (
     Refusal,
     RefusalKind,
 )
-from allocator.reconcile import Carrier, Contradiction, Evidence
+from allocator.reconcile import Carrier, Contradiction
 from policy.model import ContainerId, LeaseId, Uid
 from tests.fakes.fake_nvml import FakeNvml, gpu
-from tests.fakes.leasing import Clock, service, want
+from tests.fakes.leasing import Clock, evidence, service, want
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -204,7 +204,7 @@ async def test_a_lost_device_is_held_until_its_container_is_gone(
     (found,) = await one.leases(None)
     assert found.state is LeaseState.LOST
     clock.seconds += 60
-    await one.settle(Evidence(session="one", carriers=()))
+    await one.settle(evidence(clock()))
     assert isinstance(await one.lease(want()), Refusal)  # until a person has looked at it
     assert await one.release_quarantine(gpu(0).uuid, who="root", why="reseated")
     await held(one)
@@ -220,21 +220,48 @@ async def test_a_busy_device_is_looked_at_again(tmp_path: Path, clock: Clock) ->
     await one.close()
 
 
-async def test_a_released_lease_still_carried_comes_back_or_is_reported(one: Allocator) -> None:
+async def test_a_released_lease_still_carried_comes_back_or_is_reported(one: Allocator, clock: Clock) -> None:
     """Its devices free: it is active again. Leased on meanwhile: reported, nobody loses anything."""
     lease = await held(one)
-    carried = Evidence(
-        session="one", carriers=(Carrier(container=ONE, lease=lease.id, owner_uid=lease.owner_uid),)
-    )
+    carrier = Carrier(container=ONE, lease=lease.id, owner_uid=lease.owner_uid)
     await one.release(lease.id, who="x", why="by mistake")
-    await one.settle(carried)
+    clock.seconds += 1
+    await one.settle(evidence(clock(), carrier))
     (back,) = await one.leases(None)
     assert (back.id, back.state) == (lease.id, LeaseState.ACTIVE)
+    clock.seconds += 1
     await one.release(lease.id, who="x", why="by mistake")
     other = await held(one, owner_uid=Uid(2))
-    (problem,) = await one.settle(carried)
+    clock.seconds += 1
+    (problem,) = await one.settle(evidence(clock(), carrier))
     assert isinstance(problem, Contradiction)
     assert [item.id for item in await one.leases(None)] == [other.id]
+
+
+async def test_late_evidence_ends_no_lease_that_was_confirmed_meanwhile(one: Allocator, clock: Clock) -> None:
+    """A proxy that was stopped between asking dockerd and telling, or a slow dockerd, takes no device from a container."""
+    lease = await held(one)
+    told = evidence(clock(), pending=frozenset({lease.id}))
+    clock.seconds += 1
+    await one.confirm(lease.id, ONE, who="x")
+    clock.seconds += 600
+    assert await one.settle(told) == ()
+    (found,) = await one.leases(None)
+    assert found.state is LeaseState.BOUND
+
+
+async def test_old_evidence_is_refused(one: Allocator, clock: Clock) -> None:
+    """That of another boot, that from before what was settled last, and that which nobody can have asked for yet."""
+    before = evidence(clock())
+    clock.seconds += 5
+    for odd in (evidence(clock(), boot_id="boot-0"), evidence(clock(), asked_ms=clock().boottime_ms + 1)):
+        with pytest.raises(Conflict):
+            await one.settle(odd)
+    assert not one.reconciled
+    await one.settle(evidence(clock()))
+    with pytest.raises(Conflict):
+        await one.settle(before)
+    await one.settle(evidence(clock()))
 
 
 async def test_leases_are_listed_by_owner(one: Allocator) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from allocator.model import LeaseState, Refusal, RefusalKind
-from allocator.reconcile import Carrier, Evidence
+from allocator.reconcile import Carrier
 from allocator.take_over import TakenOver, TakeOver
 from policy.model import ContainerId, Uid
 from tests.fakes.fake_nvml import FakeNvml, gpu, mig, split
-from tests.fakes.leasing import Clock, foreign, service, want
+from tests.fakes.leasing import Clock, evidence, foreign, service, want
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -121,7 +121,7 @@ async def test_it_ends_when_the_container_stops(
     for state in ("running", "exited", "exited"):
         carrier = Carrier(container=OLD, lease=lease.id, owner_uid=Uid(1000), state=state)
         clock.seconds += 60
-        await allocator.settle(Evidence(session="one", carriers=(carrier,)))
+        await allocator.settle(evidence(clock(), carrier))
     found = await allocator.find(lease.id)
     assert found is not None
     assert found.state is (LeaseState.RELEASED if ends else LeaseState.HELD)
@@ -132,7 +132,7 @@ async def test_it_ends_when_the_container_is_gone(allocator: Allocator, clock: C
     allocator.foreign.tell([foreign("0")])
     lease = await leased(allocator, restarts=True)
     clock.seconds += 60
-    await allocator.settle(Evidence(session="one", carriers=()))
+    await allocator.settle(evidence(clock()))
     found = await allocator.find(lease.id)
     assert found is not None
     assert found.state is LeaseState.RELEASED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,12 @@ from allocator.foreign_owners import ForeignOwners
 from allocator.model import Lease as Granted
 from allocator.model import LeaseState
 from allocator.service import Allocator
+from host.clock import boot_id, boottime_ms
 from http1.errors import UpstreamUnavailable
 from policy.model import ContainerId, LeaseGpus, LeaseId, RequestId, Uid
 from socket_proxy.leases import AllocatorClient
-from socket_proxy.ports import Held, Lease, LeaseOver, LeaseRefused
+from socket_proxy.ports import Asking, Held, Lease, LeaseOver, LeaseRefused
+from socket_proxy.refusals import Unavailable
 from tests.fakes.fake_nvml import FakeNvml, gpu
 from tests.fakes.leasing import Clock, foreign, service, want
 
@@ -55,6 +58,12 @@ async def client(tmp_path: Path, allocator: Allocator, clock: Clock) -> AsyncIte
     await runner.cleanup()
 
 
+def _asking(client: AllocatorClient, clock: Clock) -> Asking:
+    """What the client notes, by the allocator's clock of these tests."""
+    now = clock()
+    return replace(client.asking(), boot_id=now.boot_id, at_ms=now.boottime_ms)
+
+
 async def _reserve(client: AllocatorClient) -> Lease:
     wish = LeaseGpus(count=1, device_ids=(), limit=8, wait_seconds=0)
     lease = await client.reserve(uid=Uid(1000), name="alice", want=wish, request_id=RequestId("r" * 12))
@@ -82,7 +91,7 @@ async def test_a_lease_whose_answer_was_lost_is_taken_back(
     lost = await allocator.lease(want(session=client.session))
     assert isinstance(lost, Granted)
     clock.seconds += GRACE_SECONDS
-    await client.report(())
+    await client.report((), _asking(client, clock))
     after = await allocator.find(lost.id)
     assert after is not None
     assert after.state is LeaseState.RELEASED
@@ -92,8 +101,29 @@ async def test_a_lease_at_work_is_kept(client: AllocatorClient, allocator: Alloc
     """However long its create takes, a lease this session still works on is not taken back."""
     lease = await _reserve(client)
     clock.seconds += GRACE_SECONDS
-    await client.report(())
+    await client.report((), _asking(client, clock))
     assert await _state(allocator, lease) is LeaseState.PENDING
+
+
+async def test_what_is_at_work_is_noted_before_the_engine_is_asked(
+    client: AllocatorClient, allocator: Allocator, clock: Clock
+) -> None:
+    """A lease that is confirmed or given up while the engine answers was worked on when it was asked; by this boot's clock."""
+    lease = await _reserve(client)
+    before, noted = boottime_ms(), client.asking()
+    clock.seconds += GRACE_SECONDS
+    asked = _asking(client, clock)
+    client.forget(lease.id)
+    await client.report((), asked)
+    assert await _state(allocator, lease) is LeaseState.PENDING
+    assert (noted.boot_id, set(noted.pending)) == (boot_id(), {lease.id})
+    assert before <= noted.at_ms <= boottime_ms()
+
+
+async def test_evidence_that_is_refused_is_not_sent(client: AllocatorClient, clock: Clock) -> None:
+    """Whoever reports asks dockerd again."""
+    with pytest.raises(Unavailable, match="another boot"):
+        await client.report((), replace(_asking(client, clock), boot_id="another"))
 
 
 async def test_a_confirmed_lease_is_its_containers(
@@ -104,10 +134,10 @@ async def test_a_confirmed_lease_is_its_containers(
     await client.confirm(lease.id, CONTAINER)
     clock.seconds += GRACE_SECONDS
     held = Held(container=CONTAINER, lease=lease.id, owner_uid=Uid(1000), state="running")
-    await client.report((held,))
+    await client.report((held,), _asking(client, clock))
     assert await _state(allocator, lease) is LeaseState.ACTIVE
     clock.seconds += GRACE_SECONDS
-    await client.report(())
+    await client.report((), _asking(client, clock))
     assert await _state(allocator, lease) is LeaseState.RELEASED
 
 

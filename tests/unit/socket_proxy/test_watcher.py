@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
+from host.clock import boottime_ms
 from policy.approval import Approval
 from policy.model import Adopted, ContainerId, Kind, LeaseId, Uid
 from policy.stand_ins import StandIns
@@ -91,6 +93,22 @@ async def test_of_two_containers_with_one_seal_the_older_has_it(tmp_path: Path) 
         assert new is not None
         assert (old.owner, new.owner, new.lease) == (BOB.uid, None, None)
         assert [held.container for held in world.leaser.held] == [OLD]
+
+
+async def test_evidence_is_as_old_as_the_asking(tmp_path: Path) -> None:
+    """Not as its arrival: what is leased while the engine answers is not in the list for certain."""
+    async with proxy_world(tmp_path) as world:
+        answered: list[int] = []
+
+        def slowly() -> tuple[int, Any]:
+            answered.append(boottime_ms())
+            time.sleep(0.01)
+            return 200, []
+
+        world.answers["GET /containers/json"] = slowly
+        await watcher(world).send_evidence()
+        assert world.leaser.asked is not None
+        assert world.leaser.asked.at_ms <= answered[0]
 
 
 async def test_each_may_have_moved_while_the_engine_was_not_followed(tmp_path: Path) -> None:
