@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -17,10 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from typing import Any
 
+_BODY_SECONDS: Final = 10
+
 
 async def body_of(request: web.Request) -> Mapping[str, Any]:
-    """One JSON object. Raises: BadInput."""
-    return parse_body(await request.read())
+    """One JSON object. Raises: BadInput: it is none, or takes too long to come."""
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            return parse_body(await request.read())
+    except TimeoutError as error:
+        raise BadInput(f"the body did not come within {_BODY_SECONDS} s") from error
 
 
 def who(request: web.Request) -> str:

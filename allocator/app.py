@@ -19,6 +19,8 @@ from allocator.parts import Parts
 from allocator.settings import parse_settings
 from host import listener, notify
 from host.clock import boot_id, boottime_ms
+from host.descriptors import raise_limit
+from host.subuids import Lenders
 from observability import events
 from observability.logging import configure, log
 from policy.model import LeaseId
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 _BACKLOG = 128
 _ACCESS_SECONDS = 5
 _AGAIN_SECONDS = 30
+_LENDERS_SECONDS = 60
 
 
 def clock() -> Callable[[], Moment]:
@@ -57,6 +60,21 @@ def _protocols(runner: web.AppRunner) -> web.Server:
     return runner.server
 
 
+def _door(parts: Parts, lenders: Lenders) -> tuple[web.AppRunner, Doorkeeper]:
+    """What serves the application, and what lets connections in to it."""
+    application = parts.application()
+    runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=2)
+
+    def protocol() -> asyncio.Protocol:
+        return _protocols(
+            runner
+        )()  # there is none before the runner is set up, and then no middleware can be added
+
+    doorkeeper = Doorkeeper(protocol, trusted_uids=parts.settings.trusted_uids, owner_of=lenders.owner_of)
+    application.middlewares.insert(0, doorkeeper.hearing)
+    return runner, doorkeeper
+
+
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises: LedgerUnavailable, OSError, AddressTaken."""
     stop = asyncio.Event()
@@ -65,14 +83,13 @@ async def serve(settings: Settings) -> None:
     settings.tree.ledger.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     parts = Parts(settings, now=clock(), new_id=new_id)
     service, worker = parts.service, parts.worker
-    runner = web.AppRunner(
-        parts.application(), handler_cancellation=True, access_log=None, shutdown_timeout=2
-    )
+    lenders = Lenders()
+    runner, doorkeeper = _door(parts, lenders)
     await runner.setup()
     path = settings.tree.allocator_socket
     handed = listener.inherited()
     server = await asyncio.get_running_loop().create_unix_server(
-        Doorkeeper(_protocols(runner), trusted_uids=settings.trusted_uids),
+        doorkeeper,
         sock=handed[0] if handed else listener.listen(path, mode=0o666),
         backlog=_BACKLOG,
     )
@@ -85,6 +102,7 @@ async def serve(settings: Settings) -> None:
             tasks.create_task(parts.tracking.run()),
             tasks.create_task(_watch_access(parts.access)),
             tasks.create_task(_finish_mig(parts.repartition)),
+            tasks.create_task(_learn_lenders(lenders)),
         ]
         await stop.wait()
         notify.notify("STOPPING=1")
@@ -114,6 +132,16 @@ async def _watch_access(access: HostAccess) -> None:
         await asyncio.sleep(_ACCESS_SECONDS)
 
 
+async def _learn_lenders(lenders: Lenders) -> None:
+    """Follow what the host lends; where it cannot be read, what is known stays, and each uid not known counts for itself."""
+    while True:
+        try:
+            await lenders.refresh()
+        except OSError as error:
+            log(events.ATTRIBUTION_FAILED, problem=str(error))
+        await asyncio.sleep(_LENDERS_SECONDS)
+
+
 async def _finish_mig(repartition: Repartition) -> None:
     """Finish what a crash cut short of a change of MIG; until then its devices are nobody's."""
     while True:
@@ -138,6 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.umask(0o077)
     settings = parse_settings(sys.argv[1:] if arguments is None else arguments)
     configure("ds01-allocator")
+    raise_limit()
     try:
         asyncio.run(serve(settings))
     except (LedgerUnavailable, listener.AddressTaken, OSError) as error:

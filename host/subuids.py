@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,23 @@ def lent(
     except FileNotFoundError:
         return ()
     return tuple(_ranges(text, look_up))
+
+
+class Lenders:
+    """To whom each uid was lent, as it was read last; before that nothing is lent."""
+
+    def __init__(self, read: Callable[[], tuple[tuple[int, int, int], ...]] = lent) -> None:
+        """Args: read: blocks."""
+        self._read = read
+        self._ranges: tuple[tuple[int, int, int], ...] = ()
+
+    async def refresh(self) -> None:
+        """Read again, in a thread. Raises: OSError: what was read before stays."""
+        self._ranges = await asyncio.to_thread(self._read)
+
+    def owner_of(self, uid: int) -> int:
+        """The user that has a uid in its first range there; the uid itself where nobody has."""
+        return next((owner for owner, first, count in self._ranges if first <= uid < first + count), uid)
 
 
 def _ranges(text: str, look_up: Callable[[str], Account | None]) -> Iterator[tuple[int, int, int]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 from aiohttp import ClientSession, UnixConnector, web
 
+from allocator import answers
 from allocator.api import Api
 from allocator.bodies import parse_evidence, parse_want
 from allocator.json_values import BadInput
@@ -397,3 +398,13 @@ async def test_a_start_is_only_for_who_holds(server: Server) -> None:
     assert (await server.call("POST", "/v1/leases/none/start", {"container_id": CONTAINER}))[0] == 404
     server.trusted.clear()
     assert (await server.call("POST", path, {"container_id": CONTAINER}))[0] == 403
+
+
+async def test_a_body_has_to_come_in_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a request that is never whole would hold its connection for ever."""
+    monkeypatch.setattr(answers, "_BODY_SECONDS", 0.1)
+    reader, writer = await asyncio.open_unix_connection(str(server.path))
+    writer.write(b"POST /v1/leases HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+    async with asyncio.timeout(5):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+    writer.close()

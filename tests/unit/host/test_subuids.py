@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from host.subuids import lent
+from host.subuids import Lenders, lent
 from host.users import Account
 from policy.model import Gid, Uid
 
@@ -27,3 +27,12 @@ def test_ranges_are_read_by_name_and_by_uid(tmp_path: Path) -> None:
 def test_without_a_file_nothing_is_lent(tmp_path: Path) -> None:
     """A host without user namespaces has none."""
     assert lent(tmp_path / "subuid") == ()
+
+
+async def test_a_lent_uid_is_its_owners() -> None:
+    """Once the file was read; others, and all before that, are their own."""
+    lenders = Lenders(lambda: ((1000, 100000, 65536), (1001, 165536, 65536)))
+    assert lenders.owner_of(100000) == 100000
+    await lenders.refresh()
+    asked = (99999, 100000, 165535, 165536, 231072, 1000)
+    assert [lenders.owner_of(uid) for uid in asked] == [99999, 1000, 1000, 1001, 231072, 1000]
