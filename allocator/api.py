@@ -189,6 +189,8 @@ class Api:
         item = bodies.parse_reservation(
             await body_of(request), number=str(self._new_id()), source=who(request)
         )
+        if self._service.is_over(item):
+            raise BadInput(f"when: {item.when_text} is over")
         await self._service.reserve(item)
         return web.json_response(shown.reservation(item), status=201)
 

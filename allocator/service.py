@@ -278,6 +278,10 @@ class Allocator:
         async with self._lock:
             return await self._granting.reservations()
 
+    def is_over(self, reservation: Reservation) -> bool:
+        """Whether it has no further time."""
+        return is_over(reservation, self._now().when(), self._zone)
+
     async def reserve(self, reservation: Reservation) -> None:
         """Keep devices for a group or a user at set times."""
         await self._change_reservations(partial(self._ledger.reserve, (reservation,)))
@@ -409,7 +413,7 @@ class Allocator:
         await self._durably(partial(self._ledger.archive, text, most=_ARCHIVE_AT_ONCE))
         await self._durably(partial(self._ledger.checkpoint, least_changes=LONG_LOG_CHANGES))
         for item in await self._granting.reservations():
-            if is_over(item, now.when(), self._zone):
+            if self.is_over(item):
                 await self._durably(partial(self._ledger.forget_reservation, item.id))
                 self._granting.reservations_changed()
 

@@ -15,8 +15,10 @@ from cli import break_glass, gpu, gpu_access, gpu_mig, gpu_sessions, gpu_top
 from cli.outcome import Exit, Failed, Shown
 from cli.policy_check import check
 from cli.server import ask_allocator, tree_of
+from cli.times import seconds_of
 from host import user_slices
-from policy.document import PolicyInvalid
+from policy.document import Document, PolicyInvalid
+from policy.nearest import hint
 
 _TOP_SECONDS = 2
 _CLEAR = "\x1b[H\x1b[2J"
@@ -42,7 +44,12 @@ def _reserving(gpus: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
     whom = reserve.add_mutually_exclusive_group(required=True)
     whom.add_argument("--group", metavar="NAME", help="a policy group")
     whom.add_argument("--user", metavar="USER")
-    reserve.add_argument("--profile", help="full (default), any or mig")
+    reserve.add_argument("--profile", help="full (default), any, mig or a MIG profile")
+    reserve.add_argument(
+        "--lead",
+        metavar="TIME",
+        help="so long before, no container without an end gets one any more (default: 15m)",
+    )
     unreserve = verb(gpus, "unreserve", _unreserve, "root only: take a reservation back")
     unreserve.add_argument("id", metavar="ID", help="as ds01 gpu queue shows it")
 
@@ -131,8 +138,10 @@ def _reserve(options: argparse.Namespace) -> Shown:
     }
     if options.profile:
         wish["profile"] = options.profile
+    if options.lead:
+        wish["lead_seconds"] = seconds_of("--lead", options.lead)
     if options.group:
-        wish["group"] = options.group
+        wish["group"] = _group(options.group)
     else:
         wish["uid"] = _uid(options.user)
     answer = ask_allocator("/v1/reservations", wish)
@@ -144,6 +153,17 @@ def _unreserve(options: argparse.Namespace) -> Shown:
         raise Failed(Exit.USAGE, f"{options.id!r} is no id; see ds01 gpu queue")
     answer = ask_allocator(f"/v1/reservations/{options.id}", method="DELETE")
     return Exit.OK, answer, "it is kept for nobody any more"
+
+
+def _group(name: str) -> str:
+    """A group of the policy, which the allocator does not know. Raises: Failed: USAGE: there is no such group."""
+    if os.geteuid() == 0 and name not in (
+        groups := _policy().groups
+    ):  # anybody else is refused by the allocator
+        raise Failed(
+            Exit.USAGE, f"--group {name}: there is no such group in the policy; {hint(name, groups)}"
+        )
+    return name
 
 
 def _uid(user: str) -> int:
@@ -187,13 +207,17 @@ def _mig_apply(_options: argparse.Namespace) -> Shown:
     return gpu_mig.code(answer), answer, gpu_mig.applied(answer)
 
 
-def _layouts() -> dict[str, Any]:
-    """Raises: Failed: the policy has mistakes, or says nothing of MIG."""
+def _policy() -> Document:
+    """What the policy in force says. Raises: Failed: it has mistakes, or cannot be read."""
     try:
-        wanted = check((), tree_of()).document.mig
+        return check((), tree_of()).document
     except PolicyInvalid as error:
         raise Failed(Exit.REFUSED, f"the policy has mistakes: {error.mistakes[0]}") from error
-    return gpu_mig.layouts(wanted, ask_allocator(gpu_mig.MIG)["gpus"])
+
+
+def _layouts() -> dict[str, Any]:
+    """Raises: Failed: the policy has mistakes, or says nothing of MIG."""
+    return gpu_mig.layouts(_policy().mig, ask_allocator(gpu_mig.MIG)["gpus"])
 
 
 def _grant(options: argparse.Namespace) -> Shown:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cli.outcome import Exit, Failed
 from cli.screen import columns, plain
+from cli.times import seconds_of
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MAY = {"view": "see", "use": "use"}
 
 
@@ -20,11 +18,13 @@ def grantees(users: Sequence[str], groups: Sequence[str]) -> list[str]:
 
 def wish(container: str, whom: Sequence[str], *, use: bool, time: str) -> Mapping[str, Any]:
     """What the server is asked for. Raises: Failed: USAGE: no time."""
-    found = re.fullmatch(r"([0-9]{1,7})([smhd])", time, re.ASCII)
-    if found is None:
-        raise Failed(Exit.USAGE, f"--for {time} is no time; write it like 30m, 8h or 7d")
-    seconds = int(found[1]) * _SECONDS[found[2]]
-    return {"container": container, "with": list(whom), "share": "use" if use else "view", "seconds": seconds}
+    may = "use" if use else "view"
+    return {
+        "container": container,
+        "with": list(whom),
+        "share": may,
+        "seconds": seconds_of("--for", time),
+    }
 
 
 def shared(answer: Mapping[str, Any], *, use: bool) -> str:

@@ -7,7 +7,6 @@ entries mean together `policy.compile`'s.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -36,6 +35,7 @@ from policy.grants import Reservation, Role
 from policy.host_processes import FIELDS, KEYS, HostProcesses
 from policy.model import Share
 from policy.monitors import Monitor, read_monitors
+from policy.nearest import hint
 
 MAX_CHARS = 512 * 1024
 MAX_DEPTH = 12
@@ -220,9 +220,7 @@ class _Reader:
             if key in names:
                 yield key, value
                 continue
-            near = difflib.get_close_matches(key[:60], names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
-            self._at(value, _join(path, key), f"unknown key; {hint}")
+            self._at(value, _join(path, key), f"unknown key; {hint(key, names)}")
 
     def _version(self, node: yaml.Node, path: str) -> None:
         self.saw_version = True
@@ -269,9 +267,8 @@ class _Reader:
         self.file, line = self.reserved_at
         for item in self.reservations:
             if item.group and item.group not in self.groups:
-                near = difflib.get_close_matches(item.group[:60], list(self.groups), n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(self.groups) or 'none'}"
-                self._wrong(line, "gpu.reservations", f"there is no group {item.group}; {hint}")
+                said = f"there is no group {item.group}; {hint(item.group, self.groups)}"
+                self._wrong(line, "gpu.reservations", said)
 
     def _entry(self, node: yaml.Node, path: str, more: Mapping[str, Read]) -> Entry:
         plain: dict[str, Any] = {}

@@ -400,6 +400,16 @@ async def test_a_start_is_only_for_who_holds(server: Server) -> None:
     assert (await server.call("POST", path, {"container_id": CONTAINER}))[0] == 403
 
 
+async def test_what_is_over_is_not_reserved(server: Server) -> None:
+    """A date in the past keeps nothing for anybody; the same times of a day to come do."""
+    wish = {"count": 1, "name": "course", "group": "course"}
+    status, answer = await server.call("POST", "/v1/reservations", wish | {"when": "2025-12-31 10:00-12:00"})
+    assert (status, "2025-12-31 10:00-12:00 is over" in answer["message"]) == (400, True)
+    assert (await server.call("GET", "/v1/reservations"))[1] == []
+    status, _ = await server.call("POST", "/v1/reservations", wish | {"when": "2026-01-01 10:00-12:00"})
+    assert status == 201
+
+
 async def test_a_body_has_to_come_in_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a request that is never whole would hold its connection for ever."""
     monkeypatch.setattr(answers, "_BODY_SECONDS", 0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingUnixStreamServer
@@ -95,7 +96,9 @@ def allocator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Alloc
     Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     (tmp_path / "etc").mkdir(mode=0o755)
     policy = tmp_path / "etc" / "policy.yaml"
-    policy.write_text("version: 1\ngpu: {mig: [{gpus: [0], profiles: {1g.5gb: 7}}]}\n")
+    policy.write_text(
+        "version: 1\ngroups: {course: {members: [ann]}}\ngpu: {mig: [{gpus: [0], profiles: {1g.5gb: 7}}]}\n"
+    )
     policy.chmod(0o644)
     monkeypatch.setenv("DS01_ROOT", str(tmp_path))
     yield server
@@ -132,7 +135,8 @@ def test_what_is_asked_is_sent(allocator: Allocator) -> None:
     main(["gpu", "reserve", "2", "--group", "course", "--when", "Tue 10:00-12:00", "--profile", "any"])
     wish = {"count": 2, "when": "Tue 10:00-12:00", "name": "course", "profile": "any", "group": "course"}
     assert allocator.sent[-1] == ("POST", "/v1/reservations", wish)
-    main(["gpu", "reserve", "1", "--user", "root", "--when", "daily 10:00-12:00"])
+    main(["gpu", "reserve", "1", "--user", "root", "--when", "daily 10:00-12:00", "--lead", "15m"])
+    assert allocator.sent[-1][2]["lead_seconds"] == 900
     assert allocator.sent[-1][2]["uid"] == 0
     main(["gpu", "unreserve", "r1"])
     assert allocator.sent[-1][:2] == ("DELETE", "/v1/reservations/r1")
@@ -148,9 +152,23 @@ def test_slips_are_told_before_anything_is_sent(
     """A device, a user and an id that cannot be."""
     assert main(["gpu", "quarantine", "7", "--reason", "x"]) == Exit.USAGE
     assert main(["gpu", "reserve", "1", "--user", "no-such-user", "--when", "x"]) == Exit.USAGE
+    assert main(["gpu", "reserve", "1", "--user", "root", "--when", "x", "--lead", "soon"]) == Exit.USAGE
     assert main(["gpu", "unreserve", "../x"]) == Exit.USAGE
     assert [one for one in allocator.sent if one[0] != "GET"] == []
     assert "no device 7" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root reserves, and a policy in force is root's")
+def test_devices_are_kept_only_for_a_group_that_there_is(
+    allocator: Allocator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A slip in its name is told with the nearest; a policy that cannot be read says of no group that there is one."""
+    reserve = ["gpu", "reserve", "1", "--when", "Tue 10:00-12:00", "--group"]
+    assert main([*reserve, "cuorse"]) == Exit.USAGE
+    assert "no such group in the policy; did you mean course?" in capsys.readouterr().err
+    (tmp_path / "etc" / "policy.yaml").write_text("version: 2\n")
+    assert main([*reserve, "course"]) == Exit.REFUSED
+    assert allocator.sent == []
 
 
 def test_no_driver_is_an_exit_code(allocator: Allocator) -> None:
