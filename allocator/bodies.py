@@ -157,7 +157,7 @@ def parse_reason(body: Mapping[str, Any]) -> str:
 def parse_order(body: Mapping[str, Any]) -> tuple[str, str]:
     """Who has something done to a device, and why. Raises: BadInput."""
     only(body, required={"who", "reason"})
-    return text_of(body["who"], "who"), text_of(body["reason"], "reason")
+    return text_of(body["who"], "who"), name_of(body["reason"], "reason")
 
 
 def parse_reservation(body: Mapping[str, Any], *, number: str, source: str) -> Reservation:

@@ -20,7 +20,7 @@ from observability import events
 from observability.logging import log
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from datetime import datetime, tzinfo
     from typing import Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from allocator.model import GpuRequest, Moment
     from allocator.queue import Entry
     from allocator.reservations import Reservation
+    from allocator.shares import Usage
     from allocator.waiting import Line, Waiter
     from allocator.watch import Watch
     from policy.model import LeaseId, Uid
@@ -123,8 +124,7 @@ class Granting:
         Raises: InventoryUnavailable: nothing can be relied on, or what is free is not known yet.
         """
         snapshot = self._watch.current()
-        # INVARIANT: no write is under way, since both are done under the lock; so memory may be read here.
-        live, past = self._ledger.at_hand() or await self._durably(self._ledger.books)
+        live, past = await self._read()
         now = self._now()
         self._board = Board(
             snapshot,
@@ -134,11 +134,23 @@ class Granting:
             foreign=self._foreign.taken(snapshot),
             unattributed=self._watch.unattributed(),
         )
+        return self._board, self._shares(live, past, now, more)
+
+    async def used(self) -> Mapping[Uid, float]:
+        """What those in line have had, which is known while the devices are not."""
+        return self._shares(*await self._read(), self._now())
+
+    async def _read(self) -> tuple[tuple[Lease, ...], Mapping[Uid, Usage]]:
+        # INVARIANT: no write is under way, since both are done under the lock; so memory may be read here.
+        return self._ledger.at_hand() or await self._durably(self._ledger.books)
+
+    def _shares(
+        self, live: tuple[Lease, ...], past: Mapping[Uid, Usage], now: Moment, more: Iterable[Uid] = ()
+    ) -> Mapping[Uid, float]:
         waiting = self._line.owners()
         if not waiting:
-            return self._board, {}  # an order of one needs no shares
-        owners = waiting.union(more)
-        return self._board, shares(owners, past, live, now, half_life_seconds=self._half_life_seconds)
+            return {}  # an order of one needs no shares
+        return shares(waiting.union(more), past, live, now, half_life_seconds=self._half_life_seconds)
 
     async def decide(self, entry: Entry) -> Lease | Declined:
         """A lease, or why not."""

@@ -71,7 +71,7 @@ def text_of(value: Any, name: str) -> str:
 
 
 def name_of(value: Any, name: str) -> str:
-    """A name from the policy, in any script."""
+    """A name from the policy, or a person's words: one line, in any script."""
     if not isinstance(value, str) or not 0 < len(value) <= 128 or not value.isprintable():
         raise BadInput(f"{name}: 1 to 128 printable characters are needed")
     return value

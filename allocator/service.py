@@ -262,10 +262,13 @@ class Allocator:
         self._changes.report(done)
         return done
 
-    async def queue(self) -> tuple[Board, tuple[Waiter, ...]]:
-        """What is free, and who waits, next first. Raises: InventoryUnavailable."""
+    async def queue(self) -> tuple[Board | None, tuple[Waiter, ...]]:
+        """What is free, None while nobody can say, and who waits, next first."""
         async with self._lock:
-            board, used = await self._granting.books()
+            try:
+                board, used = await self._granting.books()
+            except InventoryUnavailable:
+                return None, tuple(self._line.ordered(await self._granting.used()))
             return board, tuple(self._line.ordered(used))
 
     async def windows(self) -> tuple[Window, ...]:

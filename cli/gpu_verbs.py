@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import quote
 
 from cli import break_glass, gpu, gpu_access, gpu_mig, gpu_sessions, gpu_top
 from cli.outcome import Exit, Failed, Shown
@@ -149,9 +150,9 @@ def _reserve(options: argparse.Namespace) -> Shown:
 
 
 def _unreserve(options: argparse.Namespace) -> Shown:
-    if not options.id.isprintable() or "/" in options.id:
+    if not options.id.isprintable():
         raise Failed(Exit.USAGE, f"{options.id!r} is no id; see ds01 gpu queue")
-    answer = ask_allocator(f"/v1/reservations/{options.id}", method="DELETE")
+    answer = ask_allocator(f"/v1/reservations/{quote(options.id, safe='')}", method="DELETE")
     return Exit.OK, answer, "it is kept for nobody any more"
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NoReturn
 
 from cli import (
     account,
@@ -30,14 +30,19 @@ from policy.document import PolicyInvalid
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one call. Returns: the exit code."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        options = _parser().parse_args(words)
+    except _Slip as slip:
+        return _end(slip.text, Exit.USAGE, as_json="--json" in words, before=slip.usage)
     call: Call = options.call
     try:
         code, answer, text = call(options)
     except Failed as error:
-        return _end(options, error.code, str(error))
+        return _end(str(error), error.code, as_json=options.json)
     except Exception as error:  # noqa: BLE001  the edge: whatever it is, it is ours, and no traceback for the user
-        return _end(options, Exit.BUG, f"this is a bug in ds01: {type(error).__name__}; tell the admin")
+        message = f"this is a bug in ds01: {type(error).__name__}; tell the admin"
+        return _end(message, Exit.BUG, as_json=options.json)
     try:
         print(json.dumps(answer, indent=2) if options.json else text, flush=True)
     except BrokenPipeError:
@@ -45,16 +50,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(code)
 
 
-def _end(options: argparse.Namespace, code: Exit, message: str) -> int:
-    if options.json:
+class _Slip(Exception):  # noqa: N818  the name says what happened
+    """The arguments cannot be read; with the usage of the verb that could not."""
+
+    def __init__(self, text: str, usage: str) -> None:
+        super().__init__(text)
+        self.text = text
+        self.usage = usage
+
+
+class _Parser(argparse.ArgumentParser):
+    """Leaves it to `main` to say what cannot be read, so that --json holds for it too."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _Slip(message, self.format_usage())
+
+
+def _end(message: str, code: Exit, *, as_json: bool, before: str = "") -> int:
+    if as_json:
         print(json.dumps({"message": f"ds01: {message}", "exit": int(code)}))
     else:
+        sys.stderr.write(before)
         print(paint(f"ds01: {plain(message)}", "bad", out=sys.stderr), file=sys.stderr)
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ds01", description="Your share of this GPU server.")
+    parser = _Parser(prog="ds01", description="Your share of this GPU server.")
     parser.add_argument("--json", action="store_true", help="print JSON")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")

@@ -48,7 +48,8 @@ class Server:
         self.path = path / "s"
         self.trusted = {os.getuid()}
         self.clock = Clock()
-        self.service = service(path / "ledger", FakeNvml(gpu(0), *split(1, "1g.5gb", "1g.5gb")), self.clock)
+        self.nvml = FakeNvml(gpu(0), *split(1, "1g.5gb", "1g.5gb"))
+        self.service = service(path / "ledger", self.nvml, self.clock)
 
     async def __aenter__(self) -> Self:
         api = Api(
@@ -398,6 +399,47 @@ async def test_a_start_is_only_for_who_holds(server: Server) -> None:
     assert (await server.call("POST", "/v1/leases/none/start", {"container_id": CONTAINER}))[0] == 404
     server.trusted.clear()
     assert (await server.call("POST", path, {"container_id": CONTAINER}))[0] == 403
+
+
+async def test_the_line_is_known_while_the_devices_are_not(server: Server, tmp_path: Path) -> None:
+    """Who waits and what is kept for whom is told in an outage of NVML; what is lacking then nobody knows."""
+    reservation = {"count": 1, "name": "course", "group": "course", "when": "daily 10:00-12:00"}
+    await server.call("POST", "/v1/reservations", reservation)
+    _, lease = await server.call("POST", "/v1/leases", WANT | {"profile": "full"})
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(
+            server.call(
+                "POST",
+                "/v1/leases",
+                WANT | {"owner_uid": 2, "profile": "full", "request_id": "b", "wait_seconds": 9},
+            )
+        )
+        while not len(server.service._line):  # noqa: ASYNC110  the line tells nobody
+            await asyncio.sleep(0.01)
+        server.nvml.problem = "the driver is gone"
+        await server.service.sweep()
+        status, line = await server.call("GET", "/v1/queue")
+        assert (status, [one["request_id"] for one in line["waiting"]]) == (200, ["b"])
+        assert {one["needs"] for one in line["reservations"]} == {None}
+        server.nvml.problem = None
+        await server.service.sweep()
+        _, line = await server.call("GET", "/v1/queue")
+        assert {one["needs"] for one in line["reservations"]} == {1}
+        await server.call("POST", f"/v1/leases/{lease['id']}/release", {"reason": "removed"})
+        assert (await waiting)[0] == 201
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [("Lüfter defekt, ausgebaut", 200), ("风扇坏了", 200), ("two\nlines", 400), ("\u202eback", 400)],
+)
+async def test_a_reason_is_one_line_of_any_script(server: Server, reason: str, status: int) -> None:
+    """It is shown as it was written; what could steer a terminal is refused."""
+    await server.service.sweep()
+    order = {"who": "root", "reason": reason}
+    assert (await server.call("POST", f"/v1/devices/{gpu(0).uuid}/quarantine", order))[0] == status
+    shows = (await server.call("GET", "/v1/inventory"))[1]["devices"][0]
+    assert shows["remark"] == (reason if status == 200 else None)
 
 
 async def test_what_is_over_is_not_reserved(server: Server) -> None:

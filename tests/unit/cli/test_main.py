@@ -41,6 +41,26 @@ def test_failures_are_json_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert json.loads(capsys.readouterr().out)["exit"] == 3
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(["nonsense"], "invalid choice: 'nonsense'", id="no such verb"),
+        pytest.param(["gpu", "reserve", "two", "--when", "x", "--user", "a"], "'two'", id="no number"),
+        pytest.param(["gpu", "reserve", "2"], "--when", id="something is missing"),
+    ],
+)
+def test_a_slip_is_json_too(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wherever --json stands; without it, the usage of the verb goes to standard error."""
+    for asked in (["--json", *words], [*words, "--json"]):
+        assert main(asked) == 2
+        out, err = capsys.readouterr()
+        answer = json.loads(out)
+        assert (answer["exit"], said in answer["message"], err) == (2, True, "")
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert (out, said in err, err.startswith("usage: ds01 ")) == ("", True, True)
+
+
 def test_an_answer_of_another_shape_is_a_bug_without_traceback(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
