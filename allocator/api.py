@@ -12,6 +12,7 @@ from allocator import api_devices, bodies, shown
 from allocator.answers import body_of, errors, peer_uid, refusal, require_trusted, sent, who
 from allocator.json_values import BadInput, text_of
 from allocator.model import Lease, Refusal
+from allocator.obstacles import obstacles, outage
 from allocator.reconcile import Contradiction
 from allocator.service import POLICY
 from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
@@ -87,14 +88,17 @@ class Api:
         )
 
     async def _inventory(self, request: web.Request) -> web.Response:
-        uid = peer_uid(request)
+        uid, watch = Uid(peer_uid(request)), self._service.watch
         leases = await self._service.leases(None)
         holders = {device: lease for lease in leases for device in lease.devices}
-        watch = self._service.watch
-        devices = () if watch.snapshot is None else watch.snapshot.devices.values()
-        known = watch.snapshot is not None and self._service.foreign.are_told
-        foreign = self._service.foreign.by_device(watch.snapshot) if watch.snapshot and known else {}
-        sees_all = uid in self._trusted
+        windows = await self._service.windows()
+        board, _ = await self._service.queue()
+        snapshot = watch.snapshot if board is None else board.snapshot
+        devices = () if snapshot is None else snapshot.devices.values()
+        told = self._service.foreign.are_told
+        foreign = self._service.foreign.by_device(snapshot) if snapshot is not None and told else {}
+        sees_all, now = uid in self._trusted, self._now()
+        known = None if board is None else obstacles(board, windows, uid=uid, now=now, sees_all=sees_all)
         return web.json_response(
             {
                 "state": "unavailable" if watch.problem else "ok",
@@ -105,9 +109,10 @@ class Api:
                         holders.get(device.uuid),
                         uid=uid,
                         sees_all=sees_all,
-                        now=self._now(),
+                        now=now,
+                        obstacle=outage() if known is None else known[device.uuid],
                         foreign=[(one, self._foreign_owner(one.id)) for one in foreign.get(device.uuid, ())]
-                        if known
+                        if told
                         else None,
                         note=self._service.note(holders[device.uuid].id) if device.uuid in holders else None,
                     )

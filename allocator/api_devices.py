@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from allocator.shown import ends_at
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from allocator.adoption import Ownership
     from allocator.foreign import Foreign
@@ -56,12 +56,14 @@ def shown(
     now: Moment,
     foreign: Collection[tuple[Foreign, Ownership | None]] | None = (),
     note: str | None = None,
+    obstacle: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """One device for one peer; since when it is held and until when, everybody may know who waits for it.
 
     Args:
         foreign: the containers that ds01 did not make and that have it, with whose they may be; None: not told yet.
         note: what its holder was told last.
+        obstacle: as `allocator.obstacles` tells it to the same peer.
     SECURITY: another's lease shows as `held`, without a name (I4); what a foreign container has, as `in_use`.
     """
     told = asdict(device)
@@ -77,6 +79,7 @@ def shown(
         "since": None if lease is None else lease.created.utc,
         "ends_at": None if lease is None else ends_at(lease, now),
         "lease": lease.id if lease is not None and visible else None,
+        "obstacle": obstacle,
         "note": note if visible else None,
         **({"pids": pids, **_foreign(foreign or (), lease)} if sees_all else {}),
     }

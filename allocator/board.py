@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from allocator.model import ANY, FULL, Device, DeviceKind, DeviceState, GpuRequest
+from allocator.model import ANY, FULL, Device, DeviceKind, DeviceState, GpuRequest, Obstacle
 from allocator.slices import equivalents, halves
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Board:
         self.unattributed = unattributed
         self.holders = self._find_holders()
         self.free: Devices = frozenset(
-            uuid for uuid, device in snapshot.devices.items() if self._is_free(device)
+            uuid for uuid, device in snapshot.devices.items() if self.obstacle(device) is None
         )
         same = same_devices is not None and same_devices.snapshot is snapshot
         self._usable: dict[tuple[object, ...], tuple[Devices, Fraction]]
@@ -113,9 +113,19 @@ class Board:
                 holders.setdefault(device.parent, direct[uuid])
         return holders
 
-    def _is_free(self, device: Device) -> bool:
-        taken = device.uuid in self.holders or device.uuid in self.foreign or device.uuid in self.unattributed
-        return device.state is DeviceState.OK and not taken and device.pids == ()
+    def obstacle(self, device: Device) -> Obstacle | None:
+        """Why a device is not free, the first reason that holds; None: it is."""
+        if device.state is not DeviceState.OK:
+            return Obstacle.OUT_OF_SERVICE
+        if device.uuid in self.holders:
+            return Obstacle.HELD
+        if device.uuid in self.foreign:
+            return Obstacle.FOREIGN
+        if device.uuid in self.unattributed:
+            return Obstacle.UNATTRIBUTED
+        if device.pids is None:
+            return Obstacle.UNKNOWN
+        return Obstacle.IN_USE if device.pids else None
 
     @cached_property
     def taken_halves(self) -> dict[DeviceUuid, frozenset[int]]:

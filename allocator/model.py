@@ -251,6 +251,19 @@ class GpuRequest:
     session: str
 
 
+class Obstacle(StrEnum):
+    """What keeps a device from being leased now."""
+
+    OUTAGE = "outage"  # no device can be read
+    OUT_OF_SERVICE = "out_of_service"  # its state is not ok
+    HELD = "held"  # by a lease on it, its GPU or a part of it
+    FOREIGN = "foreign"  # a running container has it that ds01 did not make
+    UNATTRIBUTED = "unattributed"  # its memory is in use by no process that can be seen
+    UNKNOWN = "unknown"  # its processes cannot be read
+    IN_USE = "in_use"  # by processes without a lease
+    RESERVED = "reserved"  # it is free, and kept for a reservation
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """The devices chosen: distinct UUIDs, sorted."""

@@ -15,6 +15,7 @@ from allocator.model import (
     DeviceState,
     GpuRequest,
     Lease,
+    Obstacle,
     Refusal,
     RefusalKind,
 )
@@ -249,13 +250,15 @@ def not_free(board: Board, device: Device) -> Refusal:
         left = None if board.now is None else lease.seconds_left(board.now)
         end = "" if left is None else f", for {duration(max(0.0, left))} more"
         return _in_use(device, f"held by {lease.owner_name} since {lease.created.utc}{end}")
-    if device.uuid in board.foreign:
-        return _in_use(device, "used by a container that ds01 did not make")
-    if device.uuid in board.unattributed:
-        return _in_use(
-            device, "in use by a process that cannot be seen: tell the admin, whom ds01 gpu top tells more"
-        )
-    if device.pids is None:
+    match board.obstacle(device):
+        case Obstacle.FOREIGN:
+            return _in_use(device, "used by a container that ds01 did not make")
+        case Obstacle.UNATTRIBUTED:
+            return _in_use(
+                device,
+                "in use by a process that cannot be seen: tell the admin, whom ds01 gpu top tells more",
+            )
+    if not device.pids:
         return _in_use(device, "possibly in use: its processes cannot be read")
     return _in_use(device, f"used by process {device.pids[0]}, which holds no lease")
 

@@ -115,13 +115,18 @@ def _at(day: date, minutes: int, zone: tzinfo) -> datetime:
 
 
 def withheld(board: Board, want: GpuRequest, windows: Collection[Window]) -> Devices:
-    """The free devices that a request may not have, so that every reservation finds its own.
+    """The free devices that a request may not have, so that every reservation finds its own."""
+    return frozenset(kept_for(board, want, windows))
+
+
+def kept_for(board: Board, want: GpuRequest, windows: Collection[Window]) -> dict[DeviceUuid, Window]:
+    """Those devices, each with the first that it is kept for.
 
     What the request names or would be given first is kept last, so that it is refused only where it must be.
     """
+    kept: dict[DeviceUuid, Window] = {}
     if not any(_concerns(window, want) for window in windows):
-        return frozenset()
-    kept: set[DeviceUuid] = set()
+        return kept
     promised = _Promised()
     groups = {group.name for group in want.groups}
     for window, count in _lacking(board, windows):
@@ -132,8 +137,10 @@ def withheld(board: Board, want: GpuRequest, windows: Collection[Window]) -> Dev
         if window.reservation.is_for(groups, want.owner_uid):
             promised.take(ordered[::-1], window, count)  # of what is its own it gets what it wants most
         else:
-            kept.update(promised.take(sorted(ordered, key=lambda uuid: uuid not in kept), window, count))
-    return frozenset(kept)
+            ordered.sort(key=lambda uuid: uuid not in kept)
+            for uuid in promised.take(ordered, window, count):
+                kept.setdefault(uuid, window)
+    return kept
 
 
 def _concerns(window: Window, want: GpuRequest) -> bool:

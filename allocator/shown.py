@@ -42,7 +42,7 @@ def lease(item: Lease, now: Moment, note: str | None = None) -> dict[str, Any]:
 def ends_at(item: Lease, now: Moment) -> str | None:
     """When a lease ends, in UTC; None: with its container."""
     left = item.seconds_left(now)
-    return None if left is None else _utc(now, left)
+    return None if left is None else utc_after(now, left)
 
 
 def waiter(item: Waiter, position: int, now: Moment, uid: int, *, sees_all: bool) -> dict[str, Any]:
@@ -99,12 +99,13 @@ def _window(item: Window, now: Moment) -> dict[str, Any]:
         "name": item.reservation.name,
         "count": item.reservation.count,
         "profile": item.reservation.profile,
-        "begins_at": _utc(now, item.begin),
-        "ends_at": _utc(now, item.end),
+        "begins_at": utc_after(now, item.begin),
+        "ends_at": utc_after(now, item.end),
         "running": item.begin <= 0,
     }
 
 
-def _utc(now: Moment, seconds: float) -> str:
+def utc_after(now: Moment, seconds: float) -> str:
+    """The time of day so long after `now`, in UTC."""
     at = now.when() + timedelta(seconds=seconds)
     return at.isoformat(timespec="seconds").replace("+00:00", "Z")

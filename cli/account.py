@@ -16,6 +16,7 @@ _STATE_COLOUR = {
     "free": "good",
     "yours": "good",
     "busy": "warn",
+    "reserved": "warn",
     "unusable": "bad",
 }
 

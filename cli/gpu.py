@@ -11,7 +11,17 @@ from cli.screen import columns, login, paint, plain
 
 INVENTORY, QUEUE = "/v1/inventory", "/v1/queue"
 _HEAD = ("DEVICE", "CLASS", "STATE", "HOLDER", "SINCE", "ENDS", "UTIL", "MEMORY")
-_COLOURS = {"free": "good", "yours": "good", "leased": "warn", "in use": "warn", "MIG": "dim"}
+_COLOURS = {
+    "free": "good",
+    "yours": "good",
+    "leased": "warn",
+    "in use": "warn",
+    "reserved": "warn",
+    "MIG": "dim",
+}
+_OBSTACLES = {"held": "leased", "foreign": "in use", "in_use": "in use", "reserved": "reserved"} | {
+    "unattributed": "unattributed"
+}
 
 
 def table(answer: Mapping[str, Any], *, uid: int | None = None) -> str:
@@ -22,7 +32,7 @@ def table(answer: Mapping[str, Any], *, uid: int | None = None) -> str:
     mine = os.geteuid() if uid is None else uid
     rows = [_row(device, mine) for device in devices]
     remarks = [
-        f"{plain(device['index'])}: {plain(device['remark'])}" for device in devices if device.get("remark")
+        f"{plain(device['index'])}: {plain(said)}" for device in devices for said in _remarks(device, mine)
     ]
     notes = [f"{plain(one['holder'])}: {plain(one['note'])}" for one in devices if one.get("note")]
     below = [*remarks, *dict.fromkeys(notes), *_foreign(devices), *_stale(answer)]
@@ -30,7 +40,7 @@ def table(answer: Mapping[str, Any], *, uid: int | None = None) -> str:
 
 
 def state(device: Mapping[str, Any], uid: int) -> str:
-    """One word or two: free, yours, leased, in use, unknown, MIG for what is split, or what is wrong with it."""
+    """One word or two: free, yours, leased, in use, reserved, unattributed, unknown, MIG for what is split, or what is wrong with it."""
     if device["state"] == "unusable" and (device.get("mig_mode") or {}).get("current"):
         return "MIG"
     if device["state"] != "ok":
@@ -39,7 +49,18 @@ def state(device: Mapping[str, Any], uid: int) -> str:
         return "yours" if device.get("holder_uid") == uid else "leased"
     if device["in_use"] is None:
         return "unknown"
-    return "in use" if device["in_use"] else "free"
+    if device["in_use"]:
+        return "in use"
+    obstacle = device["obstacle"]
+    return "free" if obstacle is None else _OBSTACLES.get(obstacle["kind"], "unknown")
+
+
+def _remarks(device: Mapping[str, Any], uid: int) -> list[str]:
+    """What is known against it; and what keeps it from being given, where the state alone does not say enough."""
+    said = [device["remark"]] if device.get("remark") else []
+    if state(device, uid) in ("reserved", "unattributed"):
+        said.append(device["obstacle"]["message"])
+    return said
 
 
 def _row(device: Mapping[str, Any], uid: int) -> list[str]:
@@ -165,6 +186,7 @@ def why_full(inventory: Mapping[str, Any], line: Mapping[str, Any]) -> str:
     counted = Counter(_class(device) for device in devices)
     lines = [f"{number} {what}" for what, number in sorted(counted.items())]
     ends = sorted(device["ends_at"] for device in devices if device.get("ends_at"))
+    lines += _stale(inventory)
     lines.append(f"the first lease ends at {plain(ends[0])}" if ends else "no lease has an end that is known")
     if waiting := len(line["waiting"]):
         lines.append(f"{waiting} wait already; see ds01 gpu queue")

@@ -128,7 +128,8 @@ def _queue(_options: argparse.Namespace) -> Shown:
 
 def _why_full(_options: argparse.Namespace) -> Shown:
     inventory, line = ask_allocator(gpu.INVENTORY), ask_allocator(gpu.QUEUE)
-    return Exit.OK, {"inventory": inventory, "queue": line}, gpu.why_full(inventory, line)
+    code = Exit.OK if inventory["state"] == "ok" else Exit.UNAVAILABLE
+    return code, {"inventory": inventory, "queue": line}, gpu.why_full(inventory, line)
 
 
 def _reserve(options: argparse.Namespace) -> Shown:

@@ -254,7 +254,7 @@ def _device(device: Mapping[str, Json], own: frozenset[str], *, admin: bool) -> 
 
 
 def _device_state(device: Mapping[str, Json], own: frozenset[str]) -> str:
-    """yours, busy (leased, or used without a lease), unusable, unknown or free: unknown is never free (I10)."""
+    """yours, busy (leased, or used without a lease), unusable, reserved, unknown or free: unknown is never free (I10)."""
     if device.get("held"):
         return "yours" if device.get("uuid") in own else "busy"
     if device.get("state") != "ok":
@@ -263,7 +263,19 @@ def _device_state(device: Mapping[str, Json], own: frozenset[str]) -> str:
         case True:
             return "busy"
         case False:
+            return _unless(device["obstacle"]) if "obstacle" in device else "unknown"
+    return "unknown"
+
+
+def _unless(obstacle: Json) -> str:
+    """free, unless the allocator knows something against it."""
+    match obstacle:
+        case None:
             return "free"
+        case {"kind": "reserved"}:
+            return "reserved"
+        case {"kind": "unattributed" | "in_use" | "foreign" | "held"}:
+            return "busy"
     return "unknown"
 
 

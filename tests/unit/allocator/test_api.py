@@ -429,6 +429,28 @@ async def test_the_line_is_known_while_the_devices_are_not(server: Server, tmp_p
         assert (await waiting)[0] == 201
 
 
+async def test_what_nobody_gets_is_not_told_as_free(server: Server) -> None:
+    """What is kept for others and what somebody uses who cannot be seen say so, and in an outage everything does."""
+
+    async def seen() -> list[Any]:
+        _, inventory = await server.call("GET", "/v1/inventory")
+        return [None if one["obstacle"] is None else one["obstacle"]["kind"] for one in inventory["devices"]]
+
+    await server.service.sweep()
+    assert (await seen())[0] is None
+    reserved = {"count": 1, "name": "course", "group": "course", "when": "daily 00:00-24:00"}
+    await server.call("POST", "/v1/reservations", reserved)
+    assert (await seen())[0] == "reserved"
+    assert "course" in json.dumps((await server.call("GET", "/v1/inventory"))[1])
+    server.trusted.clear()
+    assert "course" not in json.dumps((await server.call("GET", "/v1/inventory"))[1])
+    server.service.watch.unattributed = frozenset({gpu(0).uuid})
+    assert (await seen())[0] == "unattributed"
+    server.nvml.problem = "the driver is gone"
+    await server.service.sweep()
+    assert set(await seen()) == {"outage"}
+
+
 @pytest.mark.parametrize(
     ("reason", "status"),
     [("Lüfter defekt, ausgebaut", 200), ("风扇坏了", 200), ("two\nlines", 400), ("\u202eback", 400)],

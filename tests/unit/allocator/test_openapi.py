@@ -16,7 +16,7 @@ from allocator.api_mig import MigRoutes
 from allocator.app import clock, new_id
 from allocator.attribution import Kind, Proof
 from allocator.ledger import Ledger
-from allocator.model import DeviceKind, DeviceState, LeaseState, Link, Problem, RefusalKind
+from allocator.model import DeviceKind, DeviceState, LeaseState, Link, Obstacle, Problem, RefusalKind
 from allocator.parts import Parts
 from allocator.readings import ProcessType, RecoveryAction, Throttle
 from allocator.settings import parse_settings
@@ -177,6 +177,7 @@ def test_an_operation_says_who_and_every_answer(operation: dict[str, Any]) -> No
         (SCHEMAS["DeviceProcess"]["properties"]["type"], ProcessType),
         (SCHEMAS["Measures"]["properties"]["recovery"], RecoveryAction),
         (SCHEMAS["Proof"], Proof),
+        (SCHEMAS["Obstacle"], Obstacle),
     ],
 )
 def test_the_words_are_those_of_the_code(schema: dict[str, Any], words: type[Enum]) -> None:
@@ -429,6 +430,7 @@ async def test_an_outage_is_as_documented(serve: Any) -> None:
     assert (await served.call(Ask("POST", "/v1/leases", 503, WANT | {"count": 1})))[0] == 503
     assert (await served.call(Ask("GET", "/v1/queue", 200)))[0] == 200
     assert (await served.call(Ask("GET", "/v1/health", 200)))[1]["inventory"] == "no_driver"
+    await served.call(Ask("GET", "/v1/inventory", 200))
 
 
 @pytest.mark.parametrize(

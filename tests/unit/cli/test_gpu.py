@@ -27,7 +27,12 @@ def _device(index: str = "0", **changes: Any) -> dict[str, Any]:
         "holder_uid": None,
         "since": None,
         "ends_at": None,
+        "obstacle": None,
     } | changes
+
+
+def _obstacle(kind: str, message: str = "so it is") -> dict[str, Any]:
+    return {"obstacle": {"kind": kind, "message": message}}
 
 
 def _inventory(*devices: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -52,6 +57,11 @@ def _inventory(*devices: dict[str, Any], **changes: Any) -> dict[str, Any]:
         ),
         pytest.param(_device(state="quarantined"), "quarantined", id="broken"),
         pytest.param(_device(state="lost", held=True, holder_uid=ALICE), "lost", id="lost-and-held"),
+        pytest.param(_device(**_obstacle("reserved")), "reserved", id="reserved"),
+        pytest.param(_device(**_obstacle("unattributed")), "unattributed", id="memory-of-nobody"),
+        pytest.param(_device(**_obstacle("held")), "leased", id="its-gpu-is-leased"),
+        pytest.param(_device(**_obstacle("outage")), "unknown", id="nothing-is-known-now"),
+        pytest.param(_device(**_obstacle("of another commit")), "unknown", id="no-word-of-ours"),
     ],
 )
 def test_a_device_is_free_only_if_that_is_known(device: dict[str, Any], word: str) -> None:
@@ -120,8 +130,9 @@ def test_no_gpus_and_no_driver_are_told_apart() -> None:
     """And old news is called old."""
     assert table(_inventory()) == "no GPUs"
     assert "cannot be read: no driver" in table(_inventory(state="unavailable", problem="no driver"))
-    old = table(_inventory(_device(), state="unavailable", age_seconds=61.0))
+    old = table(_inventory(_device(**_obstacle("outage")), state="unavailable", age_seconds=61.0))
     assert "as of 61 s ago" in old.splitlines()[-1]
+    assert "free" not in old
     assert "never read" in table(_inventory(_device(), state="unavailable", age_seconds=None))
 
 
@@ -183,6 +194,20 @@ def test_why_it_is_full() -> None:
     assert "ds01.wait=30m" in said
     endless = why_full(_inventory(_device(held=True)), {"waiting": [], "reservations": []})
     assert "no lease has an end" in endless
+
+
+def test_what_nobody_gets_is_not_free() -> None:
+    """What is kept, and what somebody uses who cannot be seen: in the table with the words, and not where it is full."""
+    kept, ghost = (
+        _device("0", **_obstacle("reserved", "kept for x")),
+        _device("1", **_obstacle("unattributed", "odd\x1b")),
+    )
+    shown = table(_inventory(kept, ghost), uid=ALICE).splitlines()
+    assert shown[3:] == ["0: kept for x", "1: odd\\x1b"]
+    said = why_full(_inventory(kept, ghost), {"waiting": [], "reservations": []})
+    assert "not full" not in said
+    assert "1 NVIDIA A100-SXM4-40GB reserved" in said
+    assert "1 NVIDIA A100-SXM4-40GB unattributed" in said
 
 
 def test_it_is_not_full_while_something_is_free() -> None:

@@ -27,6 +27,7 @@ DEVICE = {
     "held": False,
     "in_use": False,
     "holder": None,
+    "obstacle": None,
 }
 INVENTORY = {"state": "ok", "age_seconds": 1.0, "devices": [DEVICE]}
 EMPTY_ROUND = {"at": "t", "processes": [], "elsewhere": [], "unattributed_memory": [], "unread": 0}
@@ -177,6 +178,7 @@ def test_no_driver_is_an_exit_code(allocator: Allocator) -> None:
     """The operator's move."""
     allocator.answers["GET /v1/inventory"] = {"state": "unavailable", "age_seconds": None, "devices": []}
     assert main(["gpu"]) == Exit.UNAVAILABLE
+    assert main(["gpu", "why-full"]) == Exit.UNAVAILABLE
 
 
 def test_layouts_of_the_policy_in_force_are_sent(

@@ -8,7 +8,14 @@ from policy.model import Json
 from socket_proxy.local import _device
 
 OWN = frozenset({"GPU-2"})
-FREE: dict[str, Json] = {"uuid": "GPU-1", "state": "ok", "held": False, "in_use": False, "holder": None}
+FREE: dict[str, Json] = {
+    "uuid": "GPU-1",
+    "state": "ok",
+    "held": False,
+    "in_use": False,
+    "holder": None,
+    "obstacle": None,
+}
 
 
 @pytest.mark.parametrize(
@@ -21,11 +28,21 @@ FREE: dict[str, Json] = {"uuid": "GPU-1", "state": "ok", "held": False, "in_use"
         ({"in_use": None}, "unknown"),
         ({"state": "quarantined"}, "unusable"),
         ({"state": None}, "unusable"),
+        ({"obstacle": {"kind": "reserved", "message": "kept"}}, "reserved"),
+        ({"obstacle": {"kind": "unattributed", "message": "memory"}}, "busy"),
+        ({"obstacle": {"kind": "outage", "message": "unreadable"}}, "unknown"),
+        ({"obstacle": "a word of another commit"}, "unknown"),
     ],
 )
 def test_unknown_is_never_free(changes: dict[str, Json], state: str) -> None:
     """A device is free only if it works, nobody holds it and no process uses it."""
     assert _device(FREE | changes, OWN, admin=False)["state"] == state
+
+
+def test_an_allocator_that_does_not_say_says_not_free() -> None:
+    """One of an earlier commit tells no obstacle."""
+    silent = {key: value for key, value in FREE.items() if key != "obstacle"}
+    assert _device(silent, OWN, admin=False)["state"] == "unknown"
 
 
 def test_only_admins_read_the_holder() -> None:
