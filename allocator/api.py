@@ -103,6 +103,7 @@ class Api:
             {
                 "state": "unavailable" if watch.problem else "ok",
                 "age_seconds": watch.age_seconds(),
+                "fresh": watch.is_fresh(),
                 "devices": [
                     api_devices.shown(
                         device,

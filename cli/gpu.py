@@ -113,11 +113,13 @@ def _problem(answer: Mapping[str, Any]) -> str:
 
 
 def _stale(answer: Mapping[str, Any]) -> list[str]:
-    if answer["state"] == "ok":
-        return []
     age = answer.get("age_seconds")
     when = "never read" if age is None else f"as of {age:.0f} s ago"
-    return [f"{when}: the GPUs cannot be read now, and none is given"]
+    if answer["state"] != "ok":
+        return [f"{when}: the GPUs cannot be read now, and none is given"]
+    if not answer["fresh"]:
+        return [f"{when}: the GPUs have not answered since; they are looked at again before one is given"]
+    return []
 
 
 def queue(answer: Mapping[str, Any]) -> str:
@@ -180,7 +182,7 @@ def why_full(inventory: Mapping[str, Any], line: Mapping[str, Any]) -> str:
     free = [device for device in devices if state(device, -1) == "free"]
     if free:
         said = ", ".join(f"{plain(device['index'])} ({plain(device['profile'])})" for device in free)
-        return f"it is not full: {said} free; docker run --gpus 1 ..."
+        return "\n".join([f"it is not full: {said} free; docker run --gpus 1 ...", *_stale(inventory)])
     if not devices:
         return table(inventory)
     counted = Counter(_class(device) for device in devices)

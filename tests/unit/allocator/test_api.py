@@ -451,6 +451,15 @@ async def test_what_nobody_gets_is_not_told_as_free(server: Server) -> None:
     assert set(await seen()) == {"outage"}
 
 
+async def test_an_old_look_is_told_as_old(server: Server) -> None:
+    """From the moment on from which nothing is given on it."""
+    await server.service.sweep()
+    for seconds, fresh in ((7, True), (2, False)):
+        server.clock.seconds += seconds
+        _, inventory = await server.call("GET", "/v1/inventory")
+        assert (inventory["fresh"], inventory["state"]) == (fresh, "ok")
+
+
 @pytest.mark.parametrize(
     ("reason", "status"),
     [("Lüfter defekt, ausgebaut", 200), ("风扇坏了", 200), ("two\nlines", 400), ("\u202eback", 400)],

@@ -430,7 +430,7 @@ async def test_an_outage_is_as_documented(serve: Any) -> None:
     assert (await served.call(Ask("POST", "/v1/leases", 503, WANT | {"count": 1})))[0] == 503
     assert (await served.call(Ask("GET", "/v1/queue", 200)))[0] == 200
     assert (await served.call(Ask("GET", "/v1/health", 200)))[1]["inventory"] == "no_driver"
-    await served.call(Ask("GET", "/v1/inventory", 200))
+    assert (await served.call(Ask("GET", "/v1/inventory", 200)))[1]["fresh"] is False
 
 
 @pytest.mark.parametrize(

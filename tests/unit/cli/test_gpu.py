@@ -36,7 +36,7 @@ def _obstacle(kind: str, message: str = "so it is") -> dict[str, Any]:
 
 
 def _inventory(*devices: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return {"state": "ok", "age_seconds": 1.0, "devices": list(devices)} | changes
+    return {"state": "ok", "age_seconds": 1.0, "fresh": True, "devices": list(devices)} | changes
 
 
 @pytest.mark.parametrize(
@@ -208,6 +208,17 @@ def test_what_nobody_gets_is_not_free() -> None:
     assert "not full" not in said
     assert "1 NVIDIA A100-SXM4-40GB reserved" in said
     assert "1 NVIDIA A100-SXM4-40GB unattributed" in said
+
+
+def test_what_is_not_fresh_any_more_has_its_age() -> None:
+    """Though nobody has called it an outage yet."""
+    late = _inventory(_device(), fresh=False, age_seconds=17.2)
+    line: dict[str, Any] = {"waiting": [], "reservations": []}
+    assert "as of 17 s ago" in table(late).splitlines()[-1]
+    assert "as of 17 s ago" in why_full(late, line)
+    assert "as of" not in table(_inventory(_device()))
+    gone = _inventory(_device(**_obstacle("outage")), state="unavailable", fresh=False, age_seconds=17.2)
+    assert "as of 17 s ago: the GPUs cannot be read" in why_full(gone, line)
 
 
 def test_it_is_not_full_while_something_is_free() -> None:

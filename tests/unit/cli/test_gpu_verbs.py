@@ -29,7 +29,7 @@ DEVICE = {
     "holder": None,
     "obstacle": None,
 }
-INVENTORY = {"state": "ok", "age_seconds": 1.0, "devices": [DEVICE]}
+INVENTORY = {"state": "ok", "age_seconds": 1.0, "fresh": True, "devices": [DEVICE]}
 EMPTY_ROUND = {"at": "t", "processes": [], "elsewhere": [], "unattributed_memory": [], "unread": 0}
 PLAN = {"gpu": "GPU-1", "index": "0", "steps": [], "kept": [], "missing": {}}
 
