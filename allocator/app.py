@@ -66,9 +66,8 @@ def _door(parts: Parts, lenders: Lenders) -> tuple[web.AppRunner, Doorkeeper]:
     runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=2)
 
     def protocol() -> asyncio.Protocol:
-        return _protocols(
-            runner
-        )()  # there is none before the runner is set up, and then no middleware can be added
+        # Asked for late: a runner has none before it is set up, and after that takes no middleware.
+        return _protocols(runner)()
 
     doorkeeper = Doorkeeper(protocol, trusted_uids=parts.settings.trusted_uids, owner_of=lenders.owner_of)
     application.middlewares.insert(0, doorkeeper.hearing)

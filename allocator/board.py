@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from fractions import Fraction
 from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING
 
 from allocator.model import ANY, FULL, Device, DeviceKind, DeviceState, GpuRequest, Obstacle
@@ -126,6 +127,19 @@ class Board:
         if device.pids is None:
             return Obstacle.UNKNOWN
         return Obstacle.IN_USE if device.pids else None
+
+    @cached_property
+    def returning(self) -> tuple[tuple[Lease, float, tuple[Device, ...]], ...]:
+        """Each lease with the seconds until it ends and those of its devices that are there; infinite where no end is certain.
+
+        One that should have ended has none: its container goes on.
+        """
+        found = []
+        for lease in self.leases:
+            left = None if self.now is None else lease.seconds_left(self.now)
+            devices = [self.snapshot.devices[uuid] for uuid in lease.devices if uuid in self.snapshot.devices]
+            found.append((lease, left if left is not None and left > 0 else inf, tuple(devices)))
+        return tuple(found)
 
     @cached_property
     def taken_halves(self) -> dict[DeviceUuid, frozenset[int]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from math import inf
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from allocator.model import ANY, FULL, Device, DeviceKind
@@ -125,11 +125,13 @@ def kept_for(board: Board, want: GpuRequest, windows: Collection[Window]) -> dic
     What the request names or would be given first is kept last, so that it is refused only where it must be.
     """
     kept: dict[DeviceUuid, Window] = {}
-    if not any(_concerns(window, want) for window in windows):
+    until = max((window.end for window in windows if _concerns(window, want)), default=None)
+    if until is None:
         return kept
     promised = _Promised()
     groups = {group.name for group in want.groups}
-    for window, count in _lacking(board, windows):
+    # What begins when all of those are over counts on no device in their time.
+    for window, count in _lacking(board, [window for window in windows if window.begin < until]):
         if not count or not _concerns(window, want):
             continue
         suitable = {uuid for uuid in board.free if matches(board.snapshot.devices[uuid], window)}
@@ -171,7 +173,8 @@ class _Promised:
 
     def take(self, devices: Iterable[DeviceUuid], window: Window, count: int) -> list[DeviceUuid]:
         """The first of these that are not promised for this time, at most `count`; from now on they are."""
-        taken = [uuid for uuid in devices if not any(map(window.overlaps, self._to[uuid]))][:count]
+        able = (uuid for uuid in devices if not any(map(window.overlaps, self._to[uuid])))
+        taken = list(islice(able, count))
         for uuid in taken:
             self._to[uuid].append(window)
         return taken
@@ -201,15 +204,10 @@ def _counting(board: Board, window: Window) -> list[DeviceUuid]:
     They are its own people's, which nobody else can count on before they are back, or back in time.
     """
     found: list[tuple[bool, float, DeviceUuid]] = []
-    for lease in board.leases:
+    for lease, back, devices in board.returning:
         own = window.reservation.is_for(lease.groups, lease.owner_uid)
-        left = None if board.now is None else lease.seconds_left(board.now)
-        if own or (left is not None and 0 < left <= window.begin):
-            devices = (board.snapshot.devices.get(uuid) for uuid in lease.devices)
-            back = inf if left is None or left <= 0 else left
-            found += [
-                (not own, -back, one.uuid) for one in devices if one is not None and matches(one, window)
-            ]
+        if own or back <= window.begin:
+            found += [(not own, -back, device.uuid) for device in devices if matches(device, window)]
     return [uuid for _, _, uuid in sorted(found)]
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from math import inf
 
 from allocator.board import Board
 from tests.fakes.fake_nvml import gpu, mig, snapshot, split
-from tests.fakes.leasing import lease, want
+from tests.fakes.leasing import Clock, lease, want
 
 MACHINE = snapshot(gpu(0), gpu(1, pids=(7,)), *split(2, "3g.20gb", "1g.5gb"))
 
@@ -65,3 +66,20 @@ def test_halves_with_leases_are_known_by_gpu() -> None:
     part = mig(2, 1, gpu_instance_id=13)
     board = Board(snapshot(*split(2, "3g.20gb"), part), (lease("a", part.uuid),))
     assert board.taken_halves[gpu(2).uuid] == {1}
+
+
+def test_only_an_end_to_come_is_certain() -> None:
+    """A lease without one, one that should have ended, and all while the time is not told, come back at no time."""
+    now = Clock()()
+    leases = (
+        replace(lease("a", gpu(0).uuid), seconds=60),
+        lease("b", gpu(1).uuid),
+        replace(lease("c", "GPU-gone"), seconds=0),
+    )
+    found = Board(MACHINE, leases, now).returning
+    assert [(one.id, back, [device.index for device in devices]) for one, back, devices in found] == [
+        ("a", 60, ["0"]),
+        ("b", inf, ["1"]),
+        ("c", inf, []),
+    ]
+    assert {back for _, back, _ in Board(MACHINE, leases).returning} == {inf}
