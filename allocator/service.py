@@ -20,7 +20,7 @@ from allocator.finishing import Finishing
 from allocator.foreign import ForeignContainers
 from allocator.granting import Granting
 from allocator.hearing import Hearing
-from allocator.ledger import LONG_LOG_CHANGES
+from allocator.ledger import LONG_LOG_CHANGES, Conflict
 from allocator.mig_journal import MigJournal
 from allocator.model import (
     InventoryUnavailable,

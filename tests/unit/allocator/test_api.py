@@ -444,7 +444,7 @@ async def test_what_nobody_gets_is_not_told_as_free(server: Server) -> None:
     assert "course" in json.dumps((await server.call("GET", "/v1/inventory"))[1])
     server.trusted.clear()
     assert "course" not in json.dumps((await server.call("GET", "/v1/inventory"))[1])
-    server.service.watch.unattributed = frozenset({gpu(0).uuid})
+    server.service.watch.ghosts = frozenset({gpu(0).uuid})
     assert (await seen())[0] == "unattributed"
     server.nvml.problem = "the driver is gone"
     await server.service.sweep()

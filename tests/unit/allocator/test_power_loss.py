@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from allocator.ledger import Conflict, Ledger
 from allocator.model import Lease, LeaseState
-from allocator.reconcile import Carrier, Evidence
+from allocator.reconcile import Carrier
 from allocator.service import Allocator, Timing
 from policy.model import ContainerId, LeaseId, Uid
 from tests.fakes.disk import Disk, Lost
 from tests.fakes.fake_nvml import FakeNvml, gpu
-from tests.fakes.leasing import Clock, want
+from tests.fakes.leasing import Clock, evidence, want
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,13 +68,13 @@ class Running:
     service: Allocator = field(init=False)
 
     def __post_init__(self) -> None:
-        clock = Clock()
-        clock.boot = self.boot
+        self.clock = Clock()
+        self.clock.boot = self.boot
         self.disk = Disk(self.folder / "ledger")
         self.service = Allocator(
             ledger=Ledger(self.folder / "ledger", sync=self.disk.sync),
             inventory=FakeNvml(gpu(0)),
-            now=clock,
+            now=self.clock,
             new_id=lambda: LeaseId("never asked"),
             timing=Timing(),
         )
@@ -91,7 +91,7 @@ class Running:
 
     async def _step(self, world: World, step: str, user: int) -> World | None:
         if step == "evidence":
-            await self.service.settle(Evidence(session=self.boot, carriers=world.carriers()))
+            await self.service.settle(evidence(self.clock(), *world.carriers(), session=self.boot))
             return world
         create = world.of(user)
         if step == "reserve":
@@ -206,7 +206,7 @@ async def recover(folder: Path, boot: Left, order: tuple[str | Carrier, ...]) ->
             now = tuple(
                 replace(item, state="running") if item.container in runs else item for item in boot.containers
             )
-            await running.service.settle(Evidence(session="boot-2", carriers=now))
+            await running.service.settle(evidence(running.clock(), *now, session="boot-2"))
         elif isinstance(event, Carrier):
             runs |= {event.container} if await running.may_start(event) else set()
         else:
