@@ -1,6 +1,6 @@
-"""Every part of the proxy, made once for one engine.
+"""Every part of the proxy that answers, made once for one engine on its `socket_proxy.foundations`.
 
-Each property makes one part of those it names: what depends on what is read here, and nowhere else.
+Each property makes one part of those it names: what depends on what is read in these two, and nowhere else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TypedDict
 from host import heartbeat, listener
 from host.heartbeat import Heard, Pulse
 from host.policy_files import PolicyFiles
-from host.users import Users, look_up_name
 from http1.errors import UpstreamUnavailable
 from http1.limits import Limits
 from http1.server import Exchange, Server
@@ -23,53 +22,39 @@ from observability.logging import log
 from observability.metrics import Metrics
 from policy.compile import Policy
 from policy.dockerapi.model import Outcome
-from policy.model import GUARDED_RUNTIME, EngineFacts, RequestId
+from policy.model import EngineFacts, RequestId
 from policy.rules import PAGES
-from policy.stand_ins import StandIns
 from socket_proxy.adopted_execs import AdoptedExecs
 from socket_proxy.adoption_requests import AdoptionRequests
-from socket_proxy.adoptions import Adoptions
 from socket_proxy.answers import Answers
-from socket_proxy.approvals import Approvals
 from socket_proxy.binds import Binds
 from socket_proxy.build import ClassicBuilds
 from socket_proxy.builds import Builds
-from socket_proxy.canary import Canary
 from socket_proxy.containers import Containers
 from socket_proxy.copies import Copies
 from socket_proxy.doors import Doors
 from socket_proxy.engine import Engine
-from socket_proxy.facts import FactSource
+from socket_proxy.foundations import Foundations
 from socket_proxy.fulfil import Fulfiller
 from socket_proxy.guard import GuardClient
 from socket_proxy.handlers import Handlers
 from socket_proxy.identity import Identities
-from socket_proxy.image_owners import ImageOwners
 from socket_proxy.image_removal import ImageRemoval
 from socket_proxy.image_tags import Tags
 from socket_proxy.image_transfer import ImageTransfer
 from socket_proxy.images import Images, Makers
-from socket_proxy.index import Index
 from socket_proxy.keys import Keys
-from socket_proxy.leases import AllocatorClient
 from socket_proxy.local import Local
 from socket_proxy.pipeline import Pipeline
 from socket_proxy.prune import Prunes
-from socket_proxy.records import Records
 from socket_proxy.refusals import Refusal, of_error
-from socket_proxy.reserved import Declaring
-from socket_proxy.running import RunningContainers
 from socket_proxy.scrapes import Scrapes
-from socket_proxy.seal import Sealer
 from socket_proxy.settings import Settings
-from socket_proxy.settle import Settlements
-from socket_proxy.shares import ShareParts, Shares
+from socket_proxy.shares import ShareParts
 from socket_proxy.sharing import ImageShares
 from socket_proxy.spool import Spools
-from socket_proxy.stand_ins import StandInStore
 from socket_proxy.stores import Stores
 from socket_proxy.trail import Trail
-from socket_proxy.watcher import Watcher
 
 
 class _Making(TypedDict):
@@ -82,7 +67,7 @@ class _Making(TypedDict):
     makers: Makers
 
 
-class Parts:
+class Parts(Foundations):
     """The whole proxy, not yet running."""
 
     def __init__(
@@ -93,44 +78,10 @@ class Parts:
         engine: Engine,
         facts: EngineFacts,
     ) -> None:
-        self.settings = settings
-        self.keys = keys
-        self.policies = policies
-        self.engine = engine
-        self.engine_facts = facts
-        self.index = Index()
-        self.records = Records(settings.tree.records)
-        self.sealer = Sealer(keys)
-        self.users = Users()
+        super().__init__(settings, keys, policies, engine, facts)
         _ = self.doors  # and so every other part, now: what cannot be made stops the start
 
-    def policy(self) -> Policy:
-        """The policy of this moment."""
-        return self.policies.current
-
-    # What is known.
-
-    @cached_property
-    def owners(self) -> ImageOwners:
-        return ImageOwners(self.records)
-
-    @cached_property
-    def facts(self) -> FactSource:
-        return FactSource(
-            engine=self.engine,
-            engine_facts=self.engine_facts,
-            index=self.index,
-            images=self.owners,
-            shared=self.shares.containers,
-        )
-
-    @cached_property
-    def adoptions(self) -> Adoptions:
-        return Adoptions(self.records)
-
-    @cached_property
-    def shares(self) -> Shares:
-        return Shares(index=self.index, records=self.records, policy=self.policy, users=self.users)
+    # What is told of it.
 
     @cached_property
     def trail(self) -> Trail:
@@ -148,71 +99,6 @@ class Parts:
         metrics.lifecycle_ok.set_function(lambda: self._lifecycle().pulse is Pulse.OK)
         metrics.policy_in_force.set_function(lambda: float(self.policies.in_force))
         return metrics
-
-    @cached_property
-    def allocator(self) -> AllocatorClient:
-        return AllocatorClient(self.settings.tree.allocator_socket)
-
-    @cached_property
-    def stand_ins(self) -> StandIns | None:
-        """None where the engine has no guard that would put anything in their places."""
-        guarded = self.engine_facts.runtime == GUARDED_RUNTIME
-        return StandIns(str(self.settings.tree.sources)) if guarded else None
-
-    @cached_property
-    def stand_in_store(self) -> StandInStore | None:
-        return StandInStore(self.stand_ins) if self.stand_ins else None
-
-    @cached_property
-    def approvals(self) -> Approvals | None:
-        """None where the engine has no guard that would read them."""
-        if self.stand_ins is None:
-            return None
-        return Approvals(self.settings.tree.approvals, self.keys, self.stand_ins)
-
-    # What goes on in the background.
-
-    @cached_property
-    def settlements(self) -> Settlements:
-        return Settlements(engine=self.engine, leaser=self.allocator, sealer=self.sealer)
-
-    @cached_property
-    def declaring(self) -> Declaring:
-        return Declaring(allocator=self.allocator, policy=self.policy, account=look_up_name)
-
-    @cached_property
-    def running(self) -> RunningContainers:
-        running = RunningContainers(
-            engine=self.engine,
-            sealer=self.sealer,
-            adoptions=self.adoptions,
-            allocator=self.allocator,
-            monitors=lambda: self.policy().document.monitors,
-        )
-        self.watcher.container_moved = running.moved
-        self.allocator.tell_containers = running.tell_anew
-        return running
-
-    @cached_property
-    def watcher(self) -> Watcher:
-        return Watcher(
-            engine=self.engine,
-            index=self.index,
-            facts=self.facts,
-            sealer=self.sealer,
-            records=self.records,
-            images=self.owners,
-            leaser=self.allocator,
-            approvals=self.approvals,
-            adoptions=self.adoptions,
-        )
-
-    @cached_property
-    def canary(self) -> Canary | None:
-        """None where no plugin is asked for."""
-        if not self.settings.daemon.plugin_required:
-            return None
-        return Canary(str(self.settings.engine_socket), wake=self.watcher.reloaded)
 
     # What answers.
 

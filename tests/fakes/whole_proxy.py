@@ -18,7 +18,7 @@ from host.users import Account, Users
 from http1.client import Pool
 from policy.build import build_policy
 from policy.model import Actor, Gid, LeaseId, RequestId, Uid
-from socket_proxy import app, doors, parts
+from socket_proxy import app, doors, foundations
 from socket_proxy.engine import Engine
 from socket_proxy.keys import load_or_create
 from socket_proxy.seal import Sealer
@@ -182,7 +182,7 @@ async def whole_proxy(
 ) -> AsyncIterator[WholeProxy]:
     """A proxy below `root` that serves its three users' sockets. Needs root: sockets are given to their users."""
     patch.setattr(doors, "look_up_name", lambda name: account(UIDS[name]))
-    patch.setattr(parts, "Users", lambda: Users(look_up=account, first_uid=1000))
+    patch.setattr(foundations, "Users", lambda: Users(look_up=account, first_uid=1000))
     opened: list[socket.socket] = []
 
     def listen(*where: Any, **how: Any) -> socket.socket:

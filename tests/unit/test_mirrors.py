@@ -112,6 +112,7 @@ ELSEWHERE = {
     "socket_proxy/build.py": "integration/test_images.py",  # what dockerd builds, on a real one
     "socket_proxy/engine.py": "unit/socket_proxy/test_path.py",
     "socket_proxy/image_transfer.py": "integration/test_images.py",
+    "socket_proxy/foundations.py": "unit/socket_proxy/test_path.py",  # as app
     "socket_proxy/parts.py": "unit/socket_proxy/test_path.py",  # as app
     "socket_proxy/shares.py": "unit/socket_proxy/test_share_path.py",  # all parts of sharing, wired together
     "socket_proxy/shaping.py": "unit/socket_proxy/test_path.py",
