@@ -13,6 +13,7 @@ from allocator.answers import body_of, errors, peer_uid, refusal, require_truste
 from allocator.json_values import BadInput, text_of
 from allocator.model import Lease, Refusal
 from allocator.obstacles import obstacles, outage
+from allocator.reach import left_with
 from allocator.reconcile import Contradiction
 from allocator.service import POLICY
 from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
@@ -90,13 +91,15 @@ class Api:
     async def _inventory(self, request: web.Request) -> web.Response:
         uid, watch = Uid(peer_uid(request)), self._service.watch
         leases = await self._service.leases(None)
-        holders = {device: lease for lease in leases for device in lease.devices}
         windows = await self._service.windows()
         board, _ = await self._service.queue()
         snapshot = watch.snapshot if board is None else board.snapshot
         devices = () if snapshot is None else snapshot.devices.values()
         told = self._service.foreign.are_told
         foreign = self._service.foreign.by_device(snapshot) if snapshot is not None and told else {}
+        holders = {device: lease for lease in leases for device in lease.devices}
+        if snapshot is not None:
+            holders = {gpu: lease for lease in leases for gpu in left_with(lease, snapshot)} | holders
         sees_all, now = uid in self._trusted, self._now()
         known = None if board is None else obstacles(board, windows, uid=uid, now=now, sees_all=sees_all)
         return web.json_response(

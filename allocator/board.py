@@ -1,7 +1,7 @@
 """What is free, what a request could ever take, and who holds how much: one snapshot and its leases, made ready.
 
 Pure, and quick to ask many times: a board serves a whole queue. A device is free only if it is known to be: state ok,
-no live lease on it, its parent or its children, no running container has it that ds01 did not make, a process list that was
+no live lease on it, its parent or its children, nor on a part of it that has gone, no running container has it that ds01 did not make, a process list that was
 read and is empty, and no memory in use that nobody can account for.
 """
 
@@ -14,6 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from allocator.model import ANY, FULL, Device, DeviceKind, DeviceState, GpuRequest, Obstacle
+from allocator.reach import left_with
 from allocator.slices import equivalents, halves
 
 if TYPE_CHECKING:
@@ -102,7 +103,11 @@ class Board:
         return _total([lease for lease in self.leases if name in lease.groups])
 
     def _find_holders(self) -> dict[DeviceUuid, Lease]:
-        """By device, the lease that reaches it: on itself, its parent, or a part of it."""
+        """By device, the lease that reaches it: on itself, its parent, or a part of it, gone or not.
+
+        A lease on a GPU that was split since holds all parts: its container has the file of the GPU, and nobody made sure
+        that the driver lets it open none of them.
+        """
         direct = {uuid: lease for lease in self.leases for uuid in lease.devices}
         holders = dict(direct)
         for uuid, device in self.snapshot.devices.items():
@@ -112,6 +117,9 @@ class Board:
                 holders.setdefault(uuid, direct[device.parent])
             if uuid in direct:
                 holders.setdefault(device.parent, direct[uuid])
+        for lease in self.leases:
+            for gpu in left_with(lease, self.snapshot):
+                holders.setdefault(gpu, lease)
         return holders
 
     def obstacle(self, device: Device) -> Obstacle | None:

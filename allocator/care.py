@@ -91,6 +91,7 @@ class Care:
                 uuid: replace(device, generation=generations[uuid]) for uuid, device in read.devices.items()
             },
         )
+        self._ledger.learn_gpus({uuid: device.gpu for uuid, device in read.devices.items()})
         leases = self._ledger.live()
         over = self._notes.keys() - {lease.id for lease in leases}
         if over:

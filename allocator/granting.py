@@ -217,6 +217,7 @@ class Granting:
             owner_name=want.owner_name,
             devices=placement.devices,
             generations=tuple(devices[uuid].generation for uuid in placement.devices),
+            gpus=tuple(devices[uuid].gpu for uuid in placement.devices),
             groups=tuple(sorted(group.name for group in want.groups)),
             equivalents=placement.equivalents,
             seconds=want.seconds,

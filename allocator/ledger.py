@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from allocator.reservations import Reservation
     from allocator.shares import Usage
-    from policy.model import ContainerId
+    from policy.model import ContainerId, DeviceUuid
 
 _MOST_WAL_PAGES = 20_000  # 80 MiB; then a grant carries the log over, if `checkpoint` did not for so long
 LONG_LOG_CHANGES = 200  # some 2,000 pages; see `checkpoint`
@@ -133,11 +133,8 @@ class Ledger:
                 )
             base.execute(f"INSERT INTO leases ({rows.COLUMNS}) VALUES ({rows.PLACES})", rows.lease_row(lease))  # noqa: S608  constants
             base.executemany(
-                "INSERT INTO lease_devices (lease, device, generation) VALUES (?, ?, ?)",
-                [
-                    (lease.id, device, generation)
-                    for device, generation in zip(lease.devices, lease.generations, strict=True)
-                ],
+                "INSERT INTO lease_devices (lease, device, generation, gpu) VALUES (?, ?, ?, ?)",
+                [(lease.id, *held) for held in rows.held_rows(lease)],
             )
             why = f"request {lease.request_id} of {lease.owner_name}"
             _note(base, lease.id, lease.created, who=lease.session, before=None, what="granted", why=why)
@@ -184,6 +181,16 @@ class Ledger:
         elif usage is not None:
             self._usage[old.owner_uid] = usage
         return new
+
+    def learn_gpus(self, gpus: Mapping[DeviceUuid, DeviceUuid]) -> None:
+        """Write down of which GPU each leased device is, where an older ds01 did not and this look has it."""
+        unknown = self.read("SELECT DISTINCT device FROM lease_devices WHERE gpu IS NULL")
+        found = [(gpus[uuid], uuid) for (uuid,) in unknown if uuid in gpus]
+        if not found:
+            return
+        with self.transaction() as base:
+            base.executemany("UPDATE lease_devices SET gpu = ? WHERE device = ? AND gpu IS NULL", found)
+        self._stale = True
 
     def events(self, lease: LeaseId) -> tuple[tuple[str, str, str], ...]:
         """What happened to a lease, in order: (who, what, why)."""
@@ -282,9 +289,9 @@ class Ledger:
         )
         return tuple(rows.read_lease(row, self._devices(row[0])) for row in found)
 
-    def _devices(self, lease: str) -> list[tuple[str, int]]:
+    def _devices(self, lease: str) -> list[tuple[str, int, str | None]]:
         return self.read(
-            "SELECT device, generation FROM lease_devices WHERE lease = ? ORDER BY device", lease
+            "SELECT device, generation, gpu FROM lease_devices WHERE lease = ? ORDER BY device", lease
         )
 
     def read(self, query: str, *values: object) -> list[Any]:

@@ -5,7 +5,7 @@ A lease is in one of these states, and holds its devices in every one but the la
 - bound: its container exists and was never started.
 - active: its container runs, or was let start a moment ago.
 - held: its container has stopped; the devices stay its own until it is removed, or until its time is over.
-- lost: a device of it went away, or came back as another; held until its container is removed.
+- lost: a device of it went away, or came back as another; held until its container has stopped or is removed: it does not start again.
 - released: over. Only a running container that still carries it brings it back, if nobody else has the devices.
 """
 
@@ -82,6 +82,11 @@ class Device:
     silent_seconds: float | None = None
     error: int | None = None
     generation: int = 0  # grows each time a MIG UUID comes back (UUIDs recur after destroy and create)
+
+    @property
+    def gpu(self) -> DeviceUuid:
+        """The GPU that it is, or is a part of."""
+        return self.uuid if self.parent is None else self.parent
 
     @property
     def pids(self) -> tuple[int, ...] | None:
@@ -174,6 +179,7 @@ class Lease:
     """Devices held for one container of one user.
 
     generations: of `devices`, in their order; 0: not known.
+    gpus: the GPU that each of `devices` is, or is a part of, in their order; None, and nothing at all: not known.
     groups: the policy groups of the owner, sorted; each one's limit counts this lease.
     equivalents: what the devices are of whole GPUs, by compute slices.
     seconds: how long it lasts from `created`; None: until its container is removed.
@@ -186,6 +192,7 @@ class Lease:
     owner_name: str
     devices: tuple[DeviceUuid, ...]  # sorted, at least one
     generations: tuple[int, ...] = ()
+    gpus: tuple[DeviceUuid | None, ...] = ()
     groups: tuple[str, ...] = ()
     equivalents: Fraction = Fraction(1)
     seconds: int | None = None

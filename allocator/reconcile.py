@@ -91,11 +91,19 @@ _STATES = {  # SOURCE: Engine API, ContainerSummary.State
 
 
 def settle(
-    leases: Collection[Lease], evidence: Evidence, *, now: Moment, grace_seconds: float
+    leases: Collection[Lease],
+    evidence: Evidence,
+    *,
+    now: Moment,
+    grace_seconds: float,
+    unguarded: Collection[ContainerId] | None = frozenset(),
 ) -> Iterator[Change | Contradiction]:
     """Compare dockerd's containers with the ledger.
 
-    Args: leases: every live one, and the released ones that a container still carries. evidence: of this boot.
+    Args:
+        leases: every live one, and the released ones that a container still carries.
+        evidence: of this boot.
+        unguarded: containers whose starts nobody checks: those that ds01 did not make. None: not known, and no loss ends.
     """
     asked = replace(now, boot_id=evidence.boot_id, boottime_ms=evidence.asked_ms)
     times = _Times(asked=asked, now=now, grace_seconds=grace_seconds)
@@ -105,8 +113,12 @@ def settle(
         carried.setdefault(carrier.lease, []).append(carrier)
     for lease_id, carriers in carried.items():
         found = by_id.get(lease_id)
-        if found is None or not times.is_newer(found):
-            yield from _settle_carried(found, carriers, times)
+        if found is not None and times.is_newer(found):
+            continue
+        yield from _settle_carried(found, carriers, times)
+        guarded = unguarded is not None and found is not None and found.container not in unguarded
+        if found is not None and found.state is LeaseState.LOST and guarded:
+            yield from _settle_lost(found, carriers, times)
     for lease in leases:
         if lease.live and lease.id not in carried and not times.is_newer(lease):
             yield from _settle_alone(lease, evidence, times)
@@ -134,6 +146,18 @@ def _settle_carried(
         yield _change(lease, state, "a container carries it", holder.container)
     elif lease.state is not LeaseState.LOST and seen is not None:
         yield from _settle_state(lease, seen, times)
+
+
+def _settle_lost(lease: Lease, carriers: list[Carrier], times: _Times) -> Iterator[Change]:
+    """End a lost lease once its container, and whatever else carries it, does not run.
+
+    SECURITY: a running container may still open what it was handed. One that has stopped is not let start again, and evidence
+    a grace younger than the loss shows every start that was let through before it.
+    """
+    known = any(item.container == lease.container for item in carriers)
+    stopped = all(_STATES.get(item.state or "") in {LeaseState.BOUND, LeaseState.HELD} for item in carriers)
+    if known and stopped and not times.is_young(lease.changed):
+        yield _change(lease, LeaseState.RELEASED, "a device of it was lost, and its container does not run")
 
 
 def _bound(state: LeaseState) -> LeaseState:
@@ -176,7 +200,7 @@ def _settle_alone(lease: Lease, evidence: Evidence, times: _Times) -> Iterator[C
 
 
 def lost(leases: Collection[Lease], snapshot: Snapshot) -> Iterator[Change]:
-    """Leases of which a device has gone, or has come back as another. They hold it until their container is removed."""
+    """Leases of which a device has gone, or has come back as another. They hold it until their container has stopped or is removed."""
     for lease in leases:
         generations = lease.generations or (0,) * len(lease.devices)
         held = zip(lease.devices, generations, strict=True)

@@ -39,8 +39,14 @@ def lease_row(lease: Lease) -> tuple[object, ...]:
     )
 
 
-def read_lease(row: Sequence[Any], devices: Iterable[tuple[str, int]]) -> Lease:
-    """Args: devices: UUID and generation, in order of UUID."""
+def held_rows(lease: Lease) -> list[tuple[str, int, str | None]]:
+    """The devices of a lease: UUID, generation and GPU of each, in order of UUID."""
+    gpus = lease.gpus or (None,) * len(lease.devices)
+    return list(zip(lease.devices, lease.generations, gpus, strict=True))
+
+
+def read_lease(row: Sequence[Any], devices: Iterable[tuple[str, int, str | None]]) -> Lease:
+    """Args: devices: as `held_rows` has them."""
     held = tuple(devices)
     return Lease(
         id=LeaseId(row[0]),
@@ -54,8 +60,9 @@ def read_lease(row: Sequence[Any], devices: Iterable[tuple[str, int]]) -> Lease:
         request_id=row[8],
         state=LeaseState(row[9]),
         container=None if row[10] is None else ContainerId(row[10]),
-        devices=tuple(DeviceUuid(uuid) for uuid, _ in held),
-        generations=tuple(generation for _, generation in held),
+        devices=tuple(DeviceUuid(uuid) for uuid, _, _ in held),
+        generations=tuple(generation for _, generation, _ in held),
+        gpus=tuple(None if gpu is None else DeviceUuid(gpu) for _, _, gpu in held),
         created=read_moment(row[11:14]),
         since=read_moment(row[14:17]),
         changed=read_moment(row[17:20]),
@@ -74,14 +81,14 @@ def read_moment(row: Sequence[Any]) -> Moment:
 
 def archived(lease: Lease) -> str:
     """A lease that is over, as one text."""
-    held = list(zip(lease.devices, lease.generations, strict=True))
-    return json.dumps([lease_row(lease), held])
+    return json.dumps([lease_row(lease), held_rows(lease)])
 
 
 def read_archived(text: str) -> Lease:
     """From `archived`."""
     row, held = json.loads(text)
-    return read_lease(row, [(uuid, generation) for uuid, generation in held])
+    # What was put away before GPUs were written down has pairs.
+    return read_lease(row, [(uuid, generation, *(gpu or [None])) for uuid, generation, *gpu in held])
 
 
 def read_usage(row: Sequence[Any]) -> Usage:

@@ -120,10 +120,30 @@ END;
 INSERT INTO lease_usage_cursors
 SELECT lease, device, created_ms, created_boot, NULL FROM lease_devices JOIN leases ON id = lease WHERE live = 1;
 """
+# Of which GPU each leased device is, or is a part: the file of that GPU stays with a container when its MIG device has gone.
+# NULL: an older ds01 did not write it down; a look that finds the device does. The two triggers refuse what would hold a GPU
+# as a whole beside a part of it, whatever a bug above does.
+_GPUS_OF_LEASES: Final = """
+ALTER TABLE lease_devices ADD COLUMN gpu TEXT;
+UPDATE lease_devices SET gpu = device WHERE device LIKE 'GPU-%';
+UPDATE lease_devices SET gpu = substr(device, 5, instr(device, '/') - 5) WHERE device LIKE 'MIG-GPU-%/%';
+CREATE INDEX devices_of_unknown_gpus ON lease_devices (device) WHERE gpu IS NULL;
+CREATE INDEX live_devices_by_gpu ON lease_devices (gpu) WHERE live = 1;
+CREATE TRIGGER whole_or_parts BEFORE INSERT ON lease_devices WHEN NEW.live = 1 AND EXISTS (
+    SELECT 1 FROM lease_devices
+    WHERE live = 1 AND gpu = NEW.gpu AND lease <> NEW.lease AND (device = gpu) <> (NEW.device = NEW.gpu)
+) BEGIN SELECT RAISE(ABORT, 'a GPU would be held beside a part of it'); END;
+CREATE TRIGGER whole_or_parts_again BEFORE UPDATE OF live ON lease_devices
+WHEN NEW.live = 1 AND OLD.live = 0 AND EXISTS (
+    SELECT 1 FROM lease_devices
+    WHERE live = 1 AND gpu = NEW.gpu AND lease <> NEW.lease AND (device = gpu) <> (NEW.device = NEW.gpu)
+) BEGIN SELECT RAISE(ABORT, 'a GPU would be held beside a part of it'); END;
+"""
 STEPS: Final = (
     _FIRST,
     _MIG,
     _HEALTH_AND_USAGE,
+    _GPUS_OF_LEASES,
 )  # step n makes version n of version n - 1; a step that was released is never changed
 
 

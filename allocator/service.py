@@ -253,7 +253,11 @@ class Allocator:
                 found = await self._durably(partial(self._ledger.find, lease_id))
                 leases += [found] if found else []
             wanted = reconcile.settle(
-                leases, evidence, now=now, grace_seconds=self._timing.pending_grace_seconds
+                leases,
+                evidence,
+                now=now,
+                grace_seconds=self._timing.pending_grace_seconds,
+                unguarded={one.id for one in self.foreign.all()} if self.foreign.are_told else None,
             )
             done = await self._changes.apply(wanted, who=f"evidence of {evidence.session}")
             self.reconciled = True

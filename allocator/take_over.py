@@ -111,6 +111,7 @@ class TakingOver:
             owner_name=wish.owner_name,
             devices=devices,
             generations=tuple(device.generation for device in known),
+            gpus=tuple(device.gpu for device in known),
             groups=tuple(sorted(wish.groups)),
             equivalents=sum(map(equivalents, known), start=Fraction(0)),
             hold_seconds=None if wish.restarts else 0,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from allocator.model import InventoryUnavailable, Snapshot
+from allocator.reach import left_with
 
 if TYPE_CHECKING:
     import asyncio
@@ -56,7 +57,7 @@ class WithheldDevices:
         """Let nobody lease them from now on. Returns: who holds one of them; then nothing is withheld."""
         async with self._lock:
             held = await self._held()
-            said = tuple(one for device in devices for one in held.get(device, ()))
+            said = tuple(one for device in self._with_parts(devices) for one in held.get(device, ()))
             if not said:
                 self._care.withhold(devices)
                 await self._mark()
@@ -90,18 +91,27 @@ class WithheldDevices:
 
     async def _held(self) -> dict[DeviceUuid, tuple[str, ...]]:
         found: dict[DeviceUuid, tuple[str, ...]] = {}
+        snapshot = self._watch.current()
         for lease in await self._finishing.durably(self._ledger.live):
             for uuid in lease.devices:
                 found[uuid] = (*found.get(uuid, ()), _leased(lease))
+            for uuid in left_with(lease, snapshot):
+                found[uuid] = (*found.get(uuid, ()), f"{_leased(lease)}, whose MIG device is gone")
         for grant in await self._granted():
             for one in grant.devices:
                 found[one.uuid] = (*found.get(one.uuid, ()), _access(grant))
-        snapshot = self._watch.current()
         foreign = self._foreign.by_device(snapshot)
         for device in snapshot.devices.values():
             others = (_had(one) for one in foreign.get(device.uuid, ()) if not one.monitor)
             found[device.uuid] = (*found.get(device.uuid, ()), *others, *_used(device))
         return {uuid: said for uuid, said in found.items() if said}
+
+    def _with_parts(self, devices: Collection[DeviceUuid]) -> Iterator[DeviceUuid]:
+        """Who withholds a GPU withholds its parts, so that their holders are in the way too."""
+        yield from devices
+        for uuid, device in self._watch.current().devices.items():
+            if device.parent in devices and uuid not in devices:
+                yield uuid
 
     async def _mark(self) -> None:
         if self._watch.snapshot is not None:

@@ -145,6 +145,15 @@ def _make_it_again(state: State, _part: Part) -> None:
     gpu["gis"].insert(0, gpu.pop("destroyed"))
 
 
+def _mig_switched_off(state: State, _part: Part) -> None:
+    mig_gpu(state).update({"gis": [], "mig": {"current": 0, "pending": 0}})
+
+
+def _mig_switched_on(state: State, _part: Part) -> None:
+    split = simulate.machine("a100-40:3g.20gb+3g.20gb")["gpus"][0]
+    whole_gpu(state).update({"gis": split["gis"], "mig": split["mig"]})
+
+
 def _runs_on(number: int, *, memory_mib: int | None) -> Step:
     """The process runs on that whole GPU and on no other."""
 
@@ -263,6 +272,14 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "same_uuid_after_recreation": Scenario(
         summary="A MIG device is destroyed, and made again with the same UUID.",
         steps=(_destroy_mig_device, _make_it_again),
+    ),
+    "mig_switched_off": Scenario(
+        summary="A GPU that was split is whole again, by hand: whose MIG device it was has its file still.",
+        steps=(_mig_switched_off,),
+    ),
+    "mig_switched_on": Scenario(
+        summary="A whole GPU was split into two MIG devices, by hand: who had it whole has its file still.",
+        steps=(_mig_switched_on,),
     ),
     "process_exits_between_list_and_proc_read": Scenario(
         summary="NVML lists a process that /proc no longer has.", steps=(_exits_unseen,)

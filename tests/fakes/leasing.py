@@ -55,6 +55,7 @@ def lease(name: str, *devices: str, owner: int = 1000, **changes: object) -> Lea
         owner_name=f"user{owner}",
         devices=tuple(sorted(DeviceUuid(item) for item in devices)),
         generations=(0,) * len(devices),
+        gpus=tuple(DeviceUuid(item) if item.startswith("GPU-") else None for item in sorted(devices)),
         session="one",
         request_id="r" * 12,
         created=Clock()(),

@@ -18,7 +18,7 @@ from allocator.json_values import BadInput
 from allocator.model import Problem
 from host import listener
 from policy.model import LeaseId
-from tests.fakes.fake_nvml import FakeNvml, gpu, split
+from tests.fakes.fake_nvml import FakeNvml, gpu, mig, snapshot, split
 from tests.fakes.leasing import Clock, foreign, service
 
 if TYPE_CHECKING:
@@ -153,6 +153,16 @@ async def test_the_inventory_shows_holders_to_the_trusted(server: Server) -> Non
         "1g.5gb",
         False,
     )
+
+
+async def test_the_inventory_shows_who_has_the_file_of_a_gpu(server: Server) -> None:
+    """With a MIG device that is gone; the GPU is whole again, and not free."""
+    _, lease = await server.call("POST", "/v1/leases", {**WANT, "profile": "1g.5gb"})
+    assert lease["devices"] == [mig(1, 0).uuid]
+    server.nvml.snapshot = snapshot(gpu(0), gpu(1))
+    await server.service.sweep()
+    _, inventory = await server.call("GET", "/v1/inventory")
+    assert [device["holder"] for device in inventory["devices"]] == [None, "alice"]
 
 
 async def test_the_inventory_shows_what_ds01_did_not_make(server: Server) -> None:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from math import inf
 
 from allocator.board import Board
+from allocator.model import DeviceState, LeaseState
 from tests.fakes.fake_nvml import gpu, mig, snapshot, split
 from tests.fakes.leasing import Clock, lease, want
 
@@ -17,6 +18,38 @@ def test_only_what_is_known_to_be_idle_is_free() -> None:
     """Neither what is held, nor what a process uses, nor a GPU in MIG mode."""
     board = Board(MACHINE, (lease("a", mig(2, 1).uuid),))
     assert board.free == {gpu(0).uuid, mig(2, 0).uuid}
+
+
+WAS_SPLIT = replace(lease("a", mig(2, 0).uuid), gpus=(gpu(2).uuid,), state=LeaseState.LOST)
+
+
+def test_a_gpu_is_held_by_who_had_a_part_that_is_gone() -> None:
+    """Its container has the file of the GPU, which opens all of it once it is whole again."""
+    board = Board(snapshot(gpu(1), gpu(2)), (WAS_SPLIT,))
+    assert board.free == {gpu(1).uuid}
+    assert board.holders[gpu(2).uuid] is WAS_SPLIT
+
+
+def test_a_part_that_is_gone_holds_no_other_part() -> None:
+    """Without their capabilities the file of the GPU opens none of them; the place itself it still holds."""
+    again = snapshot(*split(2, "3g.20gb", "1g.5gb"))
+    one = Board(snapshot(gpu(2, state=DeviceState.UNUSABLE), mig(2, 1)), (WAS_SPLIT,))
+    assert one.free == {mig(2, 1).uuid}
+    assert Board(again, (WAS_SPLIT,)).free == {mig(2, 1).uuid}
+
+
+def test_a_part_of_nobody_knows_which_gpu_holds_every_whole_one() -> None:
+    """Unknown is never free."""
+    unknown = replace(WAS_SPLIT, gpus=(None,))
+    seen = snapshot(gpu(1), gpu(2), gpu(3, state=DeviceState.UNUSABLE), mig(3, 0))
+    assert Board(seen, (unknown,)).free == {mig(3, 0).uuid}
+    assert Board(seen, (replace(unknown, gpus=()),)).free == {mig(3, 0).uuid}
+
+
+def test_a_gpu_that_was_leased_whole_holds_the_parts_it_was_split_into() -> None:
+    """Nobody made sure what the file of the GPU opens for its container then."""
+    board = Board(snapshot(*split(2, "3g.20gb", "1g.5gb")), (lease("a", gpu(2).uuid),))
+    assert board.free == frozenset()
 
 
 def test_what_a_foreign_container_has_is_not_free() -> None:

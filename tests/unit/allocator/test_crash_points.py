@@ -292,10 +292,10 @@ async def reconcile(world: World) -> Prepared:
 
 
 async def sweep(world: World) -> Prepared:
-    """A device has gone: its lease is marked."""
+    """A device has gone: its lease is marked, and lasts while its container runs."""
     service = world.service()
     lease = await granted(service)
-    await service.confirm(lease.id, world.create(lease), who="x")
+    await service.confirm(lease.id, world.create(lease, "running"), who="x")
     service.watch._inventory.take(lease.devices[0])  # type: ignore[attr-defined]  # the fake
     return service.sweep(), service
 

@@ -9,13 +9,14 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from allocator.ledger import Conflict, Ledger
 from allocator.model import Lease, LeaseState, LedgerUnavailable
-from policy.model import ContainerId, LeaseId, Uid
+from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
 from tests.fakes.disk import Disk, Lost
 from tests.fakes.leasing import Clock, lease
 
@@ -48,8 +49,45 @@ def test_the_database_refuses_a_second_live_lease(tmp_path: Path) -> None:
     assert [item.id for item in ledger.live()] == ["a"]
     other = sqlite3.connect(tmp_path / "l")
     with pytest.raises(sqlite3.IntegrityError):
-        other.execute("INSERT INTO lease_devices VALUES ('a2', 'GPU-1', 0, 1)")
+        other.execute("INSERT INTO lease_devices VALUES ('a2', 'GPU-1', 0, 1, 'GPU-1')")
     other.close()
+    ledger.close()
+
+
+def part(name: str, uuid: str, gpu: str | None = "GPU-1") -> Lease:
+    """A lease of one MIG device."""
+    return replace(lease(name, uuid), gpus=(None if gpu is None else DeviceUuid(gpu),))
+
+
+def test_the_database_refuses_a_gpu_beside_a_part_of_it(tmp_path: Path) -> None:
+    """Either way round, and when a lease comes back to life; parts stand beside each other."""
+    ledger = Ledger(tmp_path / "l")
+    for name in ("a", "b"):
+        ledger.grant(part(name, f"MIG-{name}"), limit=9)
+    with pytest.raises(Conflict, match="a GPU would be held beside a part of it"):
+        ledger.grant(lease("c", "GPU-1"), limit=9)
+    now = Clock()()
+    for name in ("a", "b"):
+        ledger.change(LeaseId(name), LeaseState.RELEASED, who="x", why="x", now=now)
+    ledger.grant(lease("d", "GPU-1"), limit=9)
+    with pytest.raises(Conflict, match="a GPU would be held beside a part of it"):
+        ledger.change(LeaseId("a"), LeaseState.ACTIVE, who="x", why="x", now=now)
+    with pytest.raises(Conflict):
+        ledger.grant(part("e", "MIG-e"), limit=9)
+    assert [item.id for item in ledger.live()] == ["d"]
+    ledger.close()
+
+
+def test_the_gpu_of_an_older_row_is_learnt(tmp_path: Path) -> None:
+    """From the first look that finds the device, and for good; of others it stays unknown."""
+    ledger = Ledger(tmp_path / "l")
+    ledger.grant(part("a", "MIG-a", None), limit=9)
+    ledger.grant(part("b", "MIG-b", None), limit=9)
+    ledger.learn_gpus({DeviceUuid("MIG-a"): DeviceUuid("GPU-1"), DeviceUuid("GPU-1"): DeviceUuid("GPU-1")})
+    assert [item.gpus for item in ledger.live()] == [("GPU-1",), (None,)]
+    ledger.close()
+    ledger = Ledger(tmp_path / "l")
+    assert [item.gpus for item in ledger.live()] == [("GPU-1",), (None,)]
     ledger.close()
 
 

@@ -133,7 +133,12 @@ def test_a_lease_its_owner_carries(item: Lease, state: LeaseState) -> None:
         pytest.param("active", "exited", 19, None, id="evidence may be older than the start"),
         pytest.param("held", "exited", 60, None, id="still stopped"),
         pytest.param("held", "running", 0.001, "active", id="started again"),
-        pytest.param("lost", "running", 60, None, id="lost stays lost"),
+        pytest.param("lost", "running", 60, None, id="lost stays lost while it runs"),
+        pytest.param("lost", "paused", 60, None, id="paused still has what it was handed"),
+        pytest.param("lost", "exited", 19, None, id="evidence may be older than the loss"),
+        pytest.param("lost", "exited", 60, "released", id="lost and stopped for good"),
+        pytest.param("lost", "created", 60, "released", id="lost and never started"),
+        pytest.param("lost", "asleep", 60, None, id="lost, and nobody knows whether it runs"),
         pytest.param("released", "exited", 60, None, id="a stopped container brings nothing back"),
         pytest.param("released", "running", 60, "active", id="a running one does"),
         pytest.param("active", "asleep", 60, None, id="a word that nobody knows changes nothing"),
@@ -187,6 +192,23 @@ def test_a_reboot_does_not_end_what_a_stopped_container_may_keep(*, minutes: int
     told = evidence(after, replace(carrier(), state="exited"), session="two")
     done = list(settle([replace(HELD, hold_seconds=3600)], told, now=after, grace_seconds=GRACE))
     assert [change.state for change in done if isinstance(change, Change)] == [LeaseState.RELEASED] * released
+
+
+def test_a_lost_lease_lasts_where_nobody_checks_starts() -> None:
+    """A restart policy may bring such a container back, with the file of its GPU."""
+    clock = Clock()
+    clock.seconds += 60
+    stopped = evidence(clock(), replace(carrier(), state="exited"))
+    for unguarded, states in (({ONE}, []), (None, []), (set(), [LeaseState.RELEASED])):
+        done = settle([LOST], stopped, now=clock(), grace_seconds=GRACE, unguarded=unguarded)
+        assert [item.state for item in done if isinstance(item, Change)] == states
+
+
+def test_a_lost_lease_lasts_while_any_container_that_carries_it_runs() -> None:
+    """Which of them has what the lease was of, nobody can say."""
+    both = (replace(carrier(), state="exited"), replace(carrier(TWO), state="running"))
+    (problem,) = settled(LOST, carriers=both)
+    assert isinstance(problem, Contradiction)
 
 
 def test_another_generation_is_another_device() -> None:

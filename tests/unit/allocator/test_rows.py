@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from fractions import Fraction
 
 from allocator import rows
 from allocator.reservations import Reservation
+from policy.model import DeviceUuid
 from policy.when import parse_when
 from tests.fakes.leasing import lease
 
@@ -17,15 +19,22 @@ LEASE = replace(
     seconds=60,
     hold_seconds=5,
     generations=(1, 2),
+    gpus=(DeviceUuid("GPU-1"), None),
 )
 
 
 def test_a_lease_survives_its_row_and_its_archive() -> None:
-    """Fractions, groups and generations included."""
-    held = list(zip(LEASE.devices, LEASE.generations, strict=True))
-    assert rows.read_lease(rows.lease_row(LEASE), held) == LEASE
+    """Fractions, groups, generations and GPUs included."""
+    assert rows.read_lease(rows.lease_row(LEASE), rows.held_rows(LEASE)) == LEASE
     assert rows.read_archived(rows.archived(LEASE)) == LEASE
     assert len(rows.lease_row(LEASE)) == rows.COLUMNS.count(",") + 1 == rows.PLACES.count("?")
+
+
+def test_what_was_put_away_before_gpus_were_written_down_is_read() -> None:
+    """Of which GPU its devices were is not known then."""
+    row, held = json.loads(rows.archived(LEASE))
+    old = json.dumps([row, [pair[:2] for pair in held]])
+    assert rows.read_archived(old) == replace(LEASE, gpus=(None, None))
 
 
 def test_a_reservation_survives_its_text() -> None:

@@ -23,6 +23,7 @@ from allocator.model import (
     RefusalKind,
 )
 from allocator.readings import MigMode, RecoveryAction
+from allocator.reconcile import Carrier, Evidence
 from allocator.tracking import Named
 from lab import simulate
 from lab.scenarios import NOBODY, SCENARIOS, Part
@@ -144,6 +145,60 @@ async def test_in_same_uuid_after_recreation(same_uuid_after_recreation: Played,
         assert "2:0" not in await machine.free()
         await machine.allocator.release(lease.id, who="x", why="removed")
         assert (await machine.take("2:0")).generations == (lease.generations[0] + 1,)
+
+
+def told(lease: Lease, container: ContainerId, state: str) -> Evidence:
+    """What the proxy says of the one container there is."""
+    carrier = Carrier(container=container, lease=lease.id, owner_uid=lease.owner_uid, state=state)
+    return Evidence(session="one", carriers=(carrier,))
+
+
+async def test_in_mig_switched_off(mig_switched_off: Played, watched: Watch) -> None:
+    """The whole GPU is not leased, nor split again, while a container has its file with a MIG device that is gone."""
+    mig_switched_off.rewind()
+    async with watched(mig_switched_off) as machine:
+        lease = await machine.take("2:0")
+        container = ContainerId("a" * 64)
+        await machine.allocator.confirm(lease.id, container, who="x")
+        await machine.allocator.start(lease.id, container, who="x")
+        mig_switched_off.play(Part())
+        await machine.sweep()
+        assert (machine.devices["2"].state, "2:0" in machine.devices) == (DeviceState.OK, False)
+        assert (await machine.now(lease)).state is LeaseState.LOST
+        assert await machine.free() == {"0", "1"} | ONES
+        refusal = await machine.name("2")
+        assert isinstance(refusal, Refusal)
+        assert "GPU 2 is held by alice" in refusal.message
+        wanted = {machine.uuid("2"): Layout(profiles={"3g.20gb": 2})}
+        (plan,) = await machine.repartition().plans(wanted)
+        said = f"container {container[:12]} of alice, whose MIG device is gone"
+        assert (plan.steps, plan.kept) == ((), (said,))
+        await machine.start_again()
+        await machine.sweep()
+        machine.clock.seconds += 60
+        await machine.allocator.settle(told(lease, container, "running"))
+        assert kind(await machine.name("2")) is RefusalKind.IN_USE
+        await machine.allocator.settle(told(lease, container, "exited"))
+        assert (await machine.now(lease)).state is LeaseState.RELEASED
+        (plan,) = await machine.repartition().plans(wanted)
+        assert plan.steps
+        assert (await machine.take("2")).devices == (machine.uuid("2"),)
+
+
+async def test_in_mig_switched_on(mig_switched_on: Played, watched: Watch) -> None:
+    """Parts of a GPU that somebody holds whole are leased to nobody, and not destroyed; then they are as any."""
+    mig_switched_on.rewind()
+    async with watched(mig_switched_on) as machine:
+        lease = await machine.take("0")
+        mig_switched_on.play(Part())
+        await machine.sweep()
+        assert {"0:0", "0:1"} <= machine.devices.keys()
+        assert await machine.free() == ALL - {"0"}
+        assert kind(await machine.name("0:0")) is RefusalKind.IN_USE
+        (plan,) = await machine.repartition().plans({machine.uuid("0"): Layout(profiles=None)})
+        assert plan.steps == ()
+        await machine.allocator.release(lease.id, who="x", why="removed")
+        assert await machine.free() == (ALL - {"0"}) | {"0:0", "0:1"}
 
 
 async def test_in_eight_by_seven(eight_by_seven: Played, watched: Watch) -> None:

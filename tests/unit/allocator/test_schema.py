@@ -55,6 +55,22 @@ def test_leases_of_an_older_ledger_are_counted_from_now_on(monkeypatch: pytest.M
     assert cursors == [("a", "GPU-1", 5, "boot")]
 
 
+def test_gpus_of_an_older_ledger_are_known_as_far_as_their_names_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A GPU is itself; a MIG device of drivers before 470 names its GPU; of another nothing is guessed."""
+    base = sqlite3.connect(":memory:", isolation_level=None)
+    steps = schema.STEPS
+    monkeypatch.setattr(schema, "STEPS", steps[:3])
+    schema.bring_forward(base)
+    devices = ("GPU-1", "MIG-2", "MIG-GPU-3/1/0")
+    base.executemany("INSERT INTO lease_devices (lease, device) VALUES ('a', ?)", [(one,) for one in devices])
+    monkeypatch.setattr(schema, "STEPS", steps)
+    schema.bring_forward(base)
+    found = base.execute("SELECT device, gpu FROM lease_devices ORDER BY device").fetchall()
+    assert found == [("GPU-1", "GPU-1"), ("MIG-2", None), ("MIG-GPU-3/1/0", "GPU-3")]
+
+
 def test_a_step_that_fails_leaves_the_version_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a step is never kept."""
     base = sqlite3.connect(":memory:", isolation_level=None)

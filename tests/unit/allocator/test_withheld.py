@@ -15,7 +15,7 @@ from allocator.model import DeviceKind, DeviceState, InventoryUnavailable, Lease
 from allocator.processes import Processes
 from allocator.readings import GpuProcess, MigMode
 from policy.model import Uid
-from tests.fakes.fake_nvml import FakeNvml, gpu, mig, split
+from tests.fakes.fake_nvml import FakeNvml, gpu, mig, snapshot, split
 from tests.fakes.host_access import Table
 from tests.fakes.leasing import Clock, foreign, service, want
 
@@ -98,6 +98,24 @@ async def test_what_is_held_is_not_withheld(tmp_path: Path) -> None:
     await one.sweep()
     assert await one.withheld.withhold([SECOND]) == ("process 7",)
     assert one.watch.current().devices[SECOND].state is DeviceState.OK
+    await one.close()
+
+
+async def test_a_gpu_is_not_withheld_from_who_had_a_part_that_is_gone(tmp_path: Path) -> None:
+    """Nor from who has one that is there: a GPU is withheld with all its parts."""
+    nvml = FakeNvml(*split(0, "1g.5gb", "1g.5gb"))
+    one = service(tmp_path / "ledger", nvml, Clock())
+    lease = await one.lease(want(count=None, device_ids=(FIRST,)))
+    assert isinstance(lease, Lease)
+    assert await one.withheld.withhold([gpu(0).uuid]) == ("a create under way of alice",)
+    for left in ((gpu(0), mig(0, 1)), (gpu(0),)):
+        nvml.snapshot = snapshot(*left)
+        await one.sweep()
+        said = ("a create under way of alice, whose MIG device is gone",)
+        assert (await one.withheld.holders())[gpu(0).uuid] == said
+        assert await one.withheld.withhold([gpu(0).uuid]) == said
+    await one.release(lease.id, who="x", why="removed")
+    assert await one.withheld.withhold([gpu(0).uuid]) == ()
     await one.close()
 
 
