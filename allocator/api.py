@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from allocator import api_devices, bodies, shown
-from allocator.answers import body_of, errors, peer_uid, refusal, require_trusted, sent, who
+from allocator.answers import body_of, errors, message, peer_uid, refusal, require_trusted, sent, who
 from allocator.json_values import BadInput, text_of
-from allocator.model import Lease, Refusal
+from allocator.model import InventoryUnavailable, Lease, Refusal
 from allocator.obstacles import obstacles, outage
 from allocator.reach import left_with
 from allocator.reconcile import Contradiction
@@ -168,7 +168,11 @@ class Api:
     async def _start(self, request: web.Request) -> web.Response:
         self._require_trusted(request)
         container = bodies.parse_container(await body_of(request))
-        return self._one(await self._service.start(_id(request), container, who=who(request)))
+        try:
+            return self._one(await self._service.start(_id(request), container, who=who(request)))
+        except InventoryUnavailable as error:
+            said = f"the GPU lease of this container cannot be checked now: {error} (rule gpu_lease)"
+            return message(503, f"{said}; try again in a moment or tell the admin")
 
     async def _release(self, request: web.Request) -> web.Response:
         self._require_trusted(request)

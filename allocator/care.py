@@ -276,12 +276,7 @@ class Care:
                 found = self._found(uuid, lasting)
                 if found is None:
                     continue
-                end = (
-                    "it is lost to you"
-                    if _takes_away(found)
-                    else "it is yours until you remove the container"
-                )
-                note = f"{self._named(uuid)} is out of service: {found.why}; {end}"
+                note = f"{self._named(uuid)} is out of service: {found.why}; {_what_of_it(found)}"
                 self._tell(lease, note, now)
 
     def _tell(self, lease: Lease, note: str, now: Moment) -> None:
@@ -324,6 +319,17 @@ def _of(device: Device, lasting: Mapping[DeviceUuid, Quarantine]) -> Quarantine 
     """The strictest that is on a device or on the GPU it is a part of."""
     found = [lasting[uuid] for uuid in (device.uuid, device.parent) if uuid is not None and uuid in lasting]
     return max(found, key=lambda one: one.fitness is Fitness.QUARANTINE, default=None)
+
+
+def _what_of_it(found: Quarantine) -> str:
+    """What a quarantine means to who holds the device."""
+    if _takes_away(found):
+        return "it is lost to you"
+    if found.fitness is Fitness.QUARANTINE:
+        return (
+            "it is yours until you remove the container, which does not start again before the device is back"
+        )
+    return "it is yours until you remove the container"
 
 
 def _takes_away(found: Quarantine) -> bool:

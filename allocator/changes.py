@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allocator import reconcile
+from allocator import reconcile, starting
 from allocator.ledger import Conflict
 from allocator.model import Lease, LeaseState
 from observability import events
@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 
     from allocator.granting import Durably
     from allocator.ledger import Ledger
-    from allocator.model import Moment
+    from allocator.model import Moment, Snapshot
     from allocator.reconcile import Change, Contradiction
     from policy.model import ContainerId, LeaseId
 
-_STARTABLE = frozenset({LeaseState.PENDING, LeaseState.BOUND, LeaseState.ACTIVE, LeaseState.HELD})
 
 
 class Changes:
@@ -101,17 +100,17 @@ def confirmed(old: Lease, container: ContainerId) -> Change:
     return reconcile.Change(lease=old.id, state=state, why="confirmed", container=container)
 
 
-def started(old: Lease, container: ContainerId, now: Moment) -> Change:
+def started(old: Lease, container: ContainerId, now: Moment, look: Callable[[], Snapshot]) -> Change:
     """What a container that is about to start makes of its lease.
 
     A pending one becomes this container's: who asks has it in writing, sealed or signed, that it was made with this lease,
     and only the confirm is missing (it never came, or the power took it back).
-    Raises: Conflict: the container does not hold its devices any more, or its time is over.
+    Args: look: the devices as they are; not asked where the lease itself is over. Raises: InventoryUnavailable.
+    Raises: Conflict: the container does not hold its devices any more, or its time is over. InventoryUnavailable.
     """
-    left = old.seconds_left(now)
-    over = left is not None and left <= 0
-    if old.state not in _STARTABLE or old.container not in (None, container) or over:
-        raise Conflict(f"lease {old.id} is {'over' if over else old.state}")
+    why = starting.is_over(old, container, now) or starting.is_gone(old, look())
+    if why is not None:
+        raise Conflict(why)
     return reconcile.Change(
         lease=old.id, state=LeaseState.ACTIVE, why="its container starts", container=container
     )

@@ -13,7 +13,7 @@ from datetime import UTC, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from allocator import reconcile
+from allocator import reconcile, starting
 from allocator.care import Care
 from allocator.changes import Changes, confirmed, started
 from allocator.finishing import Finishing
@@ -183,11 +183,17 @@ class Allocator:
     async def start(self, lease: LeaseId, container: ContainerId, *, who: str) -> Lease | None:
         """The container is about to start. None when there is no such lease.
 
-        Raises: Conflict: it does not hold its devices any more, or its time is over.
+        Raises:
+            Conflict: it does not hold its devices any more, or its time is over; in words for its owner.
+            InventoryUnavailable: nobody can say what its devices are now.
         """
+        if not self.watch.is_fresh():
+            old = await self.find(lease)
+            if old is not None and starting.is_over(old, container, self._now()) is None:
+                await self.watch.look()
         async with self._lock:
-            now = self._now()
-            return await self._changes.decide(lease, lambda old: started(old, container, now), who=who)
+            now, look = self._now(), self.watch.current
+            return await self._changes.decide(lease, lambda old: started(old, container, now, look), who=who)
 
     async def release(self, lease: LeaseId, *, who: str, why: str) -> Lease | None:
         """Give the devices back; a second time changes nothing. None when there is no such lease.

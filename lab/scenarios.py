@@ -145,6 +145,14 @@ def _make_it_again(state: State, _part: Part) -> None:
     gpu["gis"].insert(0, gpu.pop("destroyed"))
 
 
+def _another_profile(state: State, _part: Part) -> None:
+    gpu = mig_gpu(state)
+    (wide,) = simulate.machine("a100-40:4g.20gb")["gpus"][0]["gis"]
+    if wide["id"] != gpu["gis"][0]["id"]:
+        raise NotPlayable("this needs a MIG device over the lower half of its GPU")
+    gpu["gis"][0] = wide
+
+
 def _mig_switched_off(state: State, _part: Part) -> None:
     mig_gpu(state).update({"gis": [], "mig": {"current": 0, "pending": 0}})
 
@@ -272,6 +280,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "same_uuid_after_recreation": Scenario(
         summary="A MIG device is destroyed, and made again with the same UUID.",
         steps=(_destroy_mig_device, _make_it_again),
+    ),
+    "another_profile_at_the_same_place": Scenario(
+        summary="In place of a 3g MIG device there is a 4g, with the same UUID.",
+        steps=(_another_profile,),
     ),
     "mig_switched_off": Scenario(
         summary="A GPU that was split is whole again, by hand: whose MIG device it was has its file still.",

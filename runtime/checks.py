@@ -50,6 +50,14 @@ class Refused(Exception):  # noqa: N818  the name says how it ended
         super().__init__(f"ds01: {problem} (rule {rule}); {next_step}")
 
 
+class RefusedElsewhere(Refused):
+    """In the words of another daemon, which has said rule and next step."""
+
+    def __init__(self, text: str) -> None:
+        """Args: text: whole."""
+        Exception.__init__(self, text)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:
     """A source to open, look at and pin. `place`: of the mount in the bundle."""

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from policy.model import ContainerId, DeviceUuid
-from runtime.ports import Lease, LeasesUnavailable
+from runtime.ports import Lease, LeaseOver, LeasesUnavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from policy.model import LeaseId
 
-_SECONDS = 5
+_SECONDS = 8  # longer than the allocator waits for NVML, so that its reason arrives
 _ANSWER_BYTES = 1 << 20
 
 
@@ -24,6 +24,10 @@ class _Answer(msgspec.Struct):
     state: str
     devices: list[str]
     container_id: str | None = None
+
+
+class _Refusal(msgspec.Struct):
+    message: str
 
 
 class _Connection(http.client.HTTPConnection):
@@ -44,15 +48,17 @@ class AllocatorClient:
         self._path = path
 
     def start(self, lease: LeaseId, container: ContainerId) -> Lease | None:
-        """The lease, None when the container has none now. Raises: LeasesUnavailable."""
+        """The lease, None when there is none. Raises: LeaseOver, LeasesUnavailable."""
         connection = _Connection(self._path)
         body = msgspec.json.encode({"container_id": container})
         try:
             connection.request("POST", f"/v1/leases/{lease}/start", body)
             response = connection.getresponse()
             body = response.read(_ANSWER_BYTES)
-            if response.status in {404, 409}:
+            if response.status == 404:
                 return None
+            if response.status == 409:
+                raise LeaseOver(msgspec.json.decode(body, type=_Refusal).message)
             if response.status != 200:
                 raise LeasesUnavailable(f"the allocator answered {response.status}")
             answer = msgspec.json.decode(body, type=_Answer)

@@ -12,6 +12,10 @@ class LeasesUnavailable(Exception):  # noqa: N818  named by what it means to a s
     """The allocator cannot say."""
 
 
+class LeaseOver(Exception):  # noqa: N818  named by what it means to a start
+    """The container may not start with its devices; the text is the user's, in the form of every denial."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
     """A grant of devices as it is now. `container` None: not confirmed."""
@@ -25,7 +29,7 @@ class Leases(Protocol):
     """The allocator, as the guard uses it."""
 
     def start(self, lease: LeaseId, container: ContainerId) -> Lease | None:
-        """The lease of a container that is about to start, None when it has none now.
+        """The lease of a container that is about to start, None when there is none.
 
-        Blocks, for some seconds at most. Raises: LeasesUnavailable.
+        Blocks, for some seconds at most. Raises: LeaseOver, LeasesUnavailable.
         """

@@ -22,8 +22,8 @@ from policy.approval import Approval, ApprovedMount, Source
 from runtime import checks, pins
 from runtime.approvals import ApprovalUnusable
 from runtime.bundle import BundleUnreadable, read_bundle, rewrite
-from runtime.checks import AGAIN, Refused
-from runtime.ports import LeasesUnavailable
+from runtime.checks import AGAIN, Refused, RefusedElsewhere
+from runtime.ports import LeaseOver, LeasesUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -186,6 +186,8 @@ class Guard:
         """The devices are this container's now: dockerd would hand them out for as long as the container exists."""
         try:
             lease = self._leases.start(approval.lease, approval.container) if approval.lease else None
+        except LeaseOver as error:
+            raise RefusedElsewhere(str(error)) from error
         except LeasesUnavailable as error:
             raise Refused(
                 f"the GPU lease of this container cannot be checked: {error}",

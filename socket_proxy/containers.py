@@ -230,8 +230,8 @@ class Containers:
             lease = await self._leaser.start(lease_id, container)
         if not isinstance(lease, LeaseRefused):
             return None
-        if lease.status == 503:
-            return Refusal(status=503, message=lease.message, rules=("gpu_lease",))
+        if lease.status != 404:
+            return Refusal(status=lease.status, message=lease.message, rules=("gpu_lease",))
         return Refusal(
             status=409,
             message=f"ds01: the GPU lease {lease_id} of this container has ended (rule gpu_lease); "

@@ -49,6 +49,7 @@ class MemoryLeaser:
     def __init__(self) -> None:
         self.leases: dict[LeaseId, Lease] = {}
         self.fails: dict[str, BaseException] = {}
+        self.start_refused: LeaseRefused | None = None  # why none of these starts
         self.held: tuple[Held, ...] = ()
         self.asked: Asking | None = None
         self.forgotten: list[LeaseId] = []
@@ -77,7 +78,7 @@ class MemoryLeaser:
         found = self.leases.get(lease)
         if found is None or found.container != container or found.state not in {"bound", "active", "held"}:
             return LeaseRefused(status=409, message="over")
-        return found
+        return self.start_refused or found
 
     async def release(self, lease: LeaseId, reason: str) -> None:
         self._fail("release")

@@ -400,6 +400,29 @@ async def test_the_queue_shows_who_waits(server: Server) -> None:
     assert (other["position"], other["owner_name"], other["request_id"]) == (1, None, None)
 
 
+async def test_a_start_that_nobody_can_judge_is_503(server: Server) -> None:
+    """With words for who starts it; a lease that is over is 409 all the same."""
+    _, lease = await server.call("POST", "/v1/leases", {**WANT, "count": 1})
+    path = f"/v1/leases/{lease['id']}"
+    await server.call("POST", f"{path}/confirm", {"container_id": CONTAINER})
+    server.nvml.problem = "the NVIDIA driver does not answer"
+    await server.service.sweep()
+    assert await server.call("POST", f"{path}/start", {"container_id": CONTAINER}) == (
+        503,
+        {
+            "message": "ds01: the GPU lease of this container cannot be checked now: the NVIDIA driver does not"
+            " answer (rule gpu_lease); try again in a moment or tell the admin"
+        },
+    )
+    await server.call("POST", f"{path}/release", {"reason": "removed"})
+    status, said = await server.call("POST", f"{path}/start", {"container_id": CONTAINER})
+    assert status == 409
+    assert said["message"] == (
+        f"ds01: the GPU lease {lease['id']} of this container has ended (rule gpu_lease); create the container"
+        " again to get a new one"
+    )
+
+
 async def test_a_start_is_only_for_who_holds(server: Server) -> None:
     """409 once the lease is over, 404 where there is none, 403 for others."""
     _, lease = await server.call("POST", "/v1/leases", WANT)

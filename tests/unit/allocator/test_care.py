@@ -395,7 +395,7 @@ async def test_an_admin_takes_a_device_out_and_puts_it_back(lab: Lab) -> None:
     assert lab.seen(WHOLE).state is DeviceState.QUARANTINED
     await lab.look()
     assert not await lab.is_lost(held)
-    assert lab.is_noted(held, "a new cooler on Friday", "yours until you remove")
+    assert lab.is_noted(held, "a new cooler on Friday", "yours until you remove", "not start again before")
     assert await lab.service.release_quarantine(WHOLE.uuid, who="root", why="done")
     assert lab.is_noted(held, "in service again")
     assert lab.seen(WHOLE).state is DeviceState.OK

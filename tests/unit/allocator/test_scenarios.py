@@ -147,6 +147,24 @@ async def test_in_same_uuid_after_recreation(same_uuid_after_recreation: Played,
         assert (await machine.take("2:0")).generations == (lease.generations[0] + 1,)
 
 
+async def test_in_another_profile_at_the_same_place(
+    another_profile_at_the_same_place: Played, watched: Watch
+) -> None:
+    """A start that comes before the next sweep looks first, if the last look is old; the other device is not its own."""
+    another_profile_at_the_same_place.rewind()
+    async with watched(another_profile_at_the_same_place) as machine:
+        lease = await machine.take("2:0")
+        container = ContainerId("a" * 64)
+        await machine.allocator.confirm(lease.id, container, who="x")
+        another_profile_at_the_same_place.play(Part())
+        machine.clock.seconds += 8
+        with pytest.raises(Conflict, match="has lost a device"):
+            await machine.allocator.start(lease.id, container, who="x")
+        assert machine.devices["2:0"].profile == "4g.20gb"
+        assert (machine.uuid("2:0"),) == lease.devices
+        assert (await machine.now(lease)).state is LeaseState.LOST
+
+
 def told(lease: Lease, container: ContainerId, state: str) -> Evidence:
     """What the proxy says of the one container there is."""
     carrier = Carrier(container=container, lease=lease.id, owner_uid=lease.owner_uid, state=state)

@@ -272,6 +272,81 @@ async def test_leases_are_listed_by_owner(one: Allocator) -> None:
     assert await one.find(lease.id) == lease
 
 
+async def bound(allocator: Allocator) -> Lease:
+    """A lease whose container has never started."""
+    lease = await held(allocator)
+    confirmed = await allocator.confirm(lease.id, ONE, who="x")
+    assert confirmed is not None
+    return confirmed
+
+
+async def test_a_start_rests_on_a_look_that_is_not_old(one: Allocator, nvml: FakeNvml, clock: Clock) -> None:
+    """A fresh one is not waited for again; after that the device is looked at before anything starts."""
+    lease = await bound(one)
+    looks = one.watch.looks
+    started = await one.start(lease.id, ONE, who="x")
+    assert started is not None
+    assert (started.state, one.watch.looks) == (LeaseState.ACTIVE, looks)
+    clock.seconds += 8
+    await one.start(lease.id, ONE, who="x")
+    assert one.watch.looks == looks + 1
+    clock.seconds += 8
+    nvml.take(gpu(0).uuid)
+    with pytest.raises(Conflict, match="has lost a device"):
+        await one.start(lease.id, ONE, who="x")
+
+
+async def test_a_start_on_a_quarantined_gpu_waits_until_it_is_back(one: Allocator) -> None:
+    """An admin's order takes the lease from nobody."""
+    lease = await bound(one)
+    await one.quarantine(gpu(0).uuid, who="root", why="a new cooler")
+    with pytest.raises(Conflict, match="GPU 0 of this container is out of service: a new cooler"):
+        await one.start(lease.id, ONE, who="x")
+    (kept,) = await one.leases(None)
+    assert kept.state is LeaseState.BOUND
+    await one.release_quarantine(gpu(0).uuid, who="root", why="it is in")
+    assert await one.start(lease.id, ONE, who="x") is not None
+
+
+async def test_nothing_starts_while_nobody_can_say_what_there_is(
+    one: Allocator, nvml: FakeNvml, clock: Clock
+) -> None:
+    """The lease stays as it is; one that is over is told so without a look."""
+    lease = await bound(one)
+    nvml.problem = "no driver"
+    clock.seconds += 8
+    with pytest.raises(InventoryUnavailable, match="no driver"):
+        await one.start(lease.id, ONE, who="x")
+    (kept,) = await one.leases(None)
+    assert kept == lease
+    looks = one.watch.looks
+    with pytest.raises(Conflict):
+        await one.start(lease.id, ContainerId("2" * 64), who="x")
+    assert await one.start(LeaseId("never"), ONE, who="x") is None
+    assert one.watch.looks == looks
+    nvml.problem = None
+    assert await one.start(lease.id, ONE, who="x") is not None
+
+
+async def test_a_start_waits_for_a_hung_driver_no_longer_than_a_grant(
+    one: Allocator, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then it is told that nobody can say, and others go on meanwhile."""
+    lease = await bound(one)
+    clock.seconds += 8
+    hung = asyncio.Event()
+
+    async def hang() -> None:
+        await hung.wait()
+        raise InventoryUnavailable("hung")
+
+    monkeypatch.setattr(one.watch._inventory, "read", hang)
+    monkeypatch.setattr(one.watch, "_patience_seconds", 0.05)
+    with pytest.raises(InventoryUnavailable, match="has not answered yet"):
+        await one.start(lease.id, ONE, who="x")
+    hung.set()
+
+
 async def test_a_hung_driver_holds_up_no_release(one: Allocator, monkeypatch: pytest.MonkeyPatch) -> None:
     """While NVML does not answer, leases are listed, confirmed and released as ever."""
     lease = await held(one)

@@ -11,7 +11,7 @@ import pytest
 
 from policy.model import ContainerId, DeviceUuid, LeaseId
 from runtime.leases import AllocatorClient
-from runtime.ports import Lease, LeasesUnavailable
+from runtime.ports import Lease, LeaseOver, LeasesUnavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,11 +60,18 @@ def test_an_unconfirmed_lease_has_no_container(tmp_path: Path) -> None:
     assert lease.container is None
 
 
-@pytest.mark.parametrize("status", ["404 Not Found", "409 Conflict"])
-def test_no_such_lease_is_an_answer(tmp_path: Path, status: str) -> None:
-    """It is gone or over, and not unknown."""
-    answering(tmp_path / "s", http(status, b"{}"))
+def test_no_such_lease_is_an_answer(tmp_path: Path) -> None:
+    """It is not unknown."""
+    answering(tmp_path / "s", http("404 Not Found", b"{}"))
     assert AllocatorClient(tmp_path / "s").start(LeaseId("L1"), ContainerId(ID)) is None
+
+
+def test_a_lease_that_is_over_says_why(tmp_path: Path) -> None:
+    """In the allocator's words, which are the user's."""
+    said = "ds01: MIG device 2:0 of this container is another one by now"
+    answering(tmp_path / "s", http("409 Conflict", json.dumps({"message": said}).encode()))
+    with pytest.raises(LeaseOver, match=said):
+        AllocatorClient(tmp_path / "s").start(LeaseId("L1"), ContainerId(ID))
 
 
 @pytest.mark.parametrize(
@@ -73,6 +80,7 @@ def test_no_such_lease_is_an_answer(tmp_path: Path, status: str) -> None:
         b"",
         b"x",
         http("503 X", b"{}"),
+        http("409 Conflict", b"{}"),
         http("403 X", b"{}"),
         http("200 OK", b"{}"),
         http("200 OK", b"nothing"),

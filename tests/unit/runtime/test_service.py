@@ -23,7 +23,7 @@ from policy.stand_ins import StandIn, StandIns
 from runtime import service
 from runtime.checks import Refused
 from runtime.pins import Pins, StandInPins
-from runtime.ports import Lease, LeasesUnavailable
+from runtime.ports import Lease, LeaseOver, LeasesUnavailable
 from runtime.service import Allowed, Copy, Guard, Start
 from tests.unit.runtime.test_bundle import CONFIG
 
@@ -44,14 +44,14 @@ class FakeLeases:
     """One lease, or the reason why it cannot be told."""
 
     def __init__(self) -> None:
-        self.answer: Lease | LeasesUnavailable | None = Lease(
+        self.answer: Lease | LeaseOver | LeasesUnavailable | None = Lease(
             state="active", devices=frozenset({GPU}), container=ID
         )
         self.asked = 0
 
     def start(self, _lease: LeaseId, _container: ContainerId) -> Lease | None:
         self.asked += 1
-        if isinstance(self.answer, LeasesUnavailable):
+        if isinstance(self.answer, LeaseOver | LeasesUnavailable):
             raise self.answer
         return self.answer
 
@@ -361,6 +361,15 @@ def test_a_lease_that_does_not_hold_starts_nothing(world: World, answer: Lease |
     world.leases.answer = answer
     told = world.refusal()
     assert "the GPU lease L1 of this container has ended (rule gpu_lease)" in told
+
+
+def test_a_lease_that_is_over_is_refused_in_the_words_of_the_allocator(world: World) -> None:
+    """They name device, rule and next step already."""
+    said = "ds01: MIG device 2:0 of this container is another one by now (rule gpu_lease); create it again"
+    world.leases.answer = LeaseOver(said)
+    world.write_bundle(visible=GPU)
+    world.approve(lease=LEASE, devices=(GPU,))
+    assert world.refusal() == said
 
 
 def test_a_silent_allocator_stops_only_those_with_a_lease(world: World) -> None:

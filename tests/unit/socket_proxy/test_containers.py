@@ -17,7 +17,8 @@ from socket_proxy.approvals import Approvals
 from socket_proxy.binds import Binds
 from socket_proxy.containers import Containers
 from socket_proxy.fulfil import Fulfilled
-from socket_proxy.refusals import Unavailable
+from socket_proxy.ports import LeaseRefused
+from socket_proxy.refusals import Refusal, Unavailable
 from socket_proxy.settle import Settlements
 from socket_proxy.stand_ins import StandInStore
 from socket_proxy.transaction import Transaction
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from policy.model import Uid
-    from socket_proxy.refusals import Refusal
 
 ID = "a" * 64
 STAND_INS = StandIns("/var/lib/ds01/sources")
@@ -282,3 +282,23 @@ async def test_a_create_that_cannot_be_told_gives_its_lease_back(tmp_path: Path)
         refusal = await case.create(Binds=["/home/alice" + "/d" * 2040 + ":/d"])
         assert refusal is not None
         assert (refusal.status, case.state, world.asked) == (403, "released", [])
+
+
+@pytest.mark.parametrize("status", [409, 503])
+async def test_a_start_that_the_allocator_refuses_is_refused_in_its_words(
+    tmp_path: Path, status: int
+) -> None:
+    """They say what has become of the devices, or that nobody can say; one that it allows is not."""
+    async with proxy_world(tmp_path) as world:
+        case = Case(world)
+        world.leaser.add("L1", state="held", container=ID)
+        assert await case.containers._lease_refusal(LeaseId("L1"), ContainerId(ID)) is None
+        world.leaser.start_refused = LeaseRefused(
+            status=status, message="ds01: MIG device 2:0 is another one"
+        )
+        assert await case.containers._lease_refusal(LeaseId("L1"), ContainerId(ID)) == Refusal(
+            status=status, message="ds01: MIG device 2:0 is another one", rules=("gpu_lease",)
+        )
+        told = await case.containers._lease_refusal(LeaseId("L2"), ContainerId(ID))
+        assert told is not None
+        assert (told.status, "has ended (rule gpu_lease); create" in told.message) == (409, True)
