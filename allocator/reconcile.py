@@ -28,6 +28,11 @@ class Carrier:
     owner_uid: Uid
     state: str | None = None  # dockerd's word, "running"; None: not told
 
+    @property
+    def stands_still(self) -> bool:
+        """Whether nothing of it runs, for certain: a word that is not known, or none, is no proof."""
+        return _STATES.get(self.state or "") in {LeaseState.BOUND, LeaseState.HELD}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
@@ -155,7 +160,7 @@ def _settle_lost(lease: Lease, carriers: list[Carrier], times: _Times) -> Iterat
     a grace younger than the loss shows every start that was let through before it.
     """
     known = any(item.container == lease.container for item in carriers)
-    stopped = all(_STATES.get(item.state or "") in {LeaseState.BOUND, LeaseState.HELD} for item in carriers)
+    stopped = all(item.stands_still for item in carriers)
     if known and stopped and not times.is_young(lease.changed):
         yield _change(lease, LeaseState.RELEASED, "a device of it was lost, and its container does not run")
 

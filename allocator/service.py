@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from allocator import reconcile, starting
 from allocator.care import Care
+from allocator.carried import Carried
 from allocator.changes import Changes, confirmed, started
 from allocator.finishing import Finishing
 from allocator.foreign import ForeignContainers
@@ -123,6 +124,7 @@ class Allocator:
         self._taking_over = TakingOver(
             ledger=ledger, durably=self._durably, foreign=self.foreign, now=now, new_id=new_id
         )
+        self._carried = Carried()
         self._changes = Changes(ledger=ledger, durably=self._durably, now=now)
         self.withheld = WithheldDevices(
             lock=self._lock,
@@ -131,11 +133,16 @@ class Allocator:
             care=self._care,
             watch=self.watch,
             foreign=self.foreign,
+            carried=self._carried,
             granted=granted,
         )
         self.mig_journal = DurableJournal(MigJournal(ledger), finishing=self._finishing, now=now)
-        self.reconciled = False
         self._settled_ms = 0  # when dockerd was asked for the evidence that was settled last
+
+    @property
+    def reconciled(self) -> bool:
+        """Whether evidence has come since the start."""
+        return self._carried.is_known
 
     async def lease(self, want: GpuRequest) -> Lease | Refusal:
         """Devices for one create, waiting in line at most `want.wait_seconds` for some to become free.
@@ -206,6 +213,7 @@ class Allocator:
         async with self._lock:
             change = reconcile.Change(lease=lease, state=LeaseState.RELEASED, why=why)
             done = await self._changes.make(change, who=who)
+            self._carried.forget(lease)
             await self._granting.serve()
         self._nudge.set()  # the freed device's processes may end only now: look again soon
         return done
@@ -266,8 +274,8 @@ class Allocator:
                 unguarded={one.id for one in self.foreign.all()} if self.foreign.are_told else None,
             )
             done = await self._changes.apply(wanted, who=f"evidence of {evidence.session}")
-            self.reconciled = True
             self._settled_ms = evidence.asked_ms
+            self._carried.tell(evidence.carriers)
             await self._granting.serve()
         self._changes.report(done)
         return done

@@ -15,14 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 
     from allocator.care import Care
+    from allocator.carried import Carried
     from allocator.finishing import Finishing
     from allocator.foreign import Foreign, ForeignContainers
     from allocator.host_grants import HostGrant
     from allocator.ledger import Ledger
     from allocator.mig_journal import Entry, MigJournal, StepState
     from allocator.model import Device, Lease, Moment
+    from allocator.reconcile import Carrier
     from allocator.watch import Watch
     from policy.model import DeviceUuid
+
+
+_NOT_TOLD = "waits for the proxy, which has not told yet what containers there are"
+_Said = tuple["DeviceUuid", str]
 
 
 class WithheldDevices:
@@ -37,6 +43,7 @@ class WithheldDevices:
         care: Care,
         watch: Watch,
         foreign: ForeignContainers,
+        carried: Carried,
         granted: Callable[[], Awaitable[Collection[HostGrant]]],
     ) -> None:
         """Args: granted: live grants outside containers, each of its devices held by it. Is asked under the lock, and waits for no other."""
@@ -46,6 +53,7 @@ class WithheldDevices:
         self._care = care
         self._watch = watch
         self._foreign = foreign
+        self._carried = carried
         self._granted = granted
 
     async def holders(self) -> Mapping[DeviceUuid, tuple[str, ...]]:
@@ -92,19 +100,35 @@ class WithheldDevices:
     async def _held(self) -> dict[DeviceUuid, tuple[str, ...]]:
         found: dict[DeviceUuid, tuple[str, ...]] = {}
         snapshot = self._watch.current()
-        for lease in await self._finishing.durably(self._ledger.live):
-            for uuid in lease.devices:
-                found[uuid] = (*found.get(uuid, ()), _leased(lease))
-            for uuid in left_with(lease, snapshot):
-                found[uuid] = (*found.get(uuid, ()), f"{_leased(lease)}, whose MIG device is gone")
-        for grant in await self._granted():
-            for one in grant.devices:
-                found[one.uuid] = (*found.get(one.uuid, ()), _access(grant))
+        for uuid, said in await self._of_record(snapshot):
+            found[uuid] = (*found.get(uuid, ()), said)
         foreign = self._foreign.by_device(snapshot)
         for device in snapshot.devices.values():
             others = (_had(one) for one in foreign.get(device.uuid, ()) if not one.monitor)
             found[device.uuid] = (*found.get(device.uuid, ()), *others, *_used(device))
-        return {uuid: said for uuid, said in found.items() if said}
+        return {uuid: holders for uuid, holders in found.items() if holders}
+
+    async def _of_record(self, snapshot: Snapshot) -> list[_Said]:
+        """By live leases, by containers whose lease is over, by grants; and while containers are not told, by any."""
+        live = await self._finishing.durably(self._ledger.live)
+        found = [one for lease in live for one in _of_lease(lease, snapshot)]
+        for carrier in self._carried.without({lease.id for lease in live}):
+            found += await self._of_carrier(carrier, snapshot)
+        found += [(one.uuid, _access(grant)) for grant in await self._granted() for one in grant.devices]
+        if not self._carried.is_known:
+            found += [(uuid, _NOT_TOLD) for uuid in snapshot.devices]
+        return found
+
+    async def _of_carrier(self, carrier: Carrier, snapshot: Snapshot) -> list[_Said]:
+        """What a container names whose lease is over: its devices; of a lease that nobody knows, any."""
+        lease = await self._finishing.durably(partial(self._ledger.find, carrier.lease))
+        state = "stopped " if carrier.stands_still else ""
+        named = f"{state}container {carrier.container[:12]}"
+        if lease is None:
+            return [(uuid, f"{named}, with a lease that is not on record") for uuid in snapshot.devices]
+        text = f"{named} of {lease.owner_name}, whose lease is over"
+        left = frozenset() if carrier.stands_still else left_with(lease, snapshot)
+        return [(uuid, text) for uuid in (*lease.devices, *left)]
 
     def _with_parts(self, devices: Collection[DeviceUuid]) -> Iterator[DeviceUuid]:
         """Who withholds a GPU withholds its parts, so that their holders are in the way too."""
@@ -140,6 +164,12 @@ class DurableJournal:
 
     async def unfinished(self) -> tuple[Entry, ...]:
         return await self._finishing.durably(self._journal.unfinished)
+
+
+def _of_lease(lease: Lease, snapshot: Snapshot) -> Iterator[_Said]:
+    text = _leased(lease)
+    yield from ((uuid, text) for uuid in lease.devices)
+    yield from ((uuid, f"{text}, whose MIG device is gone") for uuid in left_with(lease, snapshot))
 
 
 def _leased(lease: Lease) -> str:

@@ -17,6 +17,7 @@ from allocator.app import clock, new_id
 from allocator.granted_devices import GrantedDevice
 from allocator.host_grants import HostGrants
 from allocator.parts import Parts
+from allocator.reconcile import Evidence
 from allocator.settings import parse_settings
 from policy.model import Uid
 from tests.fakes.fake_nvml import FakeNvml, mig, split
@@ -46,6 +47,7 @@ async def test_a_change_of_mig_asks_for_the_grants_on_record(tmp_path: Path) -> 
         grants.grant(uid=Uid(1000), devices=(device,), now=clock()(), utc_seconds=0, **given)  # type: ignore[arg-type]  # by name
     await parts.service.sweep()
     parts.service.foreign.tell(())
+    await parts.service.settle(evidence(clock()()))
     (said,) = (await parts.service.withheld.holders())[device.uuid]
     assert said.startswith("access of alice outside containers")
     await parts.service.close()

@@ -12,7 +12,7 @@ import structlog
 from allocator.attribution import Kind
 from allocator.attributor import Running
 from allocator.ledger import Conflict
-from allocator.mig import Layout
+from allocator.mig import Destroy, Layout
 from allocator.model import (
     DeviceState,
     InventoryUnavailable,
@@ -59,6 +59,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watch:
         one = WatchedMachine(tmp_path / "ledger", **seconds)
         try:
             await one.sweep()
+            await one.allocator.settle(Evidence(session="one", carriers=()))
             yield one
         finally:
             await one.close()
@@ -230,6 +231,36 @@ async def test_in_eight_by_seven(eight_by_seven: Played, watched: Watch) -> None
         assert kind(refusal) is RefusalKind.IN_USE
         assert isinstance(refusal, Refusal)
         assert "held by alice (56 1g.5gb)" in refusal.message
+
+
+async def test_mig_leaves_what_a_stopped_container_names(
+    same_uuid_after_recreation: Played, watched: Watch
+) -> None:
+    """Its lease is over by time, and not what it was made with; after a restart nothing goes before the proxy has spoken."""
+    same_uuid_after_recreation.rewind()
+    async with watched(same_uuid_after_recreation) as machine:
+        outcome = await machine.ask(count=None, device_ids=("2:0",), hold_seconds=0)
+        assert isinstance(outcome, Lease)
+        container = ContainerId("a" * 64)
+        await machine.allocator.confirm(outcome.id, container, who="x")
+        for _ in range(2):
+            machine.clock.seconds += 60
+            await machine.allocator.settle(told(outcome, container, "exited"))
+        assert (await machine.now(outcome)).state is LeaseState.RELEASED
+        wanted = {machine.uuid("2"): Layout(profiles={"1g.5gb": 7})}
+
+        async def destroyed() -> tuple[int, tuple[str, ...]]:
+            (plan,) = await machine.repartition().plans(wanted)
+            return sum(isinstance(step, Destroy) for step in plan.steps), plan.kept
+
+        gone, (kept,) = await destroyed()
+        assert (gone, f"stopped container {container[:12]} of alice" in kept) == (1, True)
+        await machine.start_again()
+        await machine.sweep()
+        gone, kept_all = await destroyed()
+        assert (gone, {"waits for the proxy" in said for said in kept_all}) == (0, {True})
+        await machine.allocator.settle(Evidence(session="two", carriers=()))
+        assert await destroyed() == (2, ())
 
 
 # --- Processes and memory -----------------------------------------------------------------------------------

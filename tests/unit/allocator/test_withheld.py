@@ -11,10 +11,11 @@ import pytest
 from allocator.host_access import HostAccess
 from allocator.host_grants import HostGrant, HostGrants
 from allocator.mig_journal import Entry, StepKind, StepState
-from allocator.model import DeviceKind, DeviceState, InventoryUnavailable, Lease, Refusal
+from allocator.model import DeviceKind, DeviceState, InventoryUnavailable, Lease, LeaseState, Refusal
 from allocator.processes import Processes
 from allocator.readings import GpuProcess, MigMode
-from policy.model import Uid
+from allocator.reconcile import Carrier, Evidence
+from policy.model import ContainerId, LeaseId, Uid
 from tests.fakes.fake_nvml import FakeNvml, gpu, mig, snapshot, split
 from tests.fakes.host_access import Table
 from tests.fakes.leasing import Clock, foreign, service, want
@@ -30,7 +31,14 @@ if TYPE_CHECKING:
 FIRST, SECOND = mig(0, 0).uuid, mig(0, 1).uuid
 
 
-def granting(path: Path, *devices: Device) -> tuple[Allocator, HostAccess]:
+async def ready(path: Path, nvml: FakeNvml, *carriers: Carrier, **more: Any) -> Allocator:
+    """A service whose proxy has told that there are these containers."""
+    one = service(path / "ledger", nvml, Clock(), **more)
+    await one.settle(Evidence(session="one", carriers=carriers))
+    return one
+
+
+async def granting(path: Path, *devices: Device) -> tuple[Allocator, HostAccess]:
     """A service and the grants that it asks for, on devices of a GPU that is in MIG mode and whose file is /dev/nvidia0."""
     mode = MigMode(current=True, pending=True)
     told = (replace(one, minor=0, mig_mode=mode if one.kind is DeviceKind.GPU else None) for one in devices)
@@ -45,7 +53,7 @@ def granting(path: Path, *devices: Device) -> tuple[Allocator, HostAccess]:
         return ()
 
     clock = Clock()
-    one = service(path / "ledger", FakeNvml(*told), clock, granted=recorded)
+    one = await ready(path, FakeNvml(*told), granted=recorded)
     (path / "devices").write_text("Character devices:\n195 nvidia\n")
     (path / "closed").touch()
     access = HostAccess(
@@ -65,7 +73,7 @@ def granting(path: Path, *devices: Device) -> tuple[Allocator, HostAccess]:
 
 async def test_what_is_withheld_is_leased_to_nobody(tmp_path: Path) -> None:
     """Not by number and not by name; afterwards it is as before."""
-    one = service(tmp_path / "ledger", FakeNvml(*split(0, "1g.5gb", "1g.5gb")), Clock())
+    one = await ready(tmp_path, FakeNvml(*split(0, "1g.5gb", "1g.5gb")))
     await one.sweep()
     assert await one.withheld.withhold([FIRST, SECOND]) == ()
     assert isinstance(await one.lease(want()), Refusal)
@@ -79,7 +87,7 @@ async def test_what_is_withheld_is_leased_to_nobody(tmp_path: Path) -> None:
 
 async def test_a_withheld_gpu_withholds_its_parts(tmp_path: Path) -> None:
     """A change of mode concerns all of them."""
-    one = service(tmp_path / "ledger", FakeNvml(*split(0, "1g.5gb")), Clock())
+    one = await ready(tmp_path, FakeNvml(*split(0, "1g.5gb")))
     await one.sweep()
     assert await one.withheld.withhold([gpu(0).uuid]) == ()
     assert isinstance(await one.lease(want()), Refusal)
@@ -89,7 +97,7 @@ async def test_a_withheld_gpu_withholds_its_parts(tmp_path: Path) -> None:
 async def test_what_is_held_is_not_withheld(tmp_path: Path) -> None:
     """By a lease, with its container once that is known, or by a process; then nothing is."""
     nvml = FakeNvml(*split(0, "1g.5gb", "1g.5gb"))
-    one = service(tmp_path / "ledger", nvml, Clock())
+    one = await ready(tmp_path, nvml)
     lease = await one.lease(want(count=None, device_ids=(FIRST,)))
     assert isinstance(lease, Lease)
     assert await one.withheld.withhold([FIRST, SECOND]) == ("a create under way of alice",)
@@ -104,7 +112,7 @@ async def test_what_is_held_is_not_withheld(tmp_path: Path) -> None:
 async def test_a_gpu_is_not_withheld_from_who_had_a_part_that_is_gone(tmp_path: Path) -> None:
     """Nor from who has one that is there: a GPU is withheld with all its parts."""
     nvml = FakeNvml(*split(0, "1g.5gb", "1g.5gb"))
-    one = service(tmp_path / "ledger", nvml, Clock())
+    one = await ready(tmp_path, nvml)
     lease = await one.lease(want(count=None, device_ids=(FIRST,)))
     assert isinstance(lease, Lease)
     assert await one.withheld.withhold([gpu(0).uuid]) == ("a create under way of alice",)
@@ -122,7 +130,7 @@ async def test_a_gpu_is_not_withheld_from_who_had_a_part_that_is_gone(tmp_path: 
 @pytest.mark.parametrize("runs", [True, False])
 async def test_what_ds01_did_not_make_holds_its_devices(tmp_path: Path, *, runs: bool) -> None:
     """A stopped one too: it may start again, and must find what it was made with."""
-    one = service(tmp_path / "ledger", FakeNvml(*split(0, "1g.5gb", "1g.5gb")), Clock())
+    one = await ready(tmp_path, FakeNvml(*split(0, "1g.5gb", "1g.5gb")))
     await one.sweep()
     one.foreign.tell([foreign(FIRST, runs=runs)])
     said = ("" if runs else "stopped ") + "container old, which ds01 did not make"
@@ -137,7 +145,7 @@ async def test_a_monitor_holds_nothing(tmp_path: Path, *, runs: bool) -> None:
     """What it runs on a device does; else nothing could be split anew beside one."""
     nvml = FakeNvml(*split(0, "1g.5gb", "1g.5gb"))
     nvml.put(mig(0, 1, processes=(GpuProcess(pid=7),)))
-    one = service(tmp_path / "ledger", nvml, Clock())
+    one = await ready(tmp_path, nvml)
     await one.sweep()
     one.foreign.tell([foreign(FIRST, SECOND, runs=runs, monitor=True)])
     assert await one.withheld.holders() == {SECOND: ("process 7",)}
@@ -147,7 +155,7 @@ async def test_a_monitor_holds_nothing(tmp_path: Path, *, runs: bool) -> None:
 
 async def test_a_device_that_is_granted_outside_containers_is_not_withheld(tmp_path: Path) -> None:
     """From the moment that the grant is on record until it is over; its neighbour is, and the sentence says what ends it."""
-    one, access = granting(tmp_path, *split(0, "1g.5gb", "1g.5gb"))
+    one, access = await granting(tmp_path, *split(0, "1g.5gb", "1g.5gb"))
     made = await access.grant(
         uid=Uid(1000), name="alice", devices=["0:0"], seconds=3600, by="root", reason="x"
     )
@@ -164,7 +172,7 @@ async def test_a_device_that_is_granted_outside_containers_is_not_withheld(tmp_p
 
 async def test_a_withheld_device_is_not_granted(tmp_path: Path) -> None:
     """Nor while the mode of its GPU changes: what comes back there is another device."""
-    one, access = granting(tmp_path, *split(0, "1g.5gb", "1g.5gb"))
+    one, access = await granting(tmp_path, *split(0, "1g.5gb", "1g.5gb"))
     wish: dict[str, Any] = {"uid": Uid(1000), "name": "alice", "seconds": 3600, "by": "root", "reason": "x"}
     for withheld in (FIRST, gpu(0).uuid):
         await one.sweep()
@@ -178,7 +186,7 @@ async def test_a_withheld_device_is_not_granted(tmp_path: Path) -> None:
 
 async def test_nothing_is_withheld_while_a_grant_is_written_down(tmp_path: Path) -> None:
     """Between the look at the devices and the record a change of MIG waits, and then finds the record."""
-    one, access = granting(tmp_path, *split(0, "1g.5gb"))
+    one, access = await granting(tmp_path, *split(0, "1g.5gb"))
     await one.sweep()
     async with asyncio.TaskGroup() as tasks, one.withheld.settled() as seen:
         assert FIRST in seen.devices
@@ -195,7 +203,7 @@ async def test_nothing_is_withheld_while_a_grant_is_written_down(tmp_path: Path)
 async def test_unknown_processes_hold_a_device(tmp_path: Path) -> None:
     """Unknown is never nobody; a GPU's list of its instances' processes holds the instances alone."""
     nvml = FakeNvml(*split(0, "1g.5gb"))
-    one = service(tmp_path / "ledger", nvml, Clock())
+    one = await ready(tmp_path, nvml)
     nvml.put(mig(0, 0, pids=None))
     inside = GpuProcess(pid=5, gpu_instance_id=7, compute_instance_id=0)
     nvml.put(
@@ -211,9 +219,86 @@ async def test_unknown_processes_hold_a_device(tmp_path: Path) -> None:
     await one.close()
 
 
+OTHER = ContainerId("c" * 64)
+
+
+async def over_by_time(one: Allocator) -> Lease:
+    """A lease of the first device, with a container that stopped and kept it too long."""
+    lease = await one.lease(want(count=None, device_ids=(FIRST,), hold_seconds=0))
+    assert isinstance(lease, Lease)
+    await one.confirm(lease.id, OTHER, who="x")
+    for _ in range(3):
+        one._now.seconds += 60  # type: ignore[attr-defined]  # the clock of tests
+        await one.settle(Evidence(session="one", carriers=(carrying(lease, "exited"),)))
+    found = await one.find(lease.id)
+    assert found is not None
+    assert found.state is LeaseState.RELEASED
+    return found
+
+
+def carrying(lease: Lease, state: str) -> Carrier:
+    return Carrier(container=OTHER, lease=lease.id, owner_uid=lease.owner_uid, state=state)
+
+
+async def test_a_stopped_container_holds_what_its_lease_was_of(tmp_path: Path) -> None:
+    """The lease is over by time, and others may have the device; but it is there as long as the container names it."""
+    one = await ready(tmp_path, FakeNvml(*split(0, "1g.5gb", "1g.5gb")))
+    lease = await over_by_time(one)
+    said = ("stopped container cccccccccccc of alice, whose lease is over",)
+    assert await one.withheld.holders() == {FIRST: said}
+    assert await one.withheld.withhold([FIRST]) == said
+    assert await one.withheld.withhold([gpu(0).uuid]) == said
+    assert await one.withheld.withhold([SECOND]) == ()
+    await one.release(lease.id, who="proxy", why="container removed")
+    assert await one.withheld.withhold([FIRST]) == ()
+    await one.close()
+
+
+async def test_a_container_that_runs_without_a_lease_has_the_file_of_its_gpu(tmp_path: Path) -> None:
+    """Somebody else has its devices, so that the lease cannot come back; a stopped one has no file open."""
+    nvml = FakeNvml(*split(0, "1g.5gb"))
+    one = await ready(tmp_path, nvml)
+    lease = await over_by_time(one)
+    nvml.snapshot = snapshot(gpu(0))
+    await one.sweep()
+    assert isinstance(await one.lease(want(owner_uid=Uid(2), owner_name="bob")), Lease)
+    bob = "a create under way of bob"
+    for state, said in (
+        ("exited", (bob,)),
+        ("running", (bob, "container cccccccccccc of alice, whose lease is over")),
+    ):
+        await one.settle(Evidence(session="one", carriers=(carrying(lease, state),), pending=None))
+        assert (await one.withheld.holders())[gpu(0).uuid] == said
+    await one.close()
+
+
+async def test_a_lease_that_nobody_knows_may_be_of_any_device(tmp_path: Path) -> None:
+    """A ledger was lost, and the container was not."""
+    stopped = Carrier(container=OTHER, lease=LeaseId("never"), owner_uid=Uid(1000), state="exited")
+    one = await ready(tmp_path, FakeNvml(*split(0, "1g.5gb", "1g.5gb")), stopped)
+    await one.sweep()
+    said = ("stopped container cccccccccccc, with a lease that is not on record",)
+    assert await one.withheld.holders() == dict.fromkeys((gpu(0).uuid, FIRST, SECOND), said)
+    await one.close()
+
+
+async def test_before_the_proxy_has_told_anything_everything_is_held(tmp_path: Path) -> None:
+    """A container of which nobody knows yet may name it; after a restart too."""
+    one = service(tmp_path / "ledger", FakeNvml(*split(0, "1g.5gb")), Clock())
+    await one.sweep()
+    said = ("waits for the proxy, which has not told yet what containers there are",)
+    assert await one.withheld.withhold([FIRST]) == said
+    assert await one.withheld.holders() == dict.fromkeys((gpu(0).uuid, FIRST), said)
+    assert not one.reconciled
+    await one.settle(Evidence(session="one", carriers=()))
+    assert one.reconciled
+    assert await one.withheld.withhold([FIRST]) == ()
+    await one.close()
+
+
 async def test_a_step_that_was_cut_short_withholds_after_a_restart(tmp_path: Path) -> None:
     """From the first decision on, until it has ended."""
-    one = service(tmp_path / "ledger", FakeNvml(*split(0, "1g.5gb")), Clock())
+    one = await ready(tmp_path, FakeNvml(*split(0, "1g.5gb")))
     entry = Entry(kind=StepKind.DESTROY, gpu=gpu(0).uuid, instance=7, start=0, devices=(FIRST,), who="root")
     number = await one.mig_journal.intend(entry)
     await one.close()
