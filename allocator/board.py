@@ -117,7 +117,7 @@ class Board:
                 holders.setdefault(uuid, direct[device.parent])
             if uuid in direct:
                 holders.setdefault(device.parent, direct[uuid])
-        for lease in self.leases:
+        for lease in [direct[uuid] for uuid in direct if uuid not in self.snapshot.devices]:
             for gpu in left_with(lease, self.snapshot):
                 holders.setdefault(gpu, lease)
         return holders

@@ -4,7 +4,7 @@ A grant of a MIG device carries the file of its GPU, /dev/nvidiaN. While the GPU
 whole again, it opens all of it. So a lease on a part that has gone counts against the GPU, until its container cannot run any more.
 The other parts of a GPU that is still split are out of reach: each wants two capabilities, whose numbers follow the place, and what
 is made anew at the same place has the UUID that the lease holds.
-SOURCE: gpu.md 2.5; NVIDIA's MIG user guide, device nodes and capabilities.
+SOURCE: NVIDIA's MIG user guide, device nodes and capabilities; ADR 0022.
 """
 
 from __future__ import annotations

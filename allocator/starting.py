@@ -1,7 +1,7 @@
 """Whether a container may start on the devices of its lease, and the words if not. Pure.
 
 dockerd hands out what a create was given at every start, whatever has become of it: a MIG device that was made anew at the same
-place answers to the same UUID, with another profile too. So a start asks for device and generation (gpu.md 2.5, 3.6).
+place answers to the same UUID, with another profile too. So a start asks for device, generation and state (ADR 0009, ADR 0022).
 """
 
 from __future__ import annotations
