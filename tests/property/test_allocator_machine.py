@@ -202,15 +202,31 @@ class Leasing(RuleBasedStateMachine):
         before = self.run(self.service.find(carrier.lease))
         try:
             self.run(self.service.start(carrier.lease, carrier.container, who="x"))
+        except InventoryUnavailable:
+            assert self.nvml.problem or not self._are_there(before)
+            return
         except Conflict:
             left = before.seconds_left(self.clock())
             assert (
                 before.state not in STARTABLE
                 or before.container != carrier.container
                 or (left is not None and left <= 0)
+                or not self._are_there(before)
             )
             return
+        assert self._are_there(before)
         self.containers[carrier.container] = replace(carrier, state="running")
+
+    def _are_there(self, lease: Lease) -> bool:
+        """Whether every device of a lease is in the last look as it was leased, and in service."""
+        seen = self.service.watch.snapshot.devices
+        held = zip(lease.devices, lease.generations, strict=True)
+        found = [(seen[uuid], generation) for uuid, generation in held if uuid in seen]
+        fit = (
+            one.generation == generation and one.state in {DeviceState.OK, DeviceState.DRAINING}
+            for one, generation in found
+        )
+        return len(found) == len(lease.devices) and all(fit)
 
     @rule(index=st.integers(0, 50))
     def stop(self, index: int) -> None:
