@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from policy.model import ContainerId, LeaseId
 
 
-
 class Changes:
     """Every method that writes runs under the service's lock."""
 

@@ -17,10 +17,10 @@ from allocator.app import clock, new_id
 from allocator.granted_devices import GrantedDevice
 from allocator.host_grants import HostGrants
 from allocator.parts import Parts
-from allocator.reconcile import Evidence
 from allocator.settings import parse_settings
 from policy.model import Uid
 from tests.fakes.fake_nvml import FakeNvml, mig, split
+from tests.fakes.leasing import evidence
 
 if TYPE_CHECKING:
     from pathlib import Path

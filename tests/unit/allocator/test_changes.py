@@ -13,6 +13,7 @@ from allocator.model import LeaseState
 from allocator.reconcile import Change, Contradiction
 from observability import events
 from policy.model import ContainerId, LeaseId
+from tests.fakes.fake_nvml import gpu, snapshot
 from tests.fakes.leasing import Clock, lease
 
 if TYPE_CHECKING:
@@ -54,12 +55,12 @@ async def test_a_change_is_kept_with_who_and_why(tmp_path: Path) -> None:
 )
 def test_who_may_start(state: str, container: ContainerId | None, seconds: int | None, *, may: bool) -> None:
     """Whose lease lasts and is of this container, or of none yet: then it becomes this one's."""
-    old = lease("a", "GPU-1", state=LeaseState(state), container=container, seconds=seconds)
+    old = lease("a", gpu(1).uuid, state=LeaseState(state), container=container, seconds=seconds)
     if not may:
         with pytest.raises(Conflict):
-            started(old, ONE, Clock()())
+            started(old, ONE, Clock()(), lambda: snapshot(gpu(1)))
         return
-    change = started(old, ONE, Clock()())
+    change = started(old, ONE, Clock()(), lambda: snapshot(gpu(1)))
     assert (change.lease, change.state, change.container) == ("a", LeaseState.ACTIVE, ONE)
 
 

@@ -323,7 +323,10 @@ def played(
 
 
 def agree(world: World, told: Any) -> None:
-    """Open the ledger anew, if the process died, and let evidence come twice: then there is one lease for each container."""
+    """Open the ledger anew, if the process died, and let evidence come twice: then there is one lease for each container.
+
+    But for one that lost its device and that does not run any more: the power ends containers, too.
+    """
     machine = Machine(-1, "")
     world.machine = machine
     service = world.service()
@@ -331,6 +334,10 @@ def agree(world: World, told: Any) -> None:
         world.clock.seconds += 60
         machine.loop.run_until_complete(service.settle(world.evidence("two")))
     live: tuple[Lease, ...] = machine.loop.run_until_complete(service.leases(None))
+    for lease, carrier in tuple(world.containers.items()):
+        (_, _, why) = service._ledger.events(lease)[-1]
+        if carrier.state == "exited" and why.startswith("a device of it was lost"):
+            del world.containers[lease]
     machine.loop.run_until_complete(service.close())
     machine.loop.close()
     held = Counter(device for lease in live for device in lease.devices)

@@ -29,6 +29,7 @@ from lab import simulate
 from lab.scenarios import NOBODY, SCENARIOS, Part
 from policy.model import ContainerId, Uid
 from tests.fakes.containers import container_cgroup, started_in
+from tests.fakes.leasing import evidence
 from tests.fakes.simulated_gpus import driver_library
 from tests.fakes.waiting import forked_as, running
 from tests.fakes.watched_machine import WatchedMachine
@@ -59,7 +60,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watch:
         one = WatchedMachine(tmp_path / "ledger", **seconds)
         try:
             await one.sweep()
-            await one.allocator.settle(Evidence(session="one", carriers=()))
+            await one.allocator.settle(evidence(one.clock()))
             yield one
         finally:
             await one.close()
@@ -166,10 +167,10 @@ async def test_in_another_profile_at_the_same_place(
         assert (await machine.now(lease)).state is LeaseState.LOST
 
 
-def told(lease: Lease, container: ContainerId, state: str) -> Evidence:
+def told(machine: WatchedMachine, lease: Lease, container: ContainerId, state: str) -> Evidence:
     """What the proxy says of the one container there is."""
     carrier = Carrier(container=container, lease=lease.id, owner_uid=lease.owner_uid, state=state)
-    return Evidence(session="one", carriers=(carrier,))
+    return evidence(machine.clock(), carrier)
 
 
 async def test_in_mig_switched_off(mig_switched_off: Played, watched: Watch) -> None:
@@ -195,9 +196,9 @@ async def test_in_mig_switched_off(mig_switched_off: Played, watched: Watch) -> 
         await machine.start_again()
         await machine.sweep()
         machine.clock.seconds += 60
-        await machine.allocator.settle(told(lease, container, "running"))
+        await machine.allocator.settle(told(machine, lease, container, "running"))
         assert kind(await machine.name("2")) is RefusalKind.IN_USE
-        await machine.allocator.settle(told(lease, container, "exited"))
+        await machine.allocator.settle(told(machine, lease, container, "exited"))
         assert (await machine.now(lease)).state is LeaseState.RELEASED
         (plan,) = await machine.repartition().plans(wanted)
         assert plan.steps
@@ -245,7 +246,7 @@ async def test_mig_leaves_what_a_stopped_container_names(
         await machine.allocator.confirm(outcome.id, container, who="x")
         for _ in range(2):
             machine.clock.seconds += 60
-            await machine.allocator.settle(told(outcome, container, "exited"))
+            await machine.allocator.settle(told(machine, outcome, container, "exited"))
         assert (await machine.now(outcome)).state is LeaseState.RELEASED
         wanted = {machine.uuid("2"): Layout(profiles={"1g.5gb": 7})}
 
@@ -259,7 +260,7 @@ async def test_mig_leaves_what_a_stopped_container_names(
         await machine.sweep()
         gone, kept_all = await destroyed()
         assert (gone, {"waits for the proxy" in said for said in kept_all}) == (0, {True})
-        await machine.allocator.settle(Evidence(session="two", carriers=()))
+        await machine.allocator.settle(evidence(machine.clock(), session="two"))
         assert await destroyed() == (2, ())
 
 

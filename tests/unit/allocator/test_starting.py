@@ -39,7 +39,9 @@ def part(**changes: object) -> Device:
         pytest.param(replace(HELD, state=LeaseState.BOUND), None, id="never started"),
         pytest.param(replace(HELD, state=LeaseState.ACTIVE, seconds=1), None, id="with time left"),
         pytest.param(
-            replace(HELD, state=LeaseState.PENDING, container=ContainerId("d" * 64)), "has ended", id="another's, not confirmed"
+            replace(HELD, state=LeaseState.PENDING, container=ContainerId("d" * 64)),
+            "has ended",
+            id="another's, not confirmed",
         ),
         pytest.param(replace(HELD, state=LeaseState.RELEASED), "has ended", id="released"),
         pytest.param(replace(HELD, state=LeaseState.LOST), "has lost a device", id="lost"),

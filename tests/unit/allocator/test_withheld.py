@@ -14,11 +14,11 @@ from allocator.mig_journal import Entry, StepKind, StepState
 from allocator.model import DeviceKind, DeviceState, InventoryUnavailable, Lease, LeaseState, Refusal
 from allocator.processes import Processes
 from allocator.readings import GpuProcess, MigMode
-from allocator.reconcile import Carrier, Evidence
+from allocator.reconcile import Carrier
 from policy.model import ContainerId, LeaseId, Uid
 from tests.fakes.fake_nvml import FakeNvml, gpu, mig, snapshot, split
 from tests.fakes.host_access import Table
-from tests.fakes.leasing import Clock, foreign, service, want
+from tests.fakes.leasing import Clock, evidence, foreign, service, want
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ FIRST, SECOND = mig(0, 0).uuid, mig(0, 1).uuid
 async def ready(path: Path, nvml: FakeNvml, *carriers: Carrier, **more: Any) -> Allocator:
     """A service whose proxy has told that there are these containers."""
     one = service(path / "ledger", nvml, Clock(), **more)
-    await one.settle(Evidence(session="one", carriers=carriers))
+    await one.settle(evidence(one._now(), *carriers))
     return one
 
 
@@ -229,7 +229,7 @@ async def over_by_time(one: Allocator) -> Lease:
     await one.confirm(lease.id, OTHER, who="x")
     for _ in range(3):
         one._now.seconds += 60  # type: ignore[attr-defined]  # the clock of tests
-        await one.settle(Evidence(session="one", carriers=(carrying(lease, "exited"),)))
+        await one.settle(evidence(one._now(), carrying(lease, "exited")))
     found = await one.find(lease.id)
     assert found is not None
     assert found.state is LeaseState.RELEASED
@@ -267,7 +267,8 @@ async def test_a_container_that_runs_without_a_lease_has_the_file_of_its_gpu(tmp
         ("exited", (bob,)),
         ("running", (bob, "container cccccccccccc of alice, whose lease is over")),
     ):
-        await one.settle(Evidence(session="one", carriers=(carrying(lease, state),), pending=None))
+        one._now.seconds += 1  # type: ignore[attr-defined]  # the clock of tests
+        await one.settle(evidence(one._now(), carrying(lease, state), pending=None))
         assert (await one.withheld.holders())[gpu(0).uuid] == said
     await one.close()
 
@@ -290,7 +291,7 @@ async def test_before_the_proxy_has_told_anything_everything_is_held(tmp_path: P
     assert await one.withheld.withhold([FIRST]) == said
     assert await one.withheld.holders() == dict.fromkeys((gpu(0).uuid, FIRST), said)
     assert not one.reconciled
-    await one.settle(Evidence(session="one", carriers=()))
+    await one.settle(evidence(one._now()))
     assert one.reconciled
     assert await one.withheld.withhold([FIRST]) == ()
     await one.close()
