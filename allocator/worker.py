@@ -113,4 +113,7 @@ class NvmlWorker:
         # Once: to signal a child that is just ending reaps it under the feet of asyncio's watcher.
         if process.returncode is None and not self._stuck:
             process.terminate()
+            # One that outlives the signal finds no further question when its call returns, and ends by itself.
+            if process.stdin is not None:
+                process.stdin.close()
         self._stuck = True

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "nvml.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -55,16 +56,37 @@ static void sleep_ms(int64_t ms) {
 static volatile sig_atomic_t deferred;
 static void defer(int number) { deferred = number; }
 
-/* As a driver call hangs: for one thread and not for the process. A deaf one stands for a process in D state, to which
- * SIGTERM comes when the call is over; SIGKILL still ends this one at once. */
-static void hang(const struct fault *fault) {
-    struct sigaction before, later = {.sa_handler = defer};
-    if (!fault->deaf) { sleep_ms(fault->hang_ms); return; }
-    sigaction(SIGTERM, &later, &before);
-    sleep_ms(fault->hang_ms);
-    sigaction(SIGTERM, &before, NULL);
-    if (deferred) { deferred = 0; raise(SIGTERM); }
+/* Deaf calls under way, in all threads: the first puts SIGTERM off, the last lets it come. */
+static pthread_mutex_t deaf_mutex = PTHREAD_MUTEX_INITIALIZER;
+static int deaf_calls;
+static struct sigaction before_deaf;
+
+static int deaf_left(void) {
+    pthread_mutex_lock(&deaf_mutex);
+    int left = deaf_calls;
+    pthread_mutex_unlock(&deaf_mutex);
+    return left;
 }
+
+/* As a driver call hangs: for one thread and not for the process. A deaf one stands for a thread in D state: once SIGTERM
+ * came no thread returns from one, and the process ends when the last is over; SIGKILL still ends this one at once. */
+static void hang(const struct fault *fault) {
+    if (!fault->deaf) { sleep_ms(fault->hang_ms); return; }
+    struct sigaction later = {.sa_handler = defer};
+    pthread_mutex_lock(&deaf_mutex);
+    if (deaf_calls++ == 0) sigaction(SIGTERM, &later, &before_deaf);
+    pthread_mutex_unlock(&deaf_mutex);
+    sleep_ms(fault->hang_ms);
+    pthread_mutex_lock(&deaf_mutex);
+    int left = --deaf_calls;
+    if (!left) sigaction(SIGTERM, &before_deaf, NULL);
+    pthread_mutex_unlock(&deaf_mutex);
+    if (!left && deferred) { deferred = 0; raise(SIGTERM); }
+    while (left && deferred) sleep_ms(10);
+}
+
+/* Nor does a process go while a thread of it is in D state, though its program has ended. */
+__attribute__((destructor)) static void leave_nobody_behind(void) { while (deaf_left()) sleep_ms(10); }
 
 int api_leave(int ret) { state_leave(); return ret; }
 

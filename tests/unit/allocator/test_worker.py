@@ -61,6 +61,34 @@ async def test_no_second_child_beside_a_stuck_one() -> None:
     await stuck.wait()
 
 
+async def test_one_that_outlives_the_signal_ends_with_its_call() -> None:
+    """A child to which SIGTERM never comes ends once its call has returned, and only then another is started."""
+    program = (
+        "import signal, sys, time; signal.signal(15, signal.SIG_IGN)\n"
+        "for _ in sys.stdin: print('{}', flush=True); time.sleep(1)"
+    )
+    worker = child(program, deadline_seconds=5)
+    with pytest.raises(InventoryUnavailable):
+        await worker.read()  # its first line is no inventory; now SIGTERM is ignored for sure
+    stuck = worker._process
+    assert stuck is not None
+    worker._deadline_seconds = 0.2
+    with pytest.raises(InventoryUnavailable, match="did not answer"):
+        await worker.read()
+    with pytest.raises(InventoryUnavailable, match="does not answer"):
+        await worker.read()
+    assert worker._process is stuck
+    await asyncio.wait_for(stuck.wait(), 10)
+    worker._deadline_seconds = 5
+    with pytest.raises(InventoryUnavailable):
+        await worker.read()
+    following = worker._process
+    assert following is not None
+    assert following is not stuck
+    await worker.close()
+    await asyncio.wait_for(following.wait(), 10)
+
+
 async def test_an_answer_that_nobody_awaited_is_not_taken_for_the_next() -> None:
     """A read cancelled half way ends its child, so that answers and questions stay in step."""
     worker = child("import time\nfor n, _ in enumerate(iter(input, None)): time.sleep(60)")

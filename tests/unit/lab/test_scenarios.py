@@ -256,6 +256,45 @@ print("went on")
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "")
 
 
+def test_after_proof_hangs_of_several_threads_sigterm_comes_as_before(sigterm_proof_hang: Played) -> None:
+    """Calls that overlap leave nothing behind: a SIGTERM after the last of them ends the process."""
+    script = """
+import signal, threading, time
+def ask(): p.nvmlDeviceGetComputeRunningProcesses_v3(gpu[0])
+first, second = threading.Thread(target=ask), threading.Thread(target=ask)
+first.start(); time.sleep(0.1); second.start()
+first.join(); print(second.is_alive(), flush=True); second.join()
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(1)
+print("went on")
+"""
+    done = sigterm_proof_hang.run(sys.executable, "-c", PREAMBLE + START + script)
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "True\n")
+
+
+@pytest.mark.parametrize("how", ["os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", "sys.exit()"])
+def test_a_process_does_not_go_while_a_thread_of_it_hangs_proof(sigterm_proof_hang: Played, how: str) -> None:
+    """As with a thread in D state: neither SIGTERM nor the end of its program takes it away before the call is over."""
+    script = f"""
+import signal, threading, time
+threading.Thread(target=lambda: p.nvmlDeviceGetComputeRunningProcesses_v3(gpu[0]), daemon=True).start()
+while not caught(os.getpid()): pass
+{how}
+"""
+    with simulate.changed(sigterm_proof_hang.dir) as state:
+        state["faults"][0]["hang_ms"] = 2000
+    program = PREAMBLE + START + inspect.getsource(caught) + script
+    with subprocess.Popen(
+        [sys.executable, "-c", "from pathlib import Path\n" + program],
+        env=os.environ | sigterm_proof_hang.environment,
+    ) as hung:
+        while not caught(hung.pid):
+            time.sleep(0.01)
+        began = time.monotonic()
+        hung.wait(20)
+    assert time.monotonic() - began > 1.5
+
+
 @pytest.mark.parametrize(("name", "answer"), [("driver_mismatch", 18), ("no_library", 12)])
 def test_a_driver_that_cannot_start_says_why(request: pytest.FixtureRequest, name: str, answer: int) -> None:
     """A mismatch and a missing library are told apart, by either way to start."""
