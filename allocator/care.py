@@ -15,8 +15,9 @@ from allocator.device_records import DeviceRecords, Quarantine
 from allocator.health import Fitness, XidClass
 from allocator.mig_journal import MigJournal
 from allocator.model import DeviceKind, DeviceState, LeaseState, Snapshot
+from allocator.notes import Notes
 from allocator.nvml_codes import Action
-from allocator.reconcile import Change
+from allocator.reconcile import Change, is_there
 from observability import events
 from observability.logging import log
 
@@ -63,8 +64,8 @@ class Care:
         ] = {}  # unknown ones in a row: how many, and the first
         self._suspected: dict[DeviceUuid, str] = {}  # by errors, until a person looked
         self._slowed: dict[DeviceUuid, str] = {}  # by the last look
-        self._notes = dict(self._records.notes())
-        self._read = Snapshot()
+        self._notes = Notes(self._records)
+        self._read = Snapshot(complete=False)  # before the first look nothing is known to be gone
         # A change of MIG that a crash cut short: until it is finished nobody knows what is there.
         self._withheld = {device for step in MigJournal(ledger).unfinished() for device in step.devices}
 
@@ -93,14 +94,12 @@ class Care:
         )
         self._ledger.learn_gpus({uuid: device.gpu for uuid, device in read.devices.items()})
         leases = self._ledger.live()
-        over = self._notes.keys() - {lease.id for lease in leases}
-        if over:
-            self._records.forget_notes(over)
-            self._notes = {lease: note for lease, note in self._notes.items() if lease not in over}
+        self._notes.keep(leases)
         self._hear_all(leases, now)
         for device in self._read.devices.values():
             if device.kind is DeviceKind.GPU:  # what is known of a whole GPU holds for its parts
                 self._judge(device, now)
+        self._notes.tell_hidden(leases, self._read, now)
         self._tell_holders(leases, now)
         return Taken(snapshot=self.marked(), changes=tuple(self._losses(leases)))
 
@@ -114,6 +113,10 @@ class Care:
         self._hear_all(leases, now)
         self._tell_holders(leases, now)
         return Taken(snapshot=self.marked(seen), changes=tuple(self._losses(leases)))
+
+    def hear_nothing(self, now: Moment) -> None:
+        """The driver as a whole has not answered for `health.SILENT_SECONDS`: tell every holder."""
+        self._notes.tell_silence(self._ledger.live(), now)
 
     @property
     def is_behind(self) -> bool:
@@ -146,8 +149,8 @@ class Care:
             return False
         log(events.GPU_UNQUARANTINED, device=device, by=by, reason=why)
         for lease in self._ledger.live():
-            if lease.id in self._notes and any(self._holds(lease, device)):
-                self._tell(lease, f"{self._named(device)} is in service again", now)
+            if self._notes.of(lease.id) is not None and any(self._holds(lease, device)):
+                self._notes.tell(lease, f"{self._named(device)} is in service again", now)
         return True
 
     def intruded(self, lease: LeaseId, device: DeviceUuid, now: Moment) -> None:
@@ -155,11 +158,11 @@ class Care:
         note = f"a process that is not yours was seen on {self._named(device)}, which nobody but you may use; tell the admin"
         for held in self._ledger.live():
             if held.id == lease:
-                self._tell(held, note, now)
+                self._notes.tell(held, note, now)
 
     def note(self, lease: LeaseId) -> str | None:
         """What the holder of a live lease was told last. From any thread."""
-        return self._notes.get(lease)
+        return self._notes.of(lease)
 
     def _hear_all(self, leases: Collection[Lease], now: Moment) -> None:
         # Each error is told once: it is let go only when it was carried out.
@@ -193,7 +196,7 @@ class Care:
                     text = (
                         f"{verdict.reason} on {self._named(device)}: an error of the program that ran on it"
                     )
-                    self._tell(holder, text, now)
+                    self._notes.tell(holder, text, now)
                 owners = self._records.fault_owners(device, seconds=health.SUSPECT_SECONDS, now=now)
                 verdict = health.of_faults(owners)
             self._carry_out(device, verdict, now)
@@ -270,21 +273,28 @@ class Care:
         return replace(device, state=max(device.state, state, key=_STRICTNESS.index), remark=found.why)
 
     def _tell_holders(self, leases: Collection[Lease], now: Moment) -> None:
+        """One note for each lease of which a device is out of service or gone, about all such devices of it."""
         lasting = self._records.quarantines()
         for lease in leases:
-            for uuid in lease.devices:
-                found = self._found(uuid, lasting)
-                if found is None:
-                    continue
-                note = f"{self._named(uuid)} is out of service: {found.why}; {_what_of_it(found)}"
-                self._tell(lease, note, now)
+            generations = lease.generations or (0,) * len(lease.devices)
+            held = zip(lease.devices, generations, strict=True)
+            told = [self._against(uuid, generation, lasting) for uuid, generation in held]
+            if note := "; ".join(text for text in told if text is not None):
+                self._notes.tell(lease, note, now)
 
-    def _tell(self, lease: Lease, note: str, now: Moment) -> None:
-        if self._notes.get(lease.id) == note:
-            return
-        self._records.tell(lease.id, note, now)
-        self._notes[lease.id] = note
-        log(events.HOLDER_TOLD, lease=lease.id, uid=lease.owner_uid, note=note)
+    def _against(
+        self, uuid: DeviceUuid, generation: int, lasting: Mapping[DeviceUuid, Quarantine]
+    ) -> str | None:
+        """What there is to tell the holder of a device; None: nothing."""
+        found = self._found(uuid, lasting)
+        if found is not None:
+            return f"{self._named(uuid)} is out of service: {found.why}; {_what_of_it(found)}"
+        if is_there(self._read, uuid, generation):
+            return None
+        seen = self._read.devices.get(uuid)
+        gone = seen is None or seen.state is DeviceState.LOST
+        what = "is gone" if gone else "was gone, and has come back as another"
+        return f"{self._named(uuid)} {what}; it is lost to you"
 
     def _losses(self, leases: Collection[Lease]) -> Iterator[Change]:
         """Leases on a device that ds01 itself found unfit; what an admin takes out of service is not lost."""

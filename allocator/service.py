@@ -20,6 +20,7 @@ from allocator.changes import Changes, confirmed, started
 from allocator.finishing import Finishing
 from allocator.foreign import ForeignContainers
 from allocator.granting import Granting
+from allocator.health import SILENT_SECONDS
 from allocator.hearing import Hearing
 from allocator.ledger import LONG_LOG_CHANGES, Conflict
 from allocator.mig_journal import MigJournal
@@ -332,6 +333,8 @@ class Allocator:
             await self.watch.look()
         async with self._lock:
             await self._hear_log(began)
+            if self.watch.silent_seconds() >= SILENT_SECONDS:
+                await self._durably(partial(self._care.hear_nothing, self._now()))
             await self._granting.serve()
             await self._durably(partial(self._usage.tick, self.watch.measures(), self._now()))
             await self._put_away()

@@ -56,6 +56,9 @@ class Watch:
         )
         self.problem: str | None = "NVML was not read yet"  # why `snapshot` cannot be relied on; None: it can
         self.kind: Problem | None = Problem.NOT_READ  # of `problem`
+        self._asked: Moment | None = (
+            None  # since when the driver was asked without any answer; None: it answers
+        )
 
     def current(self) -> Snapshot:
         """The latest snapshot. Raises: InventoryUnavailable: it cannot be relied on."""
@@ -72,6 +75,10 @@ class Watch:
     def age_seconds(self) -> float | None:
         """How old the snapshot is; None when nothing was ever read."""
         return None if self.seen is None else self._now().seconds_since(self.seen)
+
+    def silent_seconds(self) -> float:
+        """For how long the driver has been asked without any answer; 0 while none is missing."""
+        return 0.0 if self._asked is None else self._now().seconds_since(self._asked)
 
     def measures(self) -> Mapping[DeviceUuid, Measures]:
         """What was measured at the latest look; empty when it cannot be relied on."""
@@ -106,13 +113,17 @@ class Watch:
         async with self._eye:
             if self.looks > looks + 1:
                 return self.current()
+            self._asked = self._asked or self._now()
             try:
                 read = await self._inventory.read()
             except InventoryUnavailable as error:
+                if error.problem is not Problem.UNRESPONSIVE:
+                    self._asked = None
                 self._fail(str(error), error.problem)
                 raise
             finally:
                 self.looks += 1
+            self._asked = None
             self.snapshot = await self._take_in(read)
             self.seen = self._now()
             if self.problem is not None:

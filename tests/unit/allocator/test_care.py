@@ -435,6 +435,86 @@ async def test_what_a_silent_gpu_hides_is_not_lost(lab: Lab) -> None:
     assert await lab.is_lost(held)
 
 
+async def test_who_holds_a_device_that_vanishes_is_told(lab: Lab) -> None:
+    """Of a MIG device that was destroyed, and once more when one comes back in its place; a neighbour hears nothing."""
+    held, beside = await lab.leased(PART, 1), await lab.leased(OTHER, 2)
+    lab.nvml.take(PART.uuid)
+    await lab.look()
+    assert await lab.is_lost(held)
+    assert lab.is_noted(held, f"device {PART.uuid} is gone", "lost to you")
+    await lab.restart()
+    assert lab.is_noted(held, "is gone")
+    lab.nvml.put(PART)
+    await lab.look()
+    assert lab.is_noted(held, "MIG device 1:0 was gone, and has come back as another", "lost to you")
+    assert lab.service.note(beside.id) is None
+
+
+async def test_who_holds_several_devices_is_told_of_all(lab: Lab) -> None:
+    """In one note, which is not told anew by each look."""
+    held = await lab.service.lease(want(count=None, device_ids=(PART.uuid, OTHER.uuid)))
+    assert isinstance(held, Lease)
+    lab.nvml.take(PART.uuid)
+    await lab.service.quarantine(OTHER.uuid, who="root", why="fan")
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            await lab.look()
+    assert lab.is_noted(held, f"device {PART.uuid} is gone", "MIG device 1:1 is out of service: fan")
+    assert [line["event"] for line in lines].count("holder.told") == 1
+
+
+async def test_who_holds_a_device_of_a_hung_driver_is_told(lab: Lab) -> None:
+    """After half a minute, every holder, over a restart; the leases stay, and so is told that it answers again."""
+    held, others = await lab.leased(WHOLE, 1), await lab.leased(OTHER, 2)
+    lab.nvml.problem, lab.nvml.kind = "it hangs", Problem.UNRESPONSIVE
+    await lab.look()
+    for _ in range(5):
+        await lab.look()
+        assert lab.service.note(held.id) is None
+    await lab.look()
+    for lease in (held, others):
+        assert lab.is_noted(lease, "the NVIDIA driver has not answered", "30 seconds or more", "yours until")
+        assert not await lab.is_lost(lease)
+    await lab.restart()
+    assert lab.is_noted(held, "has not answered")
+    lab.nvml.problem = None
+    await lab.look()
+    for lease in (held, others):
+        assert lab.is_noted(lease, "answers for your devices again")
+        assert not await lab.is_lost(lease)
+
+
+async def test_another_outage_is_no_silence(lab: Lab) -> None:
+    """A driver that says at once that it is not loaded has answered."""
+    held = await lab.leased(WHOLE)
+    lab.nvml.problem, lab.nvml.kind = "not loaded", Problem.NO_DRIVER
+    for _ in range(9):
+        await lab.look()
+    assert lab.service.note(held.id) is None
+
+
+async def test_who_holds_what_a_silent_gpu_hides_is_told(lab: Lab) -> None:
+    """A GPU that has never answered since the restart has no name; its holders are told after half a minute."""
+    held, others = await lab.leased(WHOLE, 1), await lab.leased(OTHER, 2)
+    await lab.restart()
+    whole = lab.nvml.snapshot.devices[WHOLE.uuid]
+    rest = {uuid: device for uuid, device in lab.nvml.snapshot.devices.items() if uuid != WHOLE.uuid}
+    lab.nvml.snapshot = replace(
+        lab.nvml.snapshot, devices=rest, complete=False, unidentified={"0": "it has never answered"}
+    )
+    for _ in range(6):
+        await lab.look()
+        assert lab.service.note(held.id) is None
+    await lab.look()
+    assert lab.is_noted(held, "has not answered", "30 seconds or more")
+    lab.nvml.snapshot = replace(
+        lab.nvml.snapshot, devices={**rest, WHOLE.uuid: whole}, complete=True, unidentified={}
+    )
+    await lab.look()
+    assert lab.is_noted(held, "answers for your devices again")
+    assert lab.service.note(others.id) is None
+
+
 async def test_what_leases_use_is_written_down(lab: Lab) -> None:
     """The service's own looks tick: time, utilisation, memory and energy of the lease, also over a restart."""
     held = await lab.leased(WHOLE)

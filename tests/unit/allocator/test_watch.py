@@ -144,3 +144,25 @@ async def test_when_the_driver_hangs_every_device_is_unresponsive() -> None:
     await watch.look()
     assert watch.kind is None
     assert [one.state for one in watch.current().devices.values()] == [DeviceState.OK]
+
+
+async def test_the_silence_of_a_driver_is_measured_from_the_first_question() -> None:
+    """Through looks that fail for want of an answer, and while one is under way; any answer ends it."""
+    clock, devices = Clock(), Devices()
+    watch = _watch(devices, clock, patience_seconds=0.05)
+    devices.problem, devices.kind = "it hangs", Problem.UNRESPONSIVE
+    for _ in range(2):
+        with pytest.raises(InventoryUnavailable):
+            await watch.look()
+        clock.ms += 10_000
+    assert watch.silent_seconds() == 20
+    devices.go.clear()
+    with pytest.raises(InventoryUnavailable, match="not answered yet"):
+        await watch.look()
+    clock.ms += 10_000
+    assert watch.silent_seconds() == 30
+    devices.kind = Problem.NO_DRIVER
+    devices.go.set()
+    await asyncio.sleep(0.02)
+    clock.ms += 10_000
+    assert watch.silent_seconds() == 0
