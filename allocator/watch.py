@@ -132,7 +132,8 @@ class Watch:
             return self.snapshot
 
     def _fail(self, problem: str, kind: Problem) -> None:
-        if self.problem != problem:
+        # A hang is told in two ways, while it is waited for and after; it is one outage.
+        if self.kind is not kind or (kind is not Problem.UNRESPONSIVE and self.problem != problem):
             log(events.NVML_LOST, problem=problem)
         self.problem, self.kind = problem, kind
         if kind is Problem.UNRESPONSIVE and self.snapshot is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import structlog
 
 from allocator.finishing import Finishing
 from allocator.model import DeviceState, InventoryUnavailable, Moment, Problem, Snapshot
@@ -166,3 +167,17 @@ async def test_the_silence_of_a_driver_is_measured_from_the_first_question() -> 
     await asyncio.sleep(0.02)
     clock.ms += 10_000
     assert watch.silent_seconds() == 0
+
+
+@pytest.mark.parametrize(("kind", "lines"), [(Problem.UNRESPONSIVE, 1), (Problem.FAILED, 2)])
+async def test_one_outage_is_logged_once(kind: Problem, lines: int) -> None:
+    """A hang in whatever words it is told; errors of which each says something else are told each."""
+    devices = Devices()
+    watch = _watch(devices, Clock())
+    devices.kind = kind
+    with structlog.testing.capture_logs() as logged:
+        for problem in ("did not answer within 30 seconds", "does not answer", "does not answer"):
+            devices.problem = problem
+            with pytest.raises(InventoryUnavailable):
+                await watch.look()
+    assert [line["event"] for line in logged] == ["nvml.lost"] * lines
