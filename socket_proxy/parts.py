@@ -55,6 +55,7 @@ from socket_proxy.sharing import ImageShares
 from socket_proxy.spool import Spools
 from socket_proxy.stores import Stores
 from socket_proxy.trail import Trail
+from socket_proxy.updates import Updates
 
 
 class _Making(TypedDict):
@@ -225,6 +226,7 @@ class Parts(Foundations):
                 transfer.by_operation,
                 stores.by_operation,
                 self.prunes.by_operation,
+                Updates(engine=self.engine, answers=self.answers).by_operation,
             ),
         )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from policy.ask import Ask, Finding
 from policy.buildkit.builder import is_buildkit
+from policy.cpus import PERIOD_US
 from policy.dockerapi.model import Operation
 from policy.fields import as_object, shown
 from policy.model import Kind, Reason, Reference, SetQuery
@@ -16,7 +17,6 @@ RULE_ID = "build"
 OPERATIONS = frozenset({Operation.IMAGE_BUILD})
 NEEDS_FACTS = False
 
-PERIOD_US = 100_000
 DROPPED = ("squash", "isolation", "ulimits", "cpusetcpus", "cpusetmems", "cpushares", "cachefrom")
 DENIED = ("remote", "securityopt", "outputs", "session")
 NETWORKS = frozenset({"", "default", "bridge", "none"})

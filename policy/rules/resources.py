@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from policy.ask import Ask, Finding
+from policy.cpus import LEAST_QUOTA_US, PERIOD_US, as_nano
 from policy.dockerapi.model import Operation
 from policy.fields import as_bool, as_int, as_list, as_object, as_text, shown, size_text
 from policy.model import Json, Reason, SetField
@@ -14,7 +15,6 @@ RULE_ID = "resources"
 OPERATIONS = frozenset({Operation.CONTAINER_CREATE, Operation.CONTAINER_UPDATE})
 NEEDS_FACTS = False
 
-PERIOD_US = 100_000  # dockerd's default length of a CPU period
 DENIED = ("CpuRealtimePeriod", "CpuRealtimeRuntime")
 DROPPED = ("KernelMemory", "KernelMemoryTCP")
 THROTTLES = (
@@ -75,13 +75,16 @@ def _cpu(ask: Ask, asked: Mapping[str, Json], at: tuple[str, ...], *, creating: 
     if nano:
         bound = nano if 0 < nano <= millis * 1_000_000 else millis * 1_000_000
         yield SetField(path=(*at, "NanoCpus"), value=bound, note=note if bound < nano else "")
-        if quota or period:
+        if quota > 0 and period > 0 and as_nano(quota_us=quota, period_us=period) == nano:
+            # Both say the same, as an inspect does that a client makes a create of.
+            yield from (SetField(path=(*at, name), value=None) for name in ("CpuQuota", "CpuPeriod"))
+        elif quota or period:
             yield _refused(at, "NanoCpus", nano, "NanoCpus or CpuQuota, not both", "use --cpus alone")
     elif creating or quota or period:
         # SECURITY: both always, since a quota alone counts against whatever period the container had before.
         # A quota has no upper bound by the number of CPUs of the host, where NanoCpus has.
         period = period if period > 0 else PERIOD_US
-        most = max(1000, millis * period // 1000)
+        most = max(LEAST_QUOTA_US, millis * period // 1000)
         bound = quota if 0 < quota <= most else most
         yield SetField(path=(*at, "CpuPeriod"), value=period)
         yield SetField(path=(*at, "CpuQuota"), value=bound, note=note if bound < quota else "")

@@ -15,6 +15,13 @@ from tests.integration.conftest import Lab, eventually
 
 pytestmark = pytest.mark.dockerd
 
+# CPUs that the cgroup of a container gives it, as the container sees them.
+CPU_SHARE = """
+if [ -e /sys/fs/cgroup/cpu.max ]; then read quota period < /sys/fs/cgroup/cpu.max
+else quota=$(cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us) period=$(cat /sys/fs/cgroup/cpu/cpu.cfs_period_us); fi
+awk "BEGIN { print $quota / $period }"
+"""
+
 
 @pytest.fixture
 def home(clean_lab: Lab) -> Iterator[Path]:
@@ -86,6 +93,42 @@ def test_the_rewrite_bounds_what_was_not_asked(clean_lab: Lab) -> None:
     large = lab.docker(user, "create", "--memory", "900g", "busybox", "true")
     assert large.status == 0
     assert "ds01:" in large.err, "the user is told that the wish was lowered"
+
+
+@pytest.mark.parametrize(
+    ("made", "update", "expected"),
+    [
+        ([], ["--cpus", "0.5"], {"NanoCpus": 500_000_000}),
+        (["--cpus", "0.25"], ["--cpus", "0.5"], {"NanoCpus": 500_000_000}),
+        (["--cpu-quota", "25000"], ["--cpus", "0.5"], {"NanoCpus": 500_000_000, "CpuQuota": 50_000}),
+        ([], ["--cpu-quota", "50000"], {"NanoCpus": 500_000_000, "CpuQuota": 50_000}),
+        (["--cpus", "0.25"], ["--cpu-period", "20000", "--cpu-quota", "10000"], {"NanoCpus": 500_000_000}),
+    ],
+    ids=["cpus", "cpus-cpus", "quota-cpus", "quota", "cpus-quota"],
+)
+def test_cpus_are_updated(
+    clean_lab: Lab, made: list[str], update: list[str], expected: dict[str, int]
+) -> None:
+    """However the limit was given before: the running container has it, inspect shows it, and a create from that is accepted."""
+    lab, user = clean_lab, clean_lab.alice
+    lab.ok(user, "run", "-d", "--name", "box", *made, "busybox", "sleep", "600")
+    lab.ok(user, "update", *update, "box")
+    (shown,) = json.loads(lab.ok(user, "inspect", "box"))
+    assert {name: shown["HostConfig"][name] for name in expected} == expected
+    assert lab.ok(user, "exec", "box", "sh", "-c", CPU_SHARE) == "0.5"
+    again = lab.docker(user, "update", "--cpus", "1", "box")
+    assert again.status == 0, again.err
+    assert lab.ok(user, "exec", "box", "sh", "-c", CPU_SHARE) == "1"
+
+
+def test_an_update_stays_within_the_limit(clean_lab: Lab) -> None:
+    """More CPUs than policy gives become what it gives, in the form that the container has."""
+    lab, user = clean_lab, clean_lab.alice
+    lab.ok(user, "run", "-d", "--name", "box", "busybox", "sleep", "600")
+    before = json.loads(lab.ok(user, "inspect", "-f", "{{json .HostConfig.NanoCpus}}", "box"))
+    lab.ok(user, "update", "--cpus", "0.5", "box")
+    lab.ok(user, "update", "--cpus", "900", "box")
+    assert json.loads(lab.ok(user, "inspect", "-f", "{{json .HostConfig.NanoCpus}}", "box")) == before > 0
 
 
 def test_files_are_copied_both_ways(clean_lab: Lab, home: Path) -> None:

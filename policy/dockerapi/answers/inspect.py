@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from policy.cpus import as_nano
 from policy.dockerapi.answers import shared
 from policy.dockerapi.answers.errors import scrub
 from policy.dockerapi.answers.mounts import (
@@ -36,6 +37,12 @@ class _Created(msgspec.Struct, frozen=True, rename="pascal"):
     warnings: list[str] | None = None
 
 
+class _Cpus(msgspec.Struct, frozen=True, rename="pascal"):
+    nano_cpus: int = 0
+    cpu_quota: int = 0
+    cpu_period: int = 0
+
+
 class _CreatedNetwork(msgspec.Struct, frozen=True, rename="pascal"):
     id: str
     warning: str = ""
@@ -46,6 +53,7 @@ class _Exec(msgspec.Struct, frozen=True):
 
 
 _CREATED = msgspec.json.Decoder(_Created)
+_CPUS = msgspec.json.Decoder(_Cpus)
 _CREATED_NETWORK = msgspec.json.Decoder(_CreatedNetwork)
 _EXEC = msgspec.json.Decoder(_Exec)
 
@@ -116,6 +124,10 @@ def _shown_host_config(raw: msgspec.Raw, sees: Visibility, names: Names, sources
             config["NetworkMode"] = piece(names.plain(network))
     if "Links" in config:
         config["Links"] = shown_links(config["Links"], names)
+    cpus = read(_CPUS, raw)
+    if cpus.nano_cpus == 0 and cpus.cpu_quota > 0 and cpus.cpu_period > 0:
+        # An update of --cpus may have become a quota; both are shown, whichever the user gave.
+        config["NanoCpus"] = piece(as_nano(quota_us=cpus.cpu_quota, period_us=cpus.cpu_period))
     return piece(config)
 
 

@@ -69,6 +69,23 @@ def test_own_container_keeps_its_bytes() -> None:
     assert container_inspect(body, SEES) == body
 
 
+@pytest.mark.parametrize(
+    ("cpus", "nano"),
+    [
+        ({"NanoCpus": 0, "CpuPeriod": 100_000, "CpuQuota": 150_000}, 1_500_000_000),
+        ({"NanoCpus": 2_000_000_000, "CpuPeriod": 0, "CpuQuota": 0}, 2_000_000_000),
+        ({"NanoCpus": 0, "CpuPeriod": 0, "CpuQuota": 150_000}, 0),
+    ],
+    ids=["quota", "cpus", "not one of ours"],
+)
+def test_a_quota_is_shown_as_cpus_as_well(cpus: dict[str, int], nano: int) -> None:
+    """An update of `--cpus` became one; what the engine has is shown beside it."""
+    answer = inspect_answer()
+    answer["HostConfig"] = {**cpus, "Memory": 1}
+    host = json.loads(container_inspect(json.dumps(answer).encode(), SEES, names=ALICES))["HostConfig"]
+    assert host == {**cpus, "Memory": 1, "NanoCpus": nano}
+
+
 def test_bind_sources_are_mapped_back() -> None:
     """The user's own socket shows as /var/run/docker.sock in Binds and both Mounts; other sources stay."""
     shown = json.loads(

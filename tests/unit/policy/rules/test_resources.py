@@ -12,10 +12,13 @@ REFUSED: list[tuple[Request, str]] = [
     (create({"OomScoreAdj": -1}), "HostConfig.OomScoreAdj"),
     (create({"OomKillDisable": True}), "HostConfig.OomKillDisable"),
     (create({"CpuRealtimeRuntime": 1}), "HostConfig.CpuRealtimeRuntime"),
+    (create({"NanoCpus": 10**9, "CpuQuota": 100_000}), "HostConfig.NanoCpus"),
+    (create({"NanoCpus": 10**9, "CpuQuota": 100_000, "CpuPeriod": 50_000}), "HostConfig.NanoCpus"),
 ]
 ACCEPTED: list[Request] = [
     create({"Memory": 10**13, "NanoCpus": 10**12, "PidsLimit": -1}),
     create({"CpuPeriod": 1000, "CpuQuota": -1}),
+    create({"NanoCpus": 2 * 10**9, "CpuQuota": 200_000, "CpuPeriod": 100_000}),
 ]
 
 
@@ -33,3 +36,18 @@ def test_accepts(asked: Request) -> None:
     decision = decide(asked)
     assert decision.effect is Effect.ALLOW, decision.reasons
     assert second_look(rewrite(asked, decision)) == ()
+
+
+def test_a_limit_that_is_said_in_both_forms_is_written_once() -> None:
+    """As a client does that makes a create of what inspect showed; bounded as ever."""
+    for nano, written in ((2 * 10**9, 2 * 10**9), (64 * 10**9, 4 * 10**9)):
+        asked = create({"NanoCpus": nano, "CpuQuota": nano // 10_000, "CpuPeriod": 100_000})
+        body = rewrite(asked, decide(asked)).body
+        assert body is not None
+        host = body["HostConfig"]
+        assert isinstance(host, dict)
+        assert {name: host.get(name) for name in ("NanoCpus", "CpuQuota", "CpuPeriod")} == {
+            "NanoCpus": written,
+            "CpuQuota": None,
+            "CpuPeriod": None,
+        }
