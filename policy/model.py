@@ -179,7 +179,7 @@ class SetField:
 
     path: tuple[str, ...]  # ("HostConfig", "Memory")
     value: Json
-    note: str = ""  # goes into Warnings of the create answer
+    note: str = ""  # goes into Warnings of the answer to a create or update
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

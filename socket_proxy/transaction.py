@@ -20,7 +20,7 @@ class Transaction:
 
     asked: what the client sent, canonical, references as the user wrote them.
     request: what goes to dockerd, with obligations applied and references bound to full ids.
-    notes: what ds01 changed, one sentence each, for the Warnings of a create.
+    notes: what ds01 changed, one sentence each, for the Warnings of a create or update.
     """
 
     exchange: Exchange

@@ -29,6 +29,7 @@ from policy.dockerapi.answers.images import image_history, image_inspect
 from policy.dockerapi.answers.inspect import (
     container_create,
     container_inspect,
+    container_update,
     created_id,
     exec_inspect,
     network_create,
@@ -71,6 +72,7 @@ __all__ = [
     "container_inspect",
     "container_list",
     "container_prune",
+    "container_update",
     "created_id",
     "disk_usage",
     "error",

@@ -127,8 +127,17 @@ def test_an_update_stays_within_the_limit(clean_lab: Lab) -> None:
     lab.ok(user, "run", "-d", "--name", "box", "busybox", "sleep", "600")
     before = json.loads(lab.ok(user, "inspect", "-f", "{{json .HostConfig.NanoCpus}}", "box"))
     lab.ok(user, "update", "--cpus", "0.5", "box")
-    lab.ok(user, "update", "--cpus", "900", "box")
+    assert "ds01: CPUs lowered" in lab.ok(user, "update", "--cpus", "900", "box")
     assert json.loads(lab.ok(user, "inspect", "-f", "{{json .HostConfig.NanoCpus}}", "box")) == before > 0
+
+
+def test_an_update_says_what_became_of_it(clean_lab: Lab) -> None:
+    """A container with a GPU is not restarted by a policy, and whoever asks for that is told."""
+    lab, user = clean_lab, clean_lab.alice
+    lab.ok(user, "create", "--gpus", "1", "--name", "leased", "busybox", "true")
+    told = lab.ok(user, "update", "--restart", "always", "leased")
+    assert "ds01: RestartPolicy set to no: containers with GPUs start only when asked" in told
+    assert lab.ok(user, "inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", "leased") == "no"
 
 
 def test_files_are_copied_both_ways(clean_lab: Lab, home: Path) -> None:

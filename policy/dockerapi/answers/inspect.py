@@ -37,6 +37,10 @@ class _Created(msgspec.Struct, frozen=True, rename="pascal"):
     warnings: list[str] | None = None
 
 
+class _Updated(msgspec.Struct, frozen=True, rename="pascal"):
+    warnings: list[str] | None = None
+
+
 class _Cpus(msgspec.Struct, frozen=True, rename="pascal"):
     nano_cpus: int = 0
     cpu_quota: int = 0
@@ -53,6 +57,7 @@ class _Exec(msgspec.Struct, frozen=True):
 
 
 _CREATED = msgspec.json.Decoder(_Created)
+_UPDATED = msgspec.json.Decoder(_Updated)
 _CPUS = msgspec.json.Decoder(_Cpus)
 _CREATED_NETWORK = msgspec.json.Decoder(_CreatedNetwork)
 _EXEC = msgspec.json.Decoder(_Exec)
@@ -176,6 +181,14 @@ def container_create(
     kept = frozenset({created.id})
     own = [scrub(warning, sees, kept=kept, names=names) for warning in created.warnings or ()]
     return write({"Id": created.id, "Warnings": [*own, *warnings]})
+
+
+def container_update(
+    body: bytes, sees: Visibility, *, warnings: Sequence[str] = (), names: Names = REAL_NAMES
+) -> bytes:
+    """POST /containers/{id}/update: the engine's warnings, then ours. Raises: UnreadableAnswer."""
+    own = [scrub(warning, sees, names=names) for warning in read(_UPDATED, body).warnings or ()]
+    return write({"Warnings": [*own, *warnings]})
 
 
 def network_create(body: bytes, sees: Visibility, *, names: Names = REAL_NAMES) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -47,6 +48,18 @@ async def test_an_update_of_something_else_asks_once(tmp_path: Path) -> None:
         made, _ = transaction(Operation.CONTAINER_UPDATE, {"Memory": 5, "NanoCpus": 0}, container=BOX)
         await known(world, answer={"Warnings": None}).update(made)
         assert world.asked == [UPDATE]
+
+
+@pytest.mark.parametrize("warnings", [None, ["Your kernel has no swap"]])
+async def test_what_ds01_changed_is_told_behind_the_engines_warnings(
+    tmp_path: Path, warnings: list[str] | None
+) -> None:
+    """As with a create: docker update prints them."""
+    async with proxy_world(tmp_path) as world:
+        made, client = transaction(Operation.CONTAINER_UPDATE, {"Memory": 5}, container=BOX)
+        noted = replace(made, notes=("ds01: Memory lowered",))
+        await known(world, answer={"Warnings": warnings}).update(noted)
+        assert client.document == {"Warnings": [*(warnings or ()), "ds01: Memory lowered"]}
 
 
 @pytest.mark.parametrize("status", [404, 409, 500])

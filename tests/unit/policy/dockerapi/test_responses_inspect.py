@@ -11,6 +11,7 @@ from policy.dockerapi.responses import (
     UnreadableAnswer,
     container_create,
     container_inspect,
+    container_update,
     created_id,
     exec_inspect,
     image_inspect,
@@ -259,3 +260,13 @@ def test_a_container_is_of_an_image_by_its_plain_name() -> None:
     shown = json.loads(container_inspect(json.dumps(answer).encode(), SEES, names=ALICES))
     assert shown["Config"] == {"Image": "app", "Env": ["X=ds01.invalid/u1001/app"]}
     assert shown["HostConfig"]["Mounts"] == [{**mount, "Source": "data:1"}]
+
+
+def test_warnings_of_an_update_name_nothing_of_others() -> None:
+    """The engine's are scrubbed, ours stand behind them; an answer that is none is refused."""
+    body = json.dumps({"Warnings": [f"see {OTHER}"]}).encode()
+    (engines, ours) = json.loads(container_update(body, SEES, warnings=["ds01: changed"]))["Warnings"]
+    assert OTHER not in engines
+    assert ours == "ds01: changed"
+    with pytest.raises(UnreadableAnswer):
+        container_update(b"[]", SEES)
