@@ -191,6 +191,11 @@ def _asked_by_request(request: Mapping[str, Json]) -> _Asked:
             )
     count = as_int(request.get("Count"))
     ids = _ids(as_strings(request.get("DeviceIDs")), f"{field}.DeviceIDs", cdi=driver == "cdi")
+    if count > 0 and ids.ids:
+        # SOURCE: docker/cli, opts.GpuOpts: of the comma-separated device=0,1 the second value is a count.
+        quoted = f"""--gpus '"device={",".join((*ids.ids, str(count)))}"'"""
+        limit = "a number of GPUs or names of devices, not both"
+        raise _Unreadable(f"{field}.Count", count, limit, f"for several devices quote twice: {quoted}")
     if count < -1 or (count and (ids.ids or ids.all)):
         raise _Unreadable(f"{field}.Count", count, "a number of GPUs, -1 for all, or DeviceIDs")
     return ids if not count else _Asked(all=count == -1, count=max(count, 0))

@@ -278,6 +278,16 @@ def test_exactly_the_leased_gpus_are_inside(clean_lab: Lab, flags: list[str], co
     assert (int(nodes), len(visible)) == (count, count)
 
 
+def test_devices_left_unquoted_are_told_how_to_quote(clean_lab: Lab) -> None:
+    """What the docker CLI makes of `--gpus device=0,1` is refused, and the words to copy mean both."""
+    lab = clean_lab
+    refused = lab.docker(lab.alice, "create", "--gpus", "device=0,1", "busybox", "true")
+    assert refused.status == 1
+    assert """quote twice: --gpus '"device=0,1"'""" in refused.err
+    quoted = lab.docker(lab.alice, "create", "--gpus", '"device=0,1"', "busybox", "true")
+    assert "2 GPUs is not permitted, limit is 1" in quoted.err
+
+
 def test_docker_outside_of_docker_stays_the_user(clean_lab: Lab, home: Path) -> None:
     """A container with Docker's socket mounted works as its owner, sees no one else, and inspect shows what was asked."""
     lab, user = clean_lab, clean_lab.alice

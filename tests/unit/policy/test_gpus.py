@@ -74,6 +74,16 @@ def test_unreadable_wishes_are_refused(request_: dict[str, Any]) -> None:
     assert isinstance(gpus.read_wish(body(DeviceRequests=[request_]), gpus_default=1), Reason)
 
 
+def test_devices_that_the_shell_left_unquoted_are_told_how_to_quote() -> None:
+    """The docker CLI makes of `--gpus device=0,1` one GPU and the device 0: nobody meant that."""
+    reason = gpus.read_wish(body(DeviceRequests=[{"Count": 1, "DeviceIDs": ["0"]}]), gpus_default=1)
+    assert isinstance(reason, Reason)
+    assert reason.text() == (
+        "HostConfig.DeviceRequests.Count=1 is not permitted, limit is a number of GPUs or names of devices, not both"
+        """ (rule gpu); for several devices quote twice: --gpus '"device=0,1"'"""
+    )
+
+
 @pytest.mark.parametrize("path", ["hook", "cdi"])
 def test_a_grant_is_recognised_and_nothing_else_is(path: str) -> None:
     """A granted body names exactly its devices; any change of it is no grant."""
