@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from allocator.mig import GpuInstance, Layout, MigProfile, Partition, Step
 
-_Placed = tuple[tuple["MigProfile", int], ...]  # profile and start
+Placed = tuple[tuple["MigProfile", int], ...]  # profile and start
 
 
 def plan(partition: Partition, layout: Layout) -> Plan:
@@ -50,10 +50,19 @@ def plan(partition: Partition, layout: Layout) -> Plan:
     )
 
 
+def arrange(profiles: Sequence[MigProfile], *, compute_slices: int) -> Placed | None:
+    """Places for all of these on an empty GPU, in the order given; None when they do not fit together.
+
+    Each at its first start at which the rest has places too.
+    """
+    whole = _arrangements(profiles, 0, compute_slices, first_start=0)
+    return next((found for found in whole if len(found) == len(profiles)), None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
     kept: tuple[GpuInstance, ...]
-    made: _Placed
+    made: Placed
     score: tuple[int, int]  # slices of the layout that are there in the end, instances kept
 
 
@@ -96,7 +105,7 @@ def _check(partition: Partition, wanted: Mapping[str, int]) -> None:
             )
     rest = [offered[name] for name, count in wanted.items() for _ in range(count)]
     slices = sum(profile.compute_slices for profile in rest)
-    if slices > partition.compute_slices or len(_fit(rest, (), partition)) < len(rest):
+    if arrange(rest, compute_slices=partition.compute_slices) is None:
         asked = " + ".join(f"{count} x {name}" for name, count in sorted(wanted.items()) if count)
         raise LayoutInvalid(
             f"{asked} do not fit on GPU {partition.index} together, with their {slices} compute slices of"
@@ -130,12 +139,12 @@ def _choice(partition: Partition, kept: tuple[GpuInstance, ...], wanted: Counter
     return _Choice(kept=kept, made=made, score=(slices, len(kept)))
 
 
-def _fit(rest: Sequence[MigProfile], kept: Sequence[GpuInstance], partition: Partition) -> _Placed:
+def _fit(rest: Sequence[MigProfile], kept: Sequence[GpuInstance], partition: Partition) -> Placed:
     """Places for as many slices of `rest` as fit beside what is kept."""
     used = sum(_mask(item.start, item.size) for item in kept)
     left = partition.compute_slices - sum(item.compute_slices for item in kept)
     ordered = sorted(rest, key=lambda profile: (-profile.size, profile.name))
-    best: _Placed = ()
+    best: Placed = ()
     for found in _arrangements(ordered, used, left, first_start=0):
         if _slices(found) > _slices(best) or (len(found) > len(best) and _slices(found) == _slices(best)):
             best = found
@@ -144,7 +153,7 @@ def _fit(rest: Sequence[MigProfile], kept: Sequence[GpuInstance], partition: Par
     return best
 
 
-def _arrangements(rest: Sequence[MigProfile], used: int, left: int, *, first_start: int) -> Iterator[_Placed]:
+def _arrangements(rest: Sequence[MigProfile], used: int, left: int, *, first_start: int) -> Iterator[Placed]:
     """Every way to place some of `rest`; several of one profile only in order of their starts."""
     if not rest:
         yield ()
@@ -170,7 +179,7 @@ def _mask(start: int, size: int) -> int:
     return ((1 << size) - 1) << start
 
 
-def _slices(placed: _Placed) -> int:
+def _slices(placed: Placed) -> int:
     return sum(profile.compute_slices for profile, _ in placed)
 
 

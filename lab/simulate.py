@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from allocator.mig import MigProfile
+from allocator.mig_plan import arrange
 from lab import claims
 from lab.gpu_models import MODELS, SHAPES, Profile
 from lab.pid_namespaces import pids_by_namespace
@@ -41,6 +43,13 @@ SANITIZERS: Final = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recove
 XID_EVENT: Final = 8
 _GPUS_PER_NODE, _LINKS_TO_EACH = 4, 4
 GPU_IS_LOST: Final = 15
+_COMPUTE_SLICES: Final = 7  # of every model with MIG
+_SHAPES: Final = {
+    shape.id: MigProfile(
+        name="", number=shape.id, compute_slices=shape.compute, size=shape.size, starts=shape.starts, most=7
+    )
+    for shape in SHAPES
+}
 
 
 class SpecInvalid(ValueError):  # noqa: N818  told as a statement about the spec, like PolicyInvalid
@@ -316,28 +325,21 @@ def _gpu(entry: str, index: int, now_ns: int) -> State:
 
 
 def _gpu_instances(model: str, mig: str) -> list[State]:
-    """Place each profile at its first free start, in the order given; one whole compute instance each."""
-    placed: list[State] = []
-    used, compute = 0, 0
-    for profile in _profiles(model, mig):
-        mask = (1 << profile.size) - 1
-        start = next((s for s in profile.starts if not used & mask << s), None)
-        compute += profile.compute
-        if start is None or compute > 7:
-            raise SpecInvalid(f"{mig} does not fit on one {model}")
-        used |= mask << start
-        compute_instance = {"id": 0, "profile": profile.ci_profile, "start": 0, "index": len(placed)}
-        node = 8 // profile.size - 1 + start // profile.size
-        placed.append(
-            {
-                "id": node,
-                "profile": profile.id,
-                "start": start,
-                "size": profile.size,
-                "cis": [compute_instance],
-            }
-        )
-    return placed
+    """Each profile at its first start that leaves room for those behind it; one whole compute instance each."""
+    wanted = _profiles(model, mig)
+    places = arrange([_SHAPES[profile.id] for profile in wanted], compute_slices=_COMPUTE_SLICES)
+    if places is None:
+        raise SpecInvalid(f"{mig} does not fit on one {model}")
+    return [
+        {
+            "id": 8 // profile.size - 1 + start // profile.size,
+            "profile": profile.id,
+            "start": start,
+            "size": profile.size,
+            "cis": [{"id": 0, "profile": profile.ci_profile, "start": 0, "index": index}],
+        }
+        for index, (profile, (_, start)) in enumerate(zip(wanted, places, strict=True))
+    ]
 
 
 def _profiles(model: str, mig: str) -> list[Profile]:

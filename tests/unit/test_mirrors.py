@@ -80,7 +80,6 @@ ELSEWHERE = {
     "lab/gpus.py": "unit/lab/test_nvml_simulated.py",
     "lab/main.py": "integration/test_lab.py",  # the command as its user meets it
     "lab/session.py": "integration/test_lab.py",  # starts every daemon
-    "lab/simulate.py": "unit/lab/test_nvml_simulated.py",
     "lab/unix_http.py": "integration/test_lab.py",  # asks the daemons of a running lab
     "policy/ask.py": "unit/policy/test_evaluate.py",  # what a rule is, by stub rules
     "policy/build.py": "unit/authz_plugin/test_app.py",  # parse and compile in one call, from files

@@ -21,7 +21,7 @@ from allocator.mig import (
     Plan,
     SetMode,
 )
-from allocator.mig_plan import plan
+from allocator.mig_plan import arrange, plan
 from policy.model import DeviceUuid
 
 GPU = DeviceUuid("GPU-1")
@@ -275,3 +275,16 @@ def test_nothing_is_missing_that_fits_beside_what_is_held(
     rest = Counter(wanted) - Counter(item.profile for item in held)
     found = plan(partition, Layout(profiles=wanted))
     assert (not found.missing) == _fits(dict(rest), held)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(A100_40), max_size=7))
+def test_an_empty_gpu_takes_whatever_fits(profiles: list[MigProfile]) -> None:
+    """The oracle tries every start; places are in the order given and do not overlap."""
+    placed = arrange(profiles, compute_slices=7)
+    assert (placed is not None) == _fits(Counter(profile.name for profile in profiles))
+    if placed is not None:
+        assert [profile for profile, _ in placed] == profiles
+        slots = [slot for profile, start in placed for slot in range(start, start + profile.size)]
+        assert len(slots) == len(set(slots))
+        assert all(start in profile.starts for profile, start in placed)
