@@ -17,7 +17,7 @@ from host.users import look_up_uid
 from policy.model import Uid
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from allocator.access_requests import AccessRequests, Answer
     from allocator.attribution import Attribution
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from allocator.foreign import ForeignContainers
     from allocator.foreign_owners import ForeignOwners
     from allocator.ghosts import Ghost
+    from allocator.model import Lease
     from allocator.tracking import Round, Told, Tracking
+    from policy.model import LeaseId
 
 
 class ProcessRoutes:
@@ -39,13 +41,16 @@ class ProcessRoutes:
         owners: ForeignOwners,
         access: AccessRequests,
         *,
+        find: Callable[[LeaseId], Awaitable[Lease | None]],
         trusted_uids: frozenset[int],
     ) -> None:
+        """Args: find: a lease in whatever state; None when the ledger does not have it."""
         self._tracking = tracking
         self._told = told
         self._foreign = foreign
         self._owners = owners
         self._access = access
+        self._find = find
         self._trusted = trusted_uids
 
     def routes(self) -> tuple[web.RouteDef, ...]:
@@ -66,8 +71,10 @@ class ProcessRoutes:
     async def _containers(self, request: web.Request) -> web.Response:
         require_trusted(request, self._trusted)
         told = parse_containers(await body_of(request))
+        # After the loss of a ledger what its leases gave is in use all the same, by what is no lease of ours.
+        lost = [one.has for one in told.carrying if await self._find(one.lease) is None]
         self._told.tell(told.running)
-        self._foreign.tell(told.foreign)
+        self._foreign.tell((*told.foreign, *lost))
         self._owners.tell(self._foreign.inspected())
         return web.json_response({})
 

@@ -150,7 +150,13 @@ class Parts:
         )
         return api.application(
             *ProcessRoutes(
-                self.tracking, self.told, self.service.foreign, owners, requests, trusted_uids=trusted
+                self.tracking,
+                self.told,
+                self.service.foreign,
+                owners,
+                requests,
+                find=self.service.find,
+                trusted_uids=trusted,
             ).routes(),
             *ForeignRoutes(self.service, owners, trusted_uids=trusted, now=self.now).routes(),
             *MigRoutes(self.repartition, trusted_uids=trusted).routes(),

@@ -133,7 +133,9 @@ def _settle_carried(
     lease: Lease | None, carriers: list[Carrier], times: _Times
 ) -> Iterator[Change | Contradiction]:
     if lease is None:
-        yield from (_contradiction(item, "carries a lease that was never granted") for item in carriers)
+        yield from (
+            _contradiction(item, "carries a lease that the ledger does not have") for item in carriers
+        )
         return
     own = [item for item in carriers if item.owner_uid == lease.owner_uid]
     yield from (_contradiction(item, "carries another user's lease") for item in carriers if item not in own)

@@ -19,7 +19,7 @@ from allocator.json_values import (
 )
 from allocator.tracking import Named
 from policy.host_processes import Exemption, HostProcesses, HostRule
-from policy.model import DeviceUuid, Uid
+from policy.model import DeviceUuid, LeaseId, Uid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -31,11 +31,20 @@ _MOST_INSTANCES = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Carrying:
+    """A container of ds01's that runs on a lease. `has`: what it has, as of one that ds01 did not make."""
+
+    lease: LeaseId
+    has: Foreign
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Containers:
-    """All containers that run, and all that ds01 did not make, running or stopped."""
+    """All containers that run, those of them with a lease, and all that ds01 did not make, running or stopped."""
 
     running: tuple[Named, ...]
     foreign: tuple[Foreign, ...]
+    carrying: tuple[Carrying, ...] = ()
 
 
 def parse_containers(body: Mapping[str, Any]) -> Containers:
@@ -43,7 +52,7 @@ def parse_containers(body: Mapping[str, Any]) -> Containers:
     listed = list_of(only(body, required={"containers"})["containers"], "containers")
     items = [object_of(item, "containers") for item in listed]
     foreign = tuple(_foreign(items))  # first: it looks which fields there are
-    return Containers(running=tuple(_running(items)), foreign=foreign)
+    return Containers(running=tuple(_running(items)), foreign=foreign, carrying=tuple(_carrying(items)))
 
 
 def _running(items: Iterable[Mapping[str, Any]]) -> Iterator[Named]:
@@ -63,7 +72,7 @@ def _running(items: Iterable[Mapping[str, Any]]) -> Iterator[Named]:
 def _foreign(items: Iterable[Mapping[str, Any]]) -> Iterator[Foreign]:
     """Those that ds01 did not make: without an owner, or adopted. Each of them has a pid or none."""
     for item in items:
-        only(item, required={"id", "pid", "owner_uid", "name"}, optional={"foreign"})
+        only(item, required={"id", "pid", "owner_uid", "name"}, optional={"foreign", "carries"})
         if "foreign" not in item:
             if item["owner_uid"] is None or item["pid"] is None:
                 raise BadInput("containers: only a foreign one may be without an owner or a pid")
@@ -74,19 +83,38 @@ def _foreign(items: Iterable[Mapping[str, Any]]) -> Iterator[Foreign]:
         for name in ("runs", "monitor"):
             if not isinstance(told[name], bool):
                 raise BadInput(f"containers.foreign.{name}: true or false is needed")
-        inspect = told["inspect"]
-        if inspect is not None:
-            only(
-                object_of(inspect, "containers.foreign.inspect"), required={"Config", "HostConfig", "Mounts"}
-            )
         yield read_foreign(
             container_of(item["id"], "containers.id"),
             _name(item),
-            inspect,
+            _inspect(told["inspect"], "containers.foreign.inspect"),
             runs=told["runs"],
             monitor=told["monitor"],
             adopted_by=_owner(item),
         )
+
+
+def _carrying(items: Iterable[Mapping[str, Any]]) -> Iterator[Carrying]:
+    for item in items:
+        if "carries" not in item:
+            continue
+        if "foreign" in item:
+            raise BadInput("containers: one that ds01 did not make carries no lease of its own")
+        told = only(object_of(item["carries"], "containers.carries"), required={"lease", "inspect"})
+        has = read_foreign(
+            container_of(item["id"], "containers.id"),
+            _name(item),
+            _inspect(told["inspect"], "containers.carries.inspect"),
+            runs=True,
+            adopted_by=_owner(item),
+        )
+        yield Carrying(lease=LeaseId(text_of(told["lease"], "containers.carries.lease")), has=has)
+
+
+def _inspect(told: Any, field: str) -> Mapping[str, Any] | None:
+    """None: it could not be read."""
+    if told is None:
+        return None
+    return only(object_of(told, field), required={"Config", "HostConfig", "Mounts"})
 
 
 def _owner(item: Mapping[str, Any]) -> Uid | None:

@@ -2,7 +2,7 @@
 
 The engine's State.Pid says where a container is; a name in a cgroup's path proves nothing. Containers that ds01 did not make are
 told as well, as nobody's or as whose they were made by adoption, with what of their inspect names GPUs, and when they are
-stopped too: a restart policy may start them.
+stopped too: a restart policy may start them. The same is told of those that run on a lease, for a ledger that has lost it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _Inspected(msgspec.Struct):
 class _Seen:
     """What an inspect told.
 
-    excerpt: of a foreign one, None where it cannot be read or is too long. image: of a foreign one that may be a monitor.
+    excerpt: of a foreign one or one with a lease, None where it cannot be read or is too long. image: of a foreign one that may be a monitor.
     """
 
     pid: int = 0
@@ -144,7 +144,10 @@ class RunningContainers:
         runs = item.State not in _STOPPED
         if owner is not None and not runs:
             return None
-        seen = self._seen.get(item.Id) or await self._look(item.Id, owner)
+        lease = (item.Labels or {}).get(ownership.LEASE, "") if owner is not None else ""
+        seen = self._seen.get(item.Id) or await self._look(
+            item.Id, owner, excerpted=owner is None or bool(lease)
+        )
         if seen is None or (owner is not None and not seen.pid):
             return None
         if bool(seen.pid) == runs:
@@ -157,29 +160,28 @@ class RunningContainers:
             "owner_uid": adoption.owner if adoption is not None else owner,
             "name": name,
         }
+        inspect = None if seen.excerpt is None else dict(seen.excerpt)
+        if lease:
+            said["carries"] = {"lease": lease, "inspect": inspect}
         if owner is None:
             said["foreign"] = {
                 "runs": runs or bool(seen.pid),
-                "inspect": None if seen.excerpt is None else dict(seen.excerpt),
+                "inspect": inspect,
                 "monitor": adoption is None and is_monitor(name, seen.image, self._monitors()),
             }
         return said
 
-    async def _look(self, container: str, owner: Uid | None) -> _Seen | None:
+    async def _look(self, container: str, owner: Uid | None, *, excerpted: bool) -> _Seen | None:
         """None for what is gone again. What the engine cannot say of a foreign one is unknown, which is never nothing."""
         try:
             answer = await self._engine.ask(Operation.CONTAINER_INSPECT, params={"container": container})
         except EngineError as error:
             return None if owner is not None or error.status == _NOT_THERE else _Seen()
         pid = msgspec.json.decode(answer, type=_Inspected).State.Pid
-        return (
-            _Seen(pid)
-            if owner is not None
-            else _foreign(pid, msgspec.json.decode(answer, type=dict[str, Any]))
-        )
+        return _excerpted(pid, msgspec.json.decode(answer, type=dict[str, Any])) if excerpted else _Seen(pid)
 
 
-def _foreign(pid: int, inspect: Mapping[str, Json]) -> _Seen:
+def _excerpted(pid: int, inspect: Mapping[str, Json]) -> _Seen:
     """What an inspect that is not as it should be, or too long, says of GPUs is unknown; such a container is no monitor either."""
     try:
         found, image = excerpt(inspect), image_of_monitor(inspect)

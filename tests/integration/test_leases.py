@@ -162,3 +162,44 @@ def test_a_reservation_of_the_policy_is_honoured(clean: Lab) -> None:
         clean.ok(clean.alice, "create", "--label", "ds01.gpu.profile=full", "busybox", "true")
     finally:
         _write(clean, path, plain)
+
+
+def test_what_runs_keeps_its_gpu_when_the_ledger_is_lost(clean: Lab) -> None:
+    """A ledger that cannot be read is set aside; what runs on its leases is nobody else's until it has stopped.
+
+    The steps are those of docs/operating.md.
+    """
+    clean.ok(clean.alice, "run", "-d", "--name", "runs", "--gpus", "device=0", "busybox", "sleep", "600")
+    ledger = clean.root / "lib" / "allocator" / "ledger.sqlite"
+    failed = clean.log("allocator").count("daemon.failed")
+    clean.kill("allocator")
+    for part in (ledger, ledger.with_name(f"{ledger.name}-wal")):
+        part.write_bytes(b"no ledger " * 1000)
+    assert eventually(lambda: clean.log("allocator").count("daemon.failed") > failed + 1, seconds=30)
+    aside = ledger.parent.with_name("ledger-aside")
+    aside.mkdir()
+    for part in ledger.parent.glob(f"{ledger.name}*"):
+        part.rename(aside / part.name)
+    clean.kill("proxy")
+
+    def is_foreign() -> bool:
+        try:
+            told = _asked(clean, "/v1/foreign")["containers"]
+        except (OSError, KeyError, ValueError):
+            return False
+        return [one["container"] for one in told] == ["runs"]
+
+    assert eventually(is_foreign, seconds=45), clean.log("allocator")[-600:]
+    assert _states(clean) == []
+    refused = clean.docker(clean.bob, "create", "--gpus", "device=0", "busybox", "true")
+    assert "GPU 0 is used by a container" in refused.err
+    assert "does not have" in clean.log("allocator")
+    assert clean.ok(clean.alice, "inspect", "-f", "{{.State.Running}}", "runs") == "true"
+    again = clean.docker(clean.alice, "restart", "-t", "0", "runs")
+    assert "GPU lease" in again.err
+    clean.ok(clean.alice, "rm", "-f", "runs")
+
+    def is_free() -> bool:
+        return clean.docker(clean.bob, "create", "--gpus", "device=0", "busybox", "true").status == 0
+
+    assert eventually(is_free, seconds=45)

@@ -17,12 +17,13 @@ from allocator.foreign import ForeignContainers
 from allocator.foreign_owners import ForeignOwners
 from allocator.ghosts import Ghost
 from allocator.holders import DeviceFile
-from allocator.model import Moment
+from allocator.model import Lease, LeaseState, Moment
 from allocator.tracking import Named, Round, Told, Tracking
 from policy.host_processes import HostProcesses, HostRule
-from policy.model import ContainerId, DeviceUuid, Uid
+from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
 from tests.fakes.fake_nvml import gpu, snapshot
 from tests.fakes.host_access import ALICE, BOB, World
+from tests.fakes.leasing import lease
 from tests.fakes.routes import NOBODY, TRUSTED, served
 
 if TYPE_CHECKING:
@@ -158,8 +159,13 @@ class Asked:
             self.foreign,
             OWNERS,
             requests,
+            find=self.find,
             trusted_uids=trusted,
         ).routes()
+
+    async def find(self, number: LeaseId) -> Lease | None:
+        """A ledger with one lease, which is over."""
+        return lease("known", state=LeaseState.RELEASED) if number == "known" else None
 
     async def account(self, name: str) -> Account | None:
         return Account(uid=ALICE, name="alice", is_person=True) if name == "alice" else None
@@ -195,6 +201,27 @@ async def test_the_proxy_tells_what_runs_and_what_policy_says(tmp_path: Path, wo
         assert asked.rounds.rules.unleased is HostRule.STOP
         status, told = await call("GET", "/v1/processes")
         assert (status, len(told["processes"])) == (200, 3)
+
+
+async def test_what_a_lost_lease_gave_is_taken(tmp_path: Path, world: World) -> None:
+    """What runs on a lease that the ledger has is no more than that lease; on one that it does not have, all of it."""
+    asked = Asked(world, TRUSTED)
+    seen = snapshot(gpu(0), gpu(1), gpu(2))
+    async with served(tmp_path, asked.routes) as call:
+        for number, index, taken in (("known", "0", set()), ("lost", "1", {gpu(1).uuid})):
+            inspect: dict[str, Any] = {
+                "Config": {},
+                "HostConfig": {"Runtime": "ds01", "DeviceRequests": [{"DeviceIDs": [index]}]},
+                "Mounts": [],
+            }
+            carries = {"lease": number, "inspect": inspect}
+            one: dict[str, Any] = {"id": "b" * 64, "pid": 5, "owner_uid": 1000, "name": "web"}
+            one["carries"] = carries
+            assert await call("PUT", "/v1/containers", {"containers": [one]}) == (200, {})
+            assert asked.foreign.taken(seen) == taken
+        one["carries"] = {"lease": "lost", "inspect": None}
+        assert await call("PUT", "/v1/containers", {"containers": [one]}) == (200, {})
+        assert asked.foreign.taken(seen) == set(seen.devices)
 
 
 async def test_root_grants_and_takes_access(tmp_path: Path, world: World) -> None:

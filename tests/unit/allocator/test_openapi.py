@@ -69,6 +69,13 @@ FOREIGN: Final = {
         "Mounts": [{"Type": "bind", "Source": "/data"}],
     },
 }
+CARRYING: Final = {
+    "id": CONTAINER,
+    "pid": 5,
+    "owner_uid": 1000,
+    "name": "w",
+    "carries": {"lease": "lease0", "inspect": FOREIGN["inspect"]},
+}
 TRUSTED_ONLY: Final = {"processes", "pids", "serial", "foreign", "foreign_owners"}
 
 
@@ -289,6 +296,7 @@ PLAY: Final = (
     Ask("DELETE", "/v1/reservations/{id}", 404, place="r1"),
     Ask("POST", f"{LEASE}/release", 200, {"reason": "removed"}, "lease0"),
     Ask("GET", "/v1/processes", 200),
+    Ask("PUT", "/v1/containers", 200, {"containers": [CARRYING]}),
     Ask(
         "PUT",
         "/v1/containers",

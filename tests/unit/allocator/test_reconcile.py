@@ -227,7 +227,7 @@ def test_agreement_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("leases", "carriers", "problem"),
     [
-        pytest.param((), (carrier(),), "never granted", id="unknown lease"),
+        pytest.param((), (carrier(),), "the ledger does not have", id="unknown lease"),
         pytest.param((ACTIVE,), (carrier(owner=7),), "another user's", id="foreign owner"),
         pytest.param((ACTIVE,), (carrier(TWO), carrier()), "twice used", id="second container"),
     ],

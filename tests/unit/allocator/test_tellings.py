@@ -113,6 +113,30 @@ def test_what_cannot_run_is_refused(changes: dict[str, Any]) -> None:
         parse_containers({"containers": [ONE, {**ONE, **changes}]})
 
 
+def test_what_runs_on_a_lease_is_read() -> None:
+    """With what it has; where that cannot be told it is everything."""
+    for inspect, has in ((INSPECT, Held(names=frozenset({"0"}))), (None, EVERYTHING)):
+        told = parse_containers({"containers": [{**ONE, "carries": {"lease": "L1", "inspect": inspect}}]})
+        (one,) = told.carrying
+        assert (one.lease, one.has.held, one.has.takes, one.has.adopted_by) == ("L1", has, True, 1000)
+        assert (told.foreign, len(told.running)) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"carries": {"lease": "L1"}},
+        {"carries": {"lease": 1, "inspect": None}},
+        {"carries": {"lease": "L1", "inspect": {}}},
+        {"carries": {"lease": "L1", "inspect": None}, "foreign": OLD["foreign"]},
+    ],
+)
+def test_what_carries_no_lease_is_refused(changes: dict[str, Any]) -> None:
+    """A container of ds01's is told in full, and is none that it did not make."""
+    with pytest.raises(BadInput):
+        parse_containers({"containers": [{**ONE, **changes}]})
+
+
 def test_rules_are_read() -> None:
     """Each field is needed: a word that is missing is not "report"."""
     assert parse_host_rules(RULES) == HostProcesses(

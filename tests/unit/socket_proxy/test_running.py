@@ -91,6 +91,38 @@ async def test_what_was_adopted_is_told_as_both(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("state", ["running", "exited"])
+async def test_what_runs_on_a_lease_is_told_with_what_it_has(tmp_path: Path, state: str) -> None:
+    """For a ledger that has lost the lease; nothing of its environment but that, and nothing once it has stopped."""
+    async with proxy_world(tmp_path) as world:
+        one = {
+            "Id": ONE,
+            "Names": [f"/{names.real(ALICE.uid, 'web')}"],
+            "Labels": world.labels(lease="L1"),
+            "State": state,
+        }
+        host = {"Runtime": "ds01", "DeviceRequests": [{"DeviceIDs": ["GPU-1"]}], "Memory": 5}
+        config = {"Env": ["TOKEN=secret", "NVIDIA_VISIBLE_DEVICES=GPU-1"], "Labels": {}}
+        world.answers["GET /containers/json"] = (200, [one])
+        inspect = {"State": {"Pid": 11}, "Config": config, "HostConfig": host, "Mounts": []}
+        world.answers[f"GET /containers/{ONE}/json"] = (200, inspect)
+        heard = Heard()
+        await watching(world, heard).tell()
+        has = {
+            "Config": {"Env": ["NVIDIA_VISIBLE_DEVICES=GPU-1"]},
+            "HostConfig": {"Runtime": "ds01", "DeviceRequests": [{"DeviceIDs": ["GPU-1"]}]},
+            "Mounts": [],
+        }
+        said = {
+            "id": ONE,
+            "pid": 11,
+            "owner_uid": ALICE.uid,
+            "name": "web",
+            "carries": {"lease": "L1", "inspect": has},
+        }
+        assert heard.told == [[said] if state == "running" else []]
+
+
 async def test_what_runs_is_told_with_its_owner_and_its_pid(tmp_path: Path) -> None:
     """The owner by the seal alone; what ds01 did not make is nobody's, under the engine's name for it."""
     async with proxy_world(tmp_path) as world:
