@@ -14,15 +14,15 @@ from math import comb
 from typing import TYPE_CHECKING
 
 from allocator import refusals
-from allocator.board import Board, may_be
+from allocator.board import may_be
 from allocator.model import Device, DeviceKind, Link, Placement, Refusal
 from allocator.slices import equivalents, halves
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from allocator.board import Devices
-    from allocator.model import GpuRequest, Lease, Snapshot
+    from allocator.board import Board, Devices
+    from allocator.model import GpuRequest, Snapshot
     from policy.model import DeviceUuid
 
 _PREFIX_MIN = 8  # "GPU-" and four hex digits
@@ -52,11 +52,6 @@ def place(
         or refusals.over_equivalents(board, want, _sum(chosen))
         or _placed(chosen)
     )
-
-
-def is_free(device: Device, snapshot: Snapshot, leases: Collection[Lease]) -> bool:
-    """Whether nobody holds or uses the device, as far as is known for certain."""
-    return device.uuid in Board(snapshot, leases).free
 
 
 def could_use(board: Board, want: GpuRequest) -> Devices:

@@ -1,7 +1,8 @@
 """Four users, one proxy, a failing driver and crashes, in any order: no device is held twice, none leaks (I5).
 
-Nine kinds of event: reserve, hang up, create and confirm, start and stop, remove, evidence, time, the driver and its devices,
-crash of proxy, allocator or machine. CI plays at least 10,000 of them.
+Kinds of event: reserve, hang up, create and confirm, start and stop, remove, evidence, time, the driver and its devices,
+processes and memory of nobody, containers that ds01 did not make, reservations, a change of MIG mode, crash of proxy, allocator
+or machine. At least 10,000 are played.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from allocator.ledger import Conflict
 from allocator.model import DeviceState, GroupLimit, InventoryUnavailable, Lease, LeaseState
-from allocator.place import is_free
+from allocator.readings import GpuProcess
 from allocator.reconcile import Carrier
+from allocator.reservations import Reservation
 from allocator.slices import equivalents
-from policy.model import ContainerId, LeaseId, Uid
+from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
+from policy.when import parse_when
 from tests.fakes.disk import Disk, Lost
 from tests.fakes.fake_nvml import FakeNvml, gpu, logged, mig, split
-from tests.fakes.leasing import Clock, evidence, service, want
+from tests.fakes.free_devices import free_by_hand
+from tests.fakes.leasing import Clock, evidence, foreign, service, want
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -38,7 +42,9 @@ USERS = st.integers(1, 4)
 LIMIT = 2
 WORTH = Fraction(10, 7)
 GROUP = GroupLimit(name="lab", devices=3)  # of users 1 and 2 together
-DEVICES = (gpu(0), gpu(1), *split(2, "3g.20gb", "1g.5gb"))
+SPLIT = split(2, "3g.20gb", "1g.5gb")
+DEVICES = (gpu(0), gpu(1), *SPLIT)
+DAILY = "daily 00:00-24:00"
 CHANGING = st.sampled_from([gpu(0), gpu(1), mig(2, 0, "3g.20gb")])
 WISHES: st.SearchStrategy[dict[str, object]] = st.sampled_from(
     [
@@ -72,6 +78,8 @@ class Leasing(RuleBasedStateMachine):
         self.session, self.number, self.made = "s0", 0, 0
         self.containers: dict[ContainerId, Carrier] = {}
         self.told: dict[LeaseId, Lease] = {}
+        self.foreign: frozenset[DeviceUuid] = frozenset()  # what one has that runs and is none of ds01's
+        self.used: frozenset[DeviceUuid] = frozenset()  # by memory that no process owns
         self.begin("boot0")
 
     def begin(self, ledger: str) -> None:
@@ -79,6 +87,11 @@ class Leasing(RuleBasedStateMachine):
         self.path = self.folder / ledger
         self.disk = Disk(self.path)
         self.service = self.run(self._service())
+        self._tell_foreign()
+        self.service.watch.ghosts = self.used
+
+    def _tell_foreign(self) -> None:
+        self.service.foreign.tell([foreign(*self.foreign)] if self.foreign else [])
 
     async def _service(self) -> Any:
         return service(self.path, self.nvml, self.clock, self.number, sync=self.disk.sync)
@@ -106,11 +119,9 @@ class Leasing(RuleBasedStateMachine):
         except InventoryUnavailable:
             assert self.nvml.problem
             return
-        if isinstance(outcome, Lease):
-            out = self.service._care._records.quarantines()
-            for uuid in outcome.devices:
-                assert uuid not in out
-                assert self.nvml.snapshot.devices[uuid].parent not in out
+        if isinstance(outcome, Lease) and outcome.id not in self.told:
+            EVENTS.update(["granted"])
+            assert set(outcome.devices) <= self.free(but=outcome.id)
             self.told[outcome.id] = outcome
 
     @rule(user=USERS, wish=WISHES, turns=st.integers(0, 12), waits=st.booleans())
@@ -312,6 +323,55 @@ class Leasing(RuleBasedStateMachine):
         act = self.service.quarantine if taken_out else self.service.release_quarantine
         self.run(act(device.uuid, who="root", why="as told"))
 
+    @rule(device=CHANGING, there=st.booleans())
+    def a_process_comes_and_goes(self, device: Any, there: Any) -> None:
+        """One that is nobody's in particular, as far as placement goes."""
+        if device.uuid in self.nvml.snapshot.devices:
+            self.nvml.put(replace(device, processes=(GpuProcess(pid=77),) if there else ()))
+        self.run(self.service.sweep())
+
+    @rule(device=st.sampled_from(DEVICES), there=st.booleans())
+    def memory_of_nobody_comes_and_goes(self, device: Any, there: Any) -> None:
+        EVENTS.update(["memory of nobody"])
+        self.used = frozenset([device.uuid]) if there else frozenset()
+        self.service.watch.ghosts = self.used  # as attribution says after its own look
+
+    @rule(devices=st.sets(st.sampled_from([device.uuid for device in DEVICES]), max_size=2))
+    def a_foreign_container_comes_and_goes(self, devices: set[DeviceUuid]) -> None:
+        EVENTS.update(["foreign container"])
+        self.foreign = frozenset(devices)
+        self._tell_foreign()
+
+    @rule(user=USERS, count=st.integers(1, 2), there=st.booleans())
+    def an_admin_reserves(self, user: int, count: int, there: Any) -> None:
+        """The whole day, for one user."""
+        EVENTS.update(["reservation"])
+        kept = Reservation(
+            id="r1",
+            uid=Uid(user),
+            name=f"u{user}",
+            count=count,
+            when=parse_when(DAILY),
+            when_text=DAILY,
+            source="root",
+        )
+        self.run(self.service.unreserve("r1"))
+        if there:
+            self.run(self.service.reserve(kept))
+
+    @rule(whole=st.booleans())
+    def a_gpu_changes_its_mode(self, whole: Any) -> None:
+        """Out of MIG mode and back: a reset, which nobody may hold the GPU for."""
+        held = {uuid for lease in self.live() for uuid in lease.devices}
+        if held & {device.uuid for device in SPLIT}:
+            return
+        EVENTS.update(["MIG mode"])
+        for device in SPLIT:
+            self.nvml.take(device.uuid)
+        for device in (gpu(2),) if whole else SPLIT:
+            self.nvml.put(device)
+        self.run(self.service.sweep())
+
     @rule(problem=st.sampled_from([None, None, None, "no driver"]))
     def the_driver_comes_and_goes(self, problem: str | None) -> None:
         self.nvml.problem = problem
@@ -354,14 +414,30 @@ class Leasing(RuleBasedStateMachine):
     def every_live_lease_was_told(self) -> None:
         assert {item.id for item in self.live()} <= self.told.keys()
 
+    def free(self, *, but: LeaseId | None = None) -> set[DeviceUuid]:
+        """By the oracle: from the machine, the rows of the ledger, and what was told of others."""
+        rows = self.service._ledger.read(
+            "SELECT lease, device FROM lease_devices JOIN leases ON id = lease WHERE live = 1"
+        )
+        held = {DeviceUuid(device) for lease, device in rows if lease != but}
+        out = self.service._ledger.read("SELECT device FROM quarantines WHERE ended_utc IS NULL")
+        return free_by_hand(
+            self.nvml.snapshot,
+            held | self.foreign,
+            out=[DeviceUuid(device) for (device,) in out],
+            used=self.used,
+        )
+
     @invariant()
-    def leased_and_free_make_the_inventory(self) -> None:
-        leases, machine = self.live(), self.nvml.snapshot
-        held = {device for item in leases for device in item.devices}
-        for device in machine.devices.values():
-            usable = device.state is DeviceState.OK and device.pids == ()
-            assert is_free(device, machine, leases) == (usable and device.uuid not in held)
-            assert 0 < equivalents(device) <= 1
+    def free_is_what_nobody_has(self) -> None:
+        """While the driver can be relied on; where it cannot nothing is free."""
+        try:
+            board, _ = self.run(self.service.queue())
+        except InventoryUnavailable:
+            return
+        EVENTS.update(["compared"])
+        assert board.free == self.free()
+        assert all(0 < equivalents(device) <= 1 for device in board.snapshot.devices.values())
 
     @invariant()
     def what_runs_holds_its_devices(self) -> None:
@@ -390,10 +466,18 @@ Leasing.TestCase.settings = settings(
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
     suppress_health_check=[HealthCheck.too_slow],
 )
-TestLeasing = Leasing.TestCase
 
 
-def test_enough_is_played() -> None:
-    """At least 10,000 events, where all of this file was run in one process."""
-    if EVENTS["event"]:
-        assert EVENTS["event"] >= 10_000
+class TestLeasing(Leasing.TestCase):  # type: ignore[misc, valid-type]  # hypothesis makes it at run time
+    """All of it, as one test."""
+
+    def runTest(self) -> None:  # noqa: N802  unittest's name for it
+        """Enough is played, and each kind of event often enough to mean something."""
+        before = Counter(EVENTS)
+        super().runTest()
+        played = EVENTS - before
+        assert played["event"] >= 10_000, played
+        assert played["granted"] >= 200, played
+        assert played["compared"] >= 2_000, played
+        for kind in ("memory of nobody", "foreign container", "reservation", "MIG mode"):
+            assert played[kind] >= 100, played

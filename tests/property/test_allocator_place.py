@@ -18,8 +18,8 @@ from allocator.model import (
     RefusalKind,
     Snapshot,
 )
-from allocator.place import is_free
 from tests.fakes.fake_nvml import A100_40, gpu, mig, snapshot
+from tests.fakes.free_devices import free_by_hand
 from tests.fakes.leasing import lease, want
 
 
@@ -90,7 +90,8 @@ def test_a_count_is_refused_only_for_a_reason(case: tuple[Snapshot, tuple[Lease,
     machine, leases, asked = case
     if not asked.count:
         return
-    free = [device for device in machine.devices.values() if is_free(device, machine, leases)]
+    held = [uuid for item in leases for uuid in item.devices]
+    free = [machine.devices[uuid] for uuid in free_by_hand(machine, held)]
     most = max(sum(device.kind is kind for device in free) for kind in DeviceKind)
     outcome = place(machine, leases, asked)
     if not isinstance(outcome, Placement) and outcome.kind is not RefusalKind.LIMIT:

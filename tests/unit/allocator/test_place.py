@@ -11,7 +11,6 @@ import pytest
 from allocator import place as placing
 from allocator.board import Board
 from allocator.model import DeviceState, Link, Placement, Refusal, RefusalKind, Snapshot
-from allocator.place import is_free
 from policy.model import DeviceUuid
 from tests.fakes.fake_nvml import gpu, mig, snapshot, split
 from tests.fakes.leasing import Clock, lease, want
@@ -134,7 +133,7 @@ def test_what_is_not_known_to_be_idle_is_not_free(device: object, why: str) -> N
     assert isinstance(by_count, Refusal)
     assert isinstance(by_name, Refusal)
     assert why in by_name.message
-    assert not is_free(next(iter(machine.devices.values())), machine, ())
+    assert Board(machine, ()).free == frozenset()
 
 
 def test_a_full_machine_names_the_holders() -> None:
