@@ -341,7 +341,7 @@ async def test_in_process_without_lease(process_without_lease: Played, watched: 
 
 
 async def _memory_of_nobody(machine: WatchedMachine, used_mib: int) -> None:
-    """No process has it; after two looks, not one, it is told as nobody's."""
+    """No process has it; after two looks, not one, it is told as nobody's, and the GPU is leased to nobody."""
     gpu = machine.uuid("0")
     assert machine.devices["0"].measures.memory_used_mib == used_mib
     assert (machine.round.processes, machine.round.ghosts) == ((), ())
@@ -349,6 +349,12 @@ async def _memory_of_nobody(machine: WatchedMachine, used_mib: int) -> None:
     (ghost,) = machine.round.ghosts
     assert (ghost.device, ghost.used_mib, ghost.sweeps) == (gpu, used_mib, 2)
     assert machine.round.processes == ()
+    assert await machine.free() == ALL - {"0"}
+    assert kind(await machine.name("0")) is RefusalKind.IN_USE
+    beside = await machine.ask(classes=("gpu",))
+    assert isinstance(beside, Lease)
+    assert beside.devices == (machine.uuid("1"),)
+    await machine.allocator.release(beside.id, who="x", why="removed")
 
 
 async def test_in_foreign_pid_namespace(foreign_pid_namespace: Played, watched: Watch) -> None:
@@ -365,6 +371,7 @@ async def test_in_ghost_memory(ghost_memory: Played, watched: Watch) -> None:
             state["gpus"][0]["ghost_mib"] = 0
         await machine.sweep()
         assert machine.round.ghosts == ()
+        assert (await machine.take("0")).devices == (machine.uuid("0"),)
 
 
 async def test_in_memory_unknown(memory_unknown: Played, watched: Watch) -> None:
