@@ -257,27 +257,6 @@ def test_home_is_mounted(clean_lab: Lab, home: Path) -> None:
     assert (home / "made").owner() == user
 
 
-@pytest.mark.parametrize(
-    ("flags", "count"),
-    [
-        ([], 0),
-        (["--gpus", "1"], 1),
-        (["--gpus", "all"], 1),
-        (["--runtime", "nvidia", "-e", "NVIDIA_VISIBLE_DEVICES=all"], 1),
-    ],
-    ids=["none", "one", "all", "runtime"],
-)
-def test_exactly_the_leased_gpus_are_inside(clean_lab: Lab, flags: list[str], count: int) -> None:
-    """The devices of the lease and no other, whatever the spelling; `void` for the toolkit unless it is the one to act."""
-    lab = clean_lab
-    shown = lab.ok(lab.alice, "run", "--rm", *flags, "busybox", "sh", "-c",
-                   "echo $NVIDIA_VISIBLE_DEVICES; ls /dev | grep -c 'nvidia[0-9]'; cat /run/ds01-sim/visible; true")  # fmt: skip
-    setting, nodes, *visible = shown.split()
-    assert setting in ({"void"} if count == 0 else {"void", ",".join(visible)})
-    assert all(device.startswith(("GPU-", "MIG-")) for device in visible)
-    assert (int(nodes), len(visible)) == (count, count)
-
-
 def test_devices_left_unquoted_are_told_how_to_quote(clean_lab: Lab) -> None:
     """What the docker CLI makes of `--gpus device=0,1` is refused, and the words to copy mean both."""
     lab = clean_lab

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.conftest import PREFIX, Lab, eventually, running_lab
+from tests.integration.test_chaos import _containers, _devices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,6 +91,58 @@ def test_a_label_says_the_size(clean: Lab, flags: list[str], device: str) -> Non
     (given,) = request["DeviceIDs"]  # a CDI name where the engine has CDI
     assert given.removeprefix("nvidia.com/gpu=").startswith(device)
     assert not [label for label in made["Config"]["Labels"] or {} if label.startswith("ds01.gpu.")]
+
+
+# How each is spelled, and what it is to be: a number of devices, or their indices. {…} is the UUID of an index.
+SPELLINGS: dict[str, int | set[str]] = {
+    "": 0,
+    "-e NVIDIA_VISIBLE_DEVICES=all": 0,
+    "--gpus 1": 1,
+    "--gpus 2": 2,
+    "--gpus all": 1,
+    "--gpus device=0": {"0"},
+    "--gpus device={0}": {"0"},
+    """--gpus "device=1:0,1:3\"""": {"1:0", "1:3"},
+    "--gpus device={1:5}": {"1:5"},
+    "--runtime nvidia": 1,
+    "--runtime nvidia -e NVIDIA_VISIBLE_DEVICES=all": 1,
+    "--runtime nvidia -e NVIDIA_VISIBLE_DEVICES=void": 0,
+    "--runtime nvidia -e NVIDIA_VISIBLE_DEVICES=1:1,1:2": {"1:1", "1:2"},
+    "--runtime nvidia -e NVIDIA_VISIBLE_DEVICES={0}": {"0"},
+    "--device /dev/nvidia0": {"0"},
+    "--device nvidia.com/gpu=0": {"0"},
+    "--device nvidia.com/gpu=1:6": {"1:6"},
+    "--device nvidia.com/gpu={1:2}": {"1:2"},
+    "--device nvidia.com/gpu=all": 1,
+    "--label ds01.gpu.profile=1g.5gb": 1,
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_exactly_the_leased_devices_are_inside(clean: Lab, spelling: str) -> None:
+    """Those of the lease by UUID, and no other, whatever the spelling; the engine was told the same."""
+    uuids = {one["index"]: one["uuid"] for one in _asked(clean, "/v1/inventory")["devices"]}
+    flags = re.sub(r"\{(.+?)\}", lambda found: uuids[found[1]], spelling).split()
+    clean.ok(clean.bob, "run", "-d", "--name", "beside", "--gpus", "device=1:4", "busybox", "sleep", "600")
+    box = clean.ok(clean.alice, "run", "-d", "--name", "has", *flags, "busybox", "sleep", "600")
+    leased = {
+        device
+        for lease in _asked(clean, "/v1/leases")
+        if lease["container_id"] == box
+        for device in lease["devices"]
+    }
+    wanted = SPELLINGS[spelling]
+    assert len(leased) == wanted if isinstance(wanted, int) else leased == {uuids[index] for index in wanted}
+    seen = (
+        "cat /run/ds01-sim/visible 2>/dev/null; ls /dev | grep '^nvidia[0-9]'; echo $NVIDIA_VISIBLE_DEVICES"
+    )
+    *inside, setting = clean.ok(clean.alice, "exec", "has", "sh", "-c", seen).split()
+    index_of = {uuid: index for index, uuid in uuids.items()}
+    nodes = {f"nvidia{index_of[uuid].partition(':')[0]}" for uuid in leased}
+    assert sorted(inside) == sorted(leased | nodes)
+    (made,) = (one for one in _containers(clean) if one["Id"] == box)
+    assert set(_devices(made)) == leased
+    assert set(setting.split(",")) in ([{"void"}, leased] if leased else [{"void"}])
 
 
 def test_a_lease_follows_its_container(clean: Lab) -> None:
