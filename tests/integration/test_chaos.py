@@ -22,7 +22,8 @@ import pytest
 
 from lab import simulate, unix_http
 from lab.unix_http import Reply
-from tests.integration.conftest import Lab, eventually, running_lab
+from tests.integration.conftest import Lab, engine_opened, eventually, running_lab
+from tests.integration.holders import Holders, devices_of
 
 pytestmark = [pytest.mark.dockerd, pytest.mark.timeout(150)]
 
@@ -121,18 +122,6 @@ def _containers(lab: Lab) -> list[dict[str, Any]]:
     return [json.loads(reply.body) for reply in inspected if reply.status == 200]
 
 
-def _devices(container: dict[str, Any]) -> list[str]:
-    """The GPUs the engine was told to hand over; the hook, where it acts, is told the same."""
-    names = [
-        name.removeprefix("nvidia.com/gpu=")
-        for request in container["HostConfig"]["DeviceRequests"] or ()
-        for name in request["DeviceIDs"]
-    ]
-    said = [item for item in container["Config"]["Env"] or () if item.startswith("NVIDIA_VISIBLE_DEVICES=")]
-    assert said in ([], ["NVIDIA_VISIBLE_DEVICES=void"], [f"NVIDIA_VISIBLE_DEVICES={','.join(names)}"])
-    return names
-
-
 def _uid(lab: Lab, user: str) -> int:
     return int(lab.run(user, "id", "-u").out)
 
@@ -186,8 +175,15 @@ def test_kill_anything_during_two_hundred_creates(whole: Lab) -> None:
         if made is not None and made.status == 201 and number % 4:
             _remove(whole, user, _id(made))
 
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    with (
+        engine_opened(whole, "who holds which GPU") as engine,
+        Holders(engine, whole.root / "run" / "allocator.sock") as holders,
+        ThreadPoolExecutor(max_workers=4) as pool,
+    ):
         list(pool.map(work, range(200)))
+    assert holders.doubles() == []
+    assert holders.looked_at >= 50
+    assert holders.most_at_once() > 3, "hardly anything was held at once"
     assert eventually(
         lambda: whole.docker(whole.alice, "run", "--rm", "busybox").status == 0, seconds=_BACK_SECONDS
     )
@@ -224,11 +220,11 @@ def _assert_one_holder_each(lab: Lab) -> None:
 
 
 def _differences(lab: Lab) -> list[str]:
-    containers = [each for each in _containers(lab) if _devices(each)]
+    containers = [each for each in _containers(lab) if devices_of(each)]
     leases = {lease["id"]: lease for lease in _leases(lab)}
     found = [
         f"{device} is in {count} containers"
-        for device, count in Counter(device for each in containers for device in _devices(each)).items()
+        for device, count in Counter(device for each in containers for device in devices_of(each)).items()
         if count > 1
     ]
     twice = Counter(device for lease in leases.values() for device in lease["devices"])
@@ -238,8 +234,8 @@ def _differences(lab: Lab) -> list[str]:
         labels = each["Config"]["Labels"]
         lease = leases.get(labels["ds01.lease"])
         carried.add(labels["ds01.lease"])
-        if lease is None or sorted(lease["devices"]) != sorted(_devices(each)):
-            found.append(f"{each['Id'][:12]} holds {_devices(each)} without a lease of it")
+        if lease is None or sorted(lease["devices"]) != sorted(devices_of(each)):
+            found.append(f"{each['Id'][:12]} holds {devices_of(each)} without a lease of it")
         elif (lease["container_id"], lease["owner_uid"]) != (each["Id"], int(labels["ds01.uid"])):
             found.append(
                 f"lease {lease['id']} is for {lease['container_id']}, and {each['Id'][:12]} carries it"

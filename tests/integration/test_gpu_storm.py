@@ -1,4 +1,4 @@
-"""Four GPUs, five hundred creates at once, and daemons that die at random: no device has two holders at any time."""
+"""Four GPUs, five hundred creates, over a hundred at once, and daemons that die at random: no device has two holders at any time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from http.client import HTTPException
 
 import pytest
 
+from lab import simulate
 from lab.unix_http import Reply
-from tests.integration.conftest import PREFIX, Lab, eventually, running_lab
+from tests.integration.conftest import PREFIX, Lab, engine_opened, eventually, running_lab
+from tests.integration.holders import Holders, devices_of
 from tests.integration.test_chaos import (
     _assert_one_holder_each,
     _call,
     _containers,
-    _devices,
+    _id,
     _leases,
     _message,
     _policy,
@@ -28,7 +30,7 @@ from tests.integration.test_chaos import (
 )
 
 pytestmark = [pytest.mark.dockerd, pytest.mark.timeout(400)]
-CREATES, AT_ONCE, KILLS = 500, 50, 8
+CREATES, AT_ONCE, KILLS = 500, 125, 8
 GPUS = 4
 
 
@@ -62,21 +64,6 @@ class Repeated:
                 self._once()
 
 
-class Looks:
-    """What the ledger said each time it was asked."""
-
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
-        self.number = self.full = 0
-        self.wrong: list[str] = []
-
-    def look(self) -> None:
-        held = Counter(device for lease in _leases(self._lab) for device in lease["devices"])
-        self.number += 1
-        self.full += sum(held.values()) == GPUS
-        self.wrong += [f"{device}: {count} leases" for device, count in held.items() if count > 1]
-
-
 def _remove_one(lab: Lab, seed: random.Random) -> None:
     """Remove any container of either user, so that its GPU can be had again."""
     user = seed.choice((lab.alice, lab.bob))
@@ -91,41 +78,67 @@ def _asked(lab: Lab, number: int) -> Reply | None:
     labels = {"ds01.wait": "2s"} if number % 3 == 0 else {}
     body = {
         "Image": "busybox",
-        "Cmd": ["true"],
+        "Cmd": ["sleep", "600"],
         "Labels": labels,
         "HostConfig": {"DeviceRequests": [{"Count": 1, "Capabilities": [["gpu"]]}]},
     }
     return _call(lab, (lab.alice, lab.bob)[number % 2], "POST", "/containers/create", body)
 
 
+class AtOnce:
+    """How many creates were under way at the same time, at most."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._now = self.most = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._now -= 1
+
+
 def test_five_hundred_creates_never_share_a_gpu(own: Lab) -> None:
-    """Whoever gets one holds it alone until its container is removed; the others are told why not."""
+    """Whoever gets one holds it alone until its container is removed, started or not; the others are told why not."""
     seed = random.Random(4)
     moments = {
         number: ("proxy", "allocator")[place % 2]
         for place, number in enumerate(seed.sample(range(20, CREATES - 20), KILLS))
     }
     answers: list[Reply] = []
-    looks = Looks(own)
+    started: list[str] = []
+    at_once = AtOnce()
 
     def work(number: int) -> None:
         if number in moments:
             own.kill(moments[number])
-        made = _asked(own, number)
+        with at_once:
+            made = _asked(own, number)
         if made is not None:
             answers.append(made)
+        if made is not None and made.status == 201 and len(answers) % 3 == 0:
+            user = (own.alice, own.bob)[number % 2]
+            begun = _call(own, user, "POST", f"/containers/{_id(made)}/start")
+            started.extend([_id(made)] if begun is not None and begun.status == 204 else [])
         time.sleep(0.5)  # as somebody who tries again
 
     with (
-        Repeated(looks.look, seconds=0.05),
+        engine_opened(own, "who holds which GPU") as engine,
+        Holders(engine, own.root / "run" / "allocator.sock") as holders,
         Repeated(lambda: _remove_one(own, seed), seconds=0.1),
         ThreadPoolExecutor(max_workers=AT_ONCE) as pool,
     ):
         list(pool.map(work, range(CREATES)))
     counted = Counter(reply.status for reply in answers)
-    assert looks.wrong == []
-    assert looks.number > 50
-    assert looks.full > 0, "all four were never held at once"
+    assert holders.doubles() == []
+    assert holders.looked_at > 3 * GPUS, "most were gone before dockerd could say what they had"
+    assert holders.most_at_once() == GPUS, "all four were never held at once"
+    assert at_once.most >= 100, at_once.most
+    assert len(started) > GPUS, "hardly any was started"
     assert counted[201] > GPUS, counted
     assert set(counted) <= {201, 409, 500, 503}, counted
     for reply in answers:
@@ -133,7 +146,27 @@ def test_five_hundred_creates_never_share_a_gpu(own: Lab) -> None:
             assert "(rule gpu_l" in _message(reply)
     assert eventually(lambda: own.docker(own.alice, "ps").status == 0, seconds=30)
     _assert_one_holder_each(own)
-    held = [device for container in _containers(own) for device in _devices(container)]
+    held = [device for container in _containers(own) for device in devices_of(container)]
     assert len(held) == len(set(held)) <= GPUS
     own.clean()
     assert eventually(lambda: _leases(own) == [], seconds=60, pause_seconds=1), _leases(own)
+
+
+def test_two_holders_would_be_seen(own: Lab) -> None:
+    """Two containers that root gives one GPU past ds01, for a moment: what the test above looks with tells of it."""
+    with engine_opened(own, "two holders") as engine:
+        flags = ("--runtime", "runc", "--network", "none", "--gpus", f"device={simulate.gpu_uuid(0)}")
+        with Holders(engine, own.root / "run" / "allocator.sock") as holders:
+            for name in ("first", "second"):
+                own.run(
+                    "root", "docker", "create", "--name", name, *flags, "busybox", host=f"unix://{engine}"
+                )
+            own.run("root", "docker", "rm", "first", "second", host=f"unix://{engine}")
+        assert len(holders.doubles()) == 1
+        with Holders(engine, own.root / "run" / "allocator.sock") as holders:
+            for name in ("first", "second"):
+                own.run(
+                    "root", "docker", "create", "--name", name, *flags, "busybox", host=f"unix://{engine}"
+                )
+                own.run("root", "docker", "rm", name, host=f"unix://{engine}")
+        assert (holders.doubles(), holders.most_at_once()) == ([], 1)

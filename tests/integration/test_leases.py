@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.conftest import PREFIX, Lab, eventually, running_lab
-from tests.integration.test_chaos import _containers, _devices
+from tests.integration.holders import devices_of
+from tests.integration.test_chaos import _containers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,7 +142,7 @@ def test_exactly_the_leased_devices_are_inside(clean: Lab, spelling: str) -> Non
     nodes = {f"nvidia{index_of[uuid].partition(':')[0]}" for uuid in leased}
     assert sorted(inside) == sorted(leased | nodes)
     (made,) = (one for one in _containers(clean) if one["Id"] == box)
-    assert set(_devices(made)) == leased
+    assert set(devices_of(made)) == leased
     assert set(setting.split(",")) in ([{"void"}, leased] if leased else [{"void"}])
 
 
