@@ -141,7 +141,7 @@ class WatchedMachine:
     async def free(self) -> set[str]:
         """The indices of all that could be leased now. Raises: InventoryUnavailable."""
         snapshot = self.watch.current()
-        board = Board(snapshot, await self.allocator.leases(None), unattributed=self.watch.unattributed)
+        board = Board(snapshot, await self.allocator.leases(None), unattributed=self.watch.unattributed())
         return {snapshot.devices[uuid].index for uuid in board.free}
 
     async def ask(self, **changes: Any) -> Lease | Refusal:
