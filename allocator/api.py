@@ -15,7 +15,7 @@ from allocator.model import InventoryUnavailable, Lease, Refusal
 from allocator.obstacles import obstacles, outage
 from allocator.reach import left_with
 from allocator.reconcile import Contradiction
-from allocator.service import POLICY
+from allocator.reserving import POLICY
 from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Api:
     async def _inventory(self, request: web.Request) -> web.Response:
         uid, watch = Uid(peer_uid(request)), self._service.watch
         leases = await self._service.leases(None)
-        windows = await self._service.windows()
+        windows = await self._service.reserving.windows()
         board, _ = await self._service.queue()
         snapshot = watch.snapshot if board is None else board.snapshot
         devices = () if snapshot is None else snapshot.devices.values()
@@ -118,7 +118,9 @@ class Api:
                         foreign=[(one, self._foreign_owner(one.id)) for one in foreign.get(device.uuid, ())]
                         if told
                         else None,
-                        note=self._service.note(holders[device.uuid].id) if device.uuid in holders else None,
+                        note=self._service.upkeep.note(holders[device.uuid].id)
+                        if device.uuid in holders
+                        else None,
                     )
                     for device in devices
                 ],
@@ -183,7 +185,7 @@ class Api:
         uid, now = peer_uid(request), self._now()
         sees_all = uid in self._trusted
         board, waiting = await self._service.queue()
-        windows = await self._service.windows()
+        windows = await self._service.reserving.windows()
         return web.json_response(
             {
                 "waiting": [
@@ -195,22 +197,22 @@ class Api:
         )
 
     async def _reservations(self, _request: web.Request) -> web.Response:
-        return web.json_response([shown.reservation(item) for item in await self._service.reservations()])
+        return web.json_response([shown.reservation(item) for item in await self._service.reserving.all()])
 
     async def _reserve(self, request: web.Request) -> web.Response:
         self._require_trusted(request)
         item = bodies.parse_reservation(
             await body_of(request), number=str(self._new_id()), source=who(request)
         )
-        if self._service.is_over(item):
+        if self._service.reserving.is_over(item):
             raise BadInput(f"when: {item.when_text} is over")
-        await self._service.reserve(item)
+        await self._service.reserving.add(item)
         return web.json_response(shown.reservation(item), status=201)
 
     async def _declare(self, request: web.Request) -> web.Response:
         self._require_trusted(request)
         declared = bodies.parse_declared(await body_of(request), source=POLICY)
-        await self._service.declare(declared)
+        await self._service.reserving.declare(declared)
         return web.json_response([shown.reservation(item) for item in declared])
 
     async def _unreserve(self, request: web.Request) -> web.Response:
@@ -218,7 +220,7 @@ class Api:
         number = request.match_info["id"]
         if number.startswith(f"{POLICY}-"):
             raise refusal(409, "the policy states this reservation; take it out of there")
-        if not await self._service.unreserve(number):
+        if not await self._service.reserving.remove(number):
             raise refusal(404, "there is no such reservation; list them with ds01 gpu queue")
         return web.json_response({})
 
@@ -230,7 +232,7 @@ class Api:
         return web.json_response({"changes": [asdict(item) for item in changes], "conflicts": conflicts})
 
     def _shown(self, lease: Lease) -> dict[str, Any]:
-        return shown.lease(lease, self._now(), self._service.note(lease.id))
+        return shown.lease(lease, self._now(), self._service.upkeep.note(lease.id))
 
     def _one(self, lease: Lease | None) -> web.Response:
         if lease is None:
@@ -239,13 +241,13 @@ class Api:
 
     async def _quarantine(self, request: web.Request) -> web.Response:
         device, who, why = await self._device_order(request)
-        if not await self._service.quarantine(device, who=who, why=why):
+        if not await self._service.upkeep.quarantine(device, who=who, why=why):
             raise refusal(404, f"there is no device {device}; ds01 gpu lists them")
         return web.json_response({"device": device, "state": "quarantined"})
 
     async def _unquarantine(self, request: web.Request) -> web.Response:
         device, who, why = await self._device_order(request)
-        if not await self._service.release_quarantine(device, who=who, why=why):
+        if not await self._service.upkeep.release(device, who=who, why=why):
             raise refusal(404, f"device {device} is not in quarantine; ds01 gpu lists those that are")
         return web.json_response({"device": device, "state": "released"})
 

@@ -104,7 +104,7 @@ class Parts:
             control=control,
             intruders=Intruders(
                 leases=partial(self.service.leases, None),
-                tell_holder=self.service.tell_of_intruder,
+                tell_holder=self.service.upkeep.tell_of_intruder,
                 containers=self.told,
                 foreign=self.service.foreign,
                 now=self.now,

@@ -20,7 +20,6 @@ from allocator.changes import Changes, confirmed, started
 from allocator.finishing import Finishing
 from allocator.foreign import ForeignContainers
 from allocator.granting import Granting
-from allocator.health import SILENT_SECONDS
 from allocator.hearing import Hearing
 from allocator.ledger import LONG_LOG_CHANGES, Conflict
 from allocator.mig_journal import MigJournal
@@ -31,9 +30,10 @@ from allocator.model import (
     LedgerUnavailable,
     Refusal,
 )
-from allocator.reservations import is_over
+from allocator.reserving import Reserving
 from allocator.shares import HALF_LIFE_SECONDS
 from allocator.take_over import TakingOver
+from allocator.upkeep import Upkeep
 from allocator.usage import UsageRecords
 from allocator.waiting import Line
 from allocator.watch import Watch
@@ -49,18 +49,16 @@ if TYPE_CHECKING:
     from allocator.granting import Declined
     from allocator.host_grants import HostGrant
     from allocator.ledger import Ledger
-    from allocator.model import GpuRequest, Moment, Snapshot
+    from allocator.model import GpuRequest, Moment
     from allocator.ports import Inventory
     from allocator.queue import Entry
     from allocator.reconcile import Change, Contradiction, Evidence
-    from allocator.reservations import Reservation, Window
     from allocator.take_over import TakenOver, TakeOver
     from allocator.waiting import Waiter
-    from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
+    from policy.model import ContainerId, LeaseId, Uid
 
 _LEAST_SECONDS = 0.2  # between two sweeps
 _ARCHIVE_AT_ONCE = 20  # leases put away in one transaction
-POLICY = "policy"  # the source of reservations that policy states
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,16 +91,15 @@ class Allocator:
         self._ledger = ledger
         self._now = now
         self._timing = timing
-        self._zone = zone
         self._lock = asyncio.Lock()  # over every decision and every change of the ledger
         self._finishing = Finishing()
         self._durably = self._finishing.durably
-        self._care = Care(ledger)
+        care = Care(ledger)
         self._usage = UsageRecords(ledger)
         self.hearing = Hearing(now=now)
         self.watch = Watch(
             inventory=inventory,
-            take_in=self._take_in,
+            take_in=lambda read: self.upkeep.take_in(read),  # noqa: PLW0108  it is made below
             finishing=self._finishing,
             now=now,
             patience_seconds=timing.patience_seconds,
@@ -127,11 +124,30 @@ class Allocator:
         )
         self._carried = Carried()
         self._changes = Changes(ledger=ledger, durably=self._durably, now=now)
+        self.reserving = Reserving(
+            lock=self._lock,
+            ledger=ledger,
+            durably=self._durably,
+            granting=self._granting,
+            now=now,
+            zone=zone,
+        )
+        self.upkeep = Upkeep(
+            lock=self._lock,
+            ledger=ledger,
+            durably=self._durably,
+            care=care,
+            hearing=self.hearing,
+            watch=self.watch,
+            granting=self._granting,
+            changes=self._changes,
+            now=now,
+        )
         self.withheld = WithheldDevices(
             lock=self._lock,
             ledger=ledger,
             finishing=self._finishing,
-            care=self._care,
+            care=care,
             watch=self.watch,
             foreign=self.foreign,
             carried=self._carried,
@@ -239,15 +255,6 @@ class Allocator:
             read = self._ledger.live if owner is None else partial(self._ledger.of_owner, owner)
             return await self._durably(read)
 
-    def note(self, lease: LeaseId) -> str | None:
-        """What the holder of a live lease was told last of its devices; None: nothing."""
-        return self._care.note(lease)
-
-    async def tell_of_intruder(self, lease: LeaseId, device: DeviceUuid) -> None:
-        """Leave a note to who holds a device that somebody else's process is on. Raises: LedgerUnavailable."""
-        async with self._lock:
-            await self._durably(partial(self._care.intruded, lease, device, self._now()))
-
     async def settle(self, evidence: Evidence) -> tuple[Change | Contradiction, ...]:
         """Make the ledger agree with what dockerd held; say what was changed and what contradicts.
 
@@ -290,51 +297,13 @@ class Allocator:
                 return None, tuple(self._line.ordered(await self._granting.used()))
             return board, tuple(self._line.ordered(used))
 
-    async def windows(self) -> tuple[Window, ...]:
-        """Reservations that run or come within days."""
-        async with self._lock:
-            return await self._granting.windows()
-
-    async def reservations(self) -> tuple[Reservation, ...]:
-        """All of them, policy's and others."""
-        async with self._lock:
-            return await self._granting.reservations()
-
-    def is_over(self, reservation: Reservation) -> bool:
-        """Whether it has no further time."""
-        return is_over(reservation, self._now().when(), self._zone)
-
-    async def reserve(self, reservation: Reservation) -> None:
-        """Keep devices for a group or a user at set times."""
-        await self._change_reservations(partial(self._ledger.reserve, (reservation,)))
-
-    async def declare(self, reservations: Collection[Reservation]) -> None:
-        """Take over what policy reserves, all of it; what is known already is not written again."""
-        known = [item for item in await self.reservations() if item.source == POLICY]
-        if sorted(known, key=lambda item: item.id) == sorted(reservations, key=lambda item: item.id):
-            return
-        await self._change_reservations(partial(self._ledger.replace_reservations, POLICY, reservations))
-
-    async def unreserve(self, number: str) -> bool:
-        """Whether there was such a reservation."""
-        return bool(await self._change_reservations(partial(self._ledger.forget_reservation, number)))
-
-    async def _change_reservations(self, act: Callable[[], object]) -> object:
-        async with self._lock:
-            done = await self._durably(act)
-            self._granting.reservations_changed()
-            await self._granting.serve()
-            return done
-
     async def sweep(self) -> None:
         """Look at the devices, mark leases whose device has gone, serve who waits, write down what is used, put old leases away."""
         began = self._now()
         with suppress(InventoryUnavailable):
             await self.watch.look()
         async with self._lock:
-            await self._hear_log(began)
-            if self.watch.silent_seconds() >= SILENT_SECONDS:
-                await self._durably(partial(self._care.hear_nothing, self._now()))
+            await self.upkeep.catch_up(began)
             await self._granting.serve()
             await self._durably(partial(self._usage.tick, self.watch.measures(), self._now()))
             await self._put_away()
@@ -386,48 +355,7 @@ class Allocator:
         place = f"; you waited {seconds}s, at position {at} of {len(waiting)}"
         return replace(refusal, message=refusal.message + place)
 
-    async def quarantine(self, device: DeviceUuid, *, who: str, why: str) -> bool:
-        """Take a device out of service: nobody new gets it, who holds it is told. False: there is no such device."""
-        async with self._lock:
-            act = partial(self._care.quarantine, device, by=who, why=why, now=self._now())
-            done = await self._durably(act)
-            if self.watch.snapshot is not None:
-                self.watch.snapshot = await self._durably(partial(self._care.marked, self.watch.snapshot))
-            return done
-
-    async def release_quarantine(self, device: DeviceUuid, *, who: str, why: str) -> bool:
-        """Put a device back into service, as far as NVML has nothing against it. False: it was not taken out."""
-        async with self._lock:
-            act = partial(self._care.release, device, by=who, why=why, now=self._now())
-            done = await self._durably(act)
-            if done and self.watch.problem is None:
-                self.watch.snapshot = await self._durably(self._care.marked)
-                await self._granting.serve()
-            return done
-
-    async def _take_in(self, read: Snapshot) -> Snapshot:
-        """What NVML said, with generations and quarantines; leases whose device has gone are marked."""
-        async with self._lock:
-            self.hearing.know(read)
-            heard = replace(read, events=self.hearing.told(read.events))
-            taken = await self._durably(partial(self._care.take_in, heard, self._now()))
-            await self._changes.apply(taken.changes, who="nvml")
-            gone = reconcile.lost(await self._durably(self._ledger.live), taken.snapshot)
-            await self._changes.apply(gone, who="nvml")
-            return taken.snapshot
-
     # Everything below runs under the lock.
-
-    async def _hear_log(self, before: Moment) -> None:
-        """Carry out what the kernel log alone has told, whether NVML answers or not."""
-        alone = self.hearing.alone(before)
-        if not alone and not self._care.is_behind:
-            return
-        seen = self.watch.snapshot
-        taken = await self._durably(partial(self._care.hear, alone, seen, self._now()))
-        if seen is not None:
-            self.watch.snapshot = taken.snapshot
-        await self._changes.apply(taken.changes, who="kernel log")
 
     async def _put_away(self) -> None:
         """Leases that ended long ago, some at a time, and reservations that have no further time."""
@@ -436,10 +364,7 @@ class Allocator:
         text = before.isoformat(timespec="seconds").replace("+00:00", "Z")
         await self._durably(partial(self._ledger.archive, text, most=_ARCHIVE_AT_ONCE))
         await self._durably(partial(self._ledger.checkpoint, least_changes=LONG_LOG_CHANGES))
-        for item in await self._granting.reservations():
-            if self.is_over(item):
-                await self._durably(partial(self._ledger.forget_reservation, item.id))
-                self._granting.reservations_changed()
+        await self.reserving.put_away()
 
     def _told(self, refusal: Refusal, want: GpuRequest) -> Refusal:
         log(events.LEASE_REFUSED, uid=want.owner_uid, refusal=refusal.kind.value)

@@ -36,7 +36,7 @@ async def placement(folder: Path, rounds: int) -> Figures:
     await service.watch.look()
     for number in range(10):
         when = f"daily {number + 8:02}:00-{number + 9:02}:00"
-        await service.reserve(
+        await service.reserving.add(
             Reservation(
                 id=f"r{number}",
                 group="g",

@@ -80,7 +80,7 @@ class WatchedMachine:
             control=control,
             intruders=Intruders(
                 leases=partial(self.allocator.leases, None),
-                tell_holder=self.allocator.tell_of_intruder,
+                tell_holder=self.allocator.upkeep.tell_of_intruder,
                 containers=self.told,
                 foreign=self.allocator.foreign,
                 now=self.clock,

@@ -302,7 +302,7 @@ class Leasing(RuleBasedStateMachine):
         self.nvml.put(gpu(int(device.index), state=state))
         self.run(self.service.sweep())
         if state is DeviceState.OK:
-            self.run(self.service.release_quarantine(device.uuid, who="root", why="it is back"))
+            self.run(self.service.upkeep.release(device.uuid, who="root", why="it is back"))
 
     @rule(
         device=CHANGING,
@@ -320,7 +320,8 @@ class Leasing(RuleBasedStateMachine):
 
     @rule(device=st.sampled_from(DEVICES), taken_out=st.booleans())
     def an_admin_decides(self, device: Any, taken_out: Any) -> None:
-        act = self.service.quarantine if taken_out else self.service.release_quarantine
+        upkeep = self.service.upkeep
+        act = upkeep.quarantine if taken_out else upkeep.release
         self.run(act(device.uuid, who="root", why="as told"))
 
     @rule(device=CHANGING, there=st.booleans())
@@ -355,9 +356,9 @@ class Leasing(RuleBasedStateMachine):
             when_text=DAILY,
             source="root",
         )
-        self.run(self.service.unreserve("r1"))
+        self.run(self.service.reserving.remove("r1"))
         if there:
-            self.run(self.service.reserve(kept))
+            self.run(self.service.reserving.add(kept))
 
     @rule(whole=st.booleans())
     def a_gpu_changes_its_mode(self, whole: Any) -> None:

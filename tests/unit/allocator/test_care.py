@@ -66,7 +66,7 @@ class Lab:
         return self.service.watch.current().devices[device.uuid]
 
     def is_noted(self, lease: Lease, *texts: str) -> bool:
-        note = self.service.note(lease.id) or ""
+        note = self.service.upkeep.note(lease.id) or ""
         return all(text in note for text in texts)
 
 
@@ -94,7 +94,7 @@ async def test_a_gpu_off_the_bus_is_kept_from_everybody(lab: Lab) -> None:
         assert isinstance(await lab.service.lease(want(device_ids=(WHOLE.uuid,), count=None)), Refusal)
         await lab.restart()
     await lab.look()
-    assert await lab.service.release_quarantine(WHOLE.uuid, who="root", why="reseated")
+    assert await lab.service.upkeep.release(WHOLE.uuid, who="root", why="reseated")
     assert lab.seen(WHOLE).state is DeviceState.OK
     await lab.leased(WHOLE)
 
@@ -144,7 +144,7 @@ async def test_an_error_of_one_instance_hits_its_tenant_alone(lab: Lab) -> None:
     await lab.look()
     assert (lab.seen(PART).state, lab.seen(OTHER).state) == (DeviceState.QUARANTINED, DeviceState.OK)
     assert (await lab.is_lost(mine), await lab.is_lost(others)) == (True, False)
-    assert lab.service.note(others.id) is None
+    assert lab.service.upkeep.note(others.id) is None
 
 
 async def test_an_error_of_the_device_hits_all_its_tenants(lab: Lab) -> None:
@@ -162,7 +162,7 @@ async def test_a_programs_error_without_an_instance_accuses_nobody(lab: Lab) -> 
     mine, others = await lab.leased(PART, 1), await lab.leased(OTHER, 2)
     lab.nvml.xid(gpu(1), 31)
     await lab.look()
-    assert lab.service.note(mine.id) is lab.service.note(others.id) is None
+    assert lab.service.upkeep.note(mine.id) is lab.service.upkeep.note(others.id) is None
 
 
 async def test_the_drivers_advice_is_followed(lab: Lab) -> None:
@@ -185,7 +185,7 @@ async def test_errors_of_different_users_make_a_suspect(lab: Lab) -> None:
     assert "different users" in (lab.seen(PART).remark or "")
     assert lab.seen(OTHER).remark is None
     assert lab.seen(PART).state is DeviceState.OK
-    assert await lab.service.release_quarantine(PART.uuid, who="root", why="a course")
+    assert await lab.service.upkeep.release(PART.uuid, who="root", why="a course")
     await lab.look()
     assert lab.seen(PART).remark is None
 
@@ -205,7 +205,7 @@ async def test_a_reading_is_carried_out_once(lab: Lab) -> None:
     lab.nvml.put(gpu(0, measures=PENDING))
     await lab.look()
     assert lab.seen(WHOLE).state is DeviceState.DRAINING
-    assert await lab.service.release_quarantine(WHOLE.uuid, who="root", why="next week")
+    assert await lab.service.upkeep.release(WHOLE.uuid, who="root", why="next week")
     for _ in range(2):
         await lab.look()
         assert lab.seen(WHOLE).state is DeviceState.OK
@@ -227,7 +227,7 @@ async def test_more_errors_than_an_admin_let_pass_count_anew(lab: Lab) -> None:
     """A count that grows after the release is another reason."""
     lab.nvml.put(gpu(0, measures=Measures(ecc=EccErrors(corrected=0, uncorrected=1))))
     await lab.look()
-    await lab.service.release_quarantine(WHOLE.uuid, who="root", why="one is none")
+    await lab.service.upkeep.release(WHOLE.uuid, who="root", why="one is none")
     lab.nvml.put(gpu(0, measures=Measures(ecc=EccErrors(corrected=0, uncorrected=2))))
     await lab.look()
     assert lab.seen(WHOLE).state is DeviceState.DRAINING
@@ -304,7 +304,7 @@ async def test_an_error_outlasts_a_ledger_that_cannot_be_written(
     lab.nvml.xid(WHOLE, 79)
     lab.nvml.put(gpu(1, state=DeviceState.LOST, pids=None))
     with monkeypatch.context() as patch:
-        patch.setattr(lab.service._care._records, failing, full)
+        patch.setattr(lab.service.upkeep._care._records, failing, full)
         with pytest.raises(LedgerUnavailable):
             await lab.look()
     lab.nvml.put(gpu(1, state=DeviceState.LOST, pids=None))
@@ -381,7 +381,7 @@ async def test_what_the_log_told_outlasts_a_ledger_that_cannot_be_written(
     lab.nvml.problem = "it hangs"
     lab.service.hearing.logged(logged(WHOLE, 79))
     with monkeypatch.context() as patch:
-        patch.setattr(lab.service._care._records, "note_error", full)
+        patch.setattr(lab.service.upkeep._care._records, "note_error", full)
         with pytest.raises(LedgerUnavailable):
             await lab.look()
     await lab.look()
@@ -391,21 +391,21 @@ async def test_what_the_log_told_outlasts_a_ledger_that_cannot_be_written(
 async def test_an_admin_takes_a_device_out_and_puts_it_back(lab: Lab) -> None:
     """At once, without a look; who holds it goes on and is told both."""
     held = await lab.leased(WHOLE)
-    assert await lab.service.quarantine(WHOLE.uuid, who="root", why="a new cooler on Friday")
+    assert await lab.service.upkeep.quarantine(WHOLE.uuid, who="root", why="a new cooler on Friday")
     assert lab.seen(WHOLE).state is DeviceState.QUARANTINED
     await lab.look()
     assert not await lab.is_lost(held)
     assert lab.is_noted(held, "a new cooler on Friday", "yours until you remove", "not start again before")
-    assert await lab.service.release_quarantine(WHOLE.uuid, who="root", why="done")
+    assert await lab.service.upkeep.release(WHOLE.uuid, who="root", why="done")
     assert lab.is_noted(held, "in service again")
     assert lab.seen(WHOLE).state is DeviceState.OK
-    assert not await lab.service.release_quarantine(WHOLE.uuid, who="root", why="twice")
-    assert not await lab.service.quarantine(DeviceUuid("GPU-never"), who="root", why="no such")
+    assert not await lab.service.upkeep.release(WHOLE.uuid, who="root", why="twice")
+    assert not await lab.service.upkeep.quarantine(DeviceUuid("GPU-never"), who="root", why="no such")
 
 
 async def test_a_quarantined_gpu_takes_its_parts_along(lab: Lab) -> None:
     """No MIG device of it is leased; one whole device that is fit serves who waits."""
-    await lab.service.quarantine(gpu(1).uuid, who="root", why="fan")
+    await lab.service.upkeep.quarantine(gpu(1).uuid, who="root", why="fan")
     assert lab.seen(PART).state is DeviceState.QUARANTINED
     outcome = await lab.service.lease(want(count=None, device_ids=(PART.uuid,)))
     assert isinstance(outcome, Refusal)
@@ -419,7 +419,7 @@ async def test_notes_end_with_the_lease(lab: Lab) -> None:
     await lab.look()
     await lab.service.release(held.id, who="x", why="removed")
     await lab.look()
-    assert lab.service.note(held.id) is None
+    assert lab.service.upkeep.note(held.id) is None
 
 
 async def test_what_a_silent_gpu_hides_is_not_lost(lab: Lab) -> None:
@@ -447,7 +447,7 @@ async def test_who_holds_a_device_that_vanishes_is_told(lab: Lab) -> None:
     lab.nvml.put(PART)
     await lab.look()
     assert lab.is_noted(held, "MIG device 1:0 was gone, and has come back as another", "lost to you")
-    assert lab.service.note(beside.id) is None
+    assert lab.service.upkeep.note(beside.id) is None
 
 
 async def test_who_holds_several_devices_is_told_of_all(lab: Lab) -> None:
@@ -455,7 +455,7 @@ async def test_who_holds_several_devices_is_told_of_all(lab: Lab) -> None:
     held = await lab.service.lease(want(count=None, device_ids=(PART.uuid, OTHER.uuid)))
     assert isinstance(held, Lease)
     lab.nvml.take(PART.uuid)
-    await lab.service.quarantine(OTHER.uuid, who="root", why="fan")
+    await lab.service.upkeep.quarantine(OTHER.uuid, who="root", why="fan")
     with structlog.testing.capture_logs() as lines:
         for _ in range(3):
             await lab.look()
@@ -470,7 +470,7 @@ async def test_who_holds_a_device_of_a_hung_driver_is_told(lab: Lab) -> None:
     await lab.look()
     for _ in range(5):
         await lab.look()
-        assert lab.service.note(held.id) is None
+        assert lab.service.upkeep.note(held.id) is None
     await lab.look()
     for lease in (held, others):
         assert lab.is_noted(lease, "the NVIDIA driver has not answered", "30 seconds or more", "yours until")
@@ -490,7 +490,7 @@ async def test_another_outage_is_no_silence(lab: Lab) -> None:
     lab.nvml.problem, lab.nvml.kind = "not loaded", Problem.NO_DRIVER
     for _ in range(9):
         await lab.look()
-    assert lab.service.note(held.id) is None
+    assert lab.service.upkeep.note(held.id) is None
 
 
 async def test_who_holds_what_a_silent_gpu_hides_is_told(lab: Lab) -> None:
@@ -504,7 +504,7 @@ async def test_who_holds_what_a_silent_gpu_hides_is_told(lab: Lab) -> None:
     )
     for _ in range(6):
         await lab.look()
-        assert lab.service.note(held.id) is None
+        assert lab.service.upkeep.note(held.id) is None
     await lab.look()
     assert lab.is_noted(held, "has not answered", "30 seconds or more")
     lab.nvml.snapshot = replace(
@@ -512,7 +512,7 @@ async def test_who_holds_what_a_silent_gpu_hides_is_told(lab: Lab) -> None:
     )
     await lab.look()
     assert lab.is_noted(held, "answers for your devices again")
-    assert lab.service.note(others.id) is None
+    assert lab.service.upkeep.note(others.id) is None
 
 
 async def test_what_leases_use_is_written_down(lab: Lab) -> None:
@@ -532,12 +532,12 @@ async def test_what_leases_use_is_written_down(lab: Lab) -> None:
 async def test_the_holder_is_told_of_an_intruder(lab: Lab) -> None:
     """By the device, over a restart too; whose the process is, is not said, and no other holder hears of it."""
     held, beside = await lab.leased(PART), await lab.leased(OTHER, owner=1001)
-    await lab.service.tell_of_intruder(held.id, PART.uuid)
+    await lab.service.upkeep.tell_of_intruder(held.id, PART.uuid)
     with structlog.testing.capture_logs() as logs:
-        await lab.service.tell_of_intruder(held.id, PART.uuid)
-        await lab.service.tell_of_intruder(LeaseId("no such lease"), PART.uuid)
+        await lab.service.upkeep.tell_of_intruder(held.id, PART.uuid)
+        await lab.service.upkeep.tell_of_intruder(LeaseId("no such lease"), PART.uuid)
     assert logs == []
     await lab.restart()
     await lab.look()
     assert lab.is_noted(held, "not yours was seen on MIG device 1:0", "tell the admin")
-    assert lab.service.note(beside.id) is None
+    assert lab.service.upkeep.note(beside.id) is None

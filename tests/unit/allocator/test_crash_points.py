@@ -302,14 +302,14 @@ async def sweep(world: World) -> Prepared:
 
 # By operation, functions that must be among those in which it was killed.
 OPERATIONS: dict[Callable[[World], Awaitable[Prepared]], set[str]] = {
-    reserve: {"Watch.look", "Allocator._take_in", "Granting.decide", "Granting._grant"},
+    reserve: {"Watch.look", "Upkeep.take_in", "Granting.decide", "Granting._grant"},
     reserve_in_line: {"Allocator._wait", "Granting.serve", "Granting._give", "Granting._grant"},
     create: {"Granting._grant", "create.<locals>.work", "Allocator.confirm", "Changes.decide"},
     confirm: {"Allocator.confirm", "Changes.decide"},
     start: {"Allocator.start", "Changes.decide"},
     release: {"Allocator.release", "Allocator._release", "Changes.make"},
     reconcile: {"Allocator.settle", "Changes.apply", "Changes.make"},
-    sweep: {"Watch.look", "Allocator._take_in", "Changes.apply", "Allocator._put_away"},
+    sweep: {"Watch.look", "Upkeep.take_in", "Changes.apply", "Allocator._put_away"},
 }
 
 

@@ -93,18 +93,18 @@ async def test_reservations_are_honoured_and_kept(one: Allocator, clock: Clock) 
     """What policy or an admin reserves binds the next decision, and what is taken back does not any more."""
     when = "Thu 00:20-12:00"  # the clock stands at Thursday 00:16:40
     item = Reservation(id="r", group="course", name="course", count=2, when=parse_when(when), when_text=when)
-    await one.reserve(replace(item, source="uid 0"))
+    await one.reserving.add(replace(item, source="uid 0"))
     outcome = await one.lease(want(profile="full"))
     assert isinstance(outcome, Refusal)
     assert outcome.kind is RefusalKind.RESERVED
-    (window, *_) = await one.windows()
+    (window, *_) = await one.reserving.windows()
     assert window.begin == 200
-    await one.declare([replace(item, id="policy-0", source="policy", count=1)])
-    assert await one.unreserve("r")
-    assert not await one.unreserve("r")
+    await one.reserving.declare([replace(item, id="policy-0", source="policy", count=1)])
+    assert await one.reserving.remove("r")
+    assert not await one.reserving.remove("r")
     await held(one, profile="full")
-    await one.declare([])
-    assert await one.reservations() == ()
+    await one.reserving.declare([])
+    assert await one.reserving.all() == ()
 
 
 async def test_a_clock_that_was_ahead_hides_no_reservation(one: Allocator, clock: Clock) -> None:
@@ -113,10 +113,10 @@ async def test_a_clock_that_was_ahead_hides_no_reservation(one: Allocator, clock
     item = Reservation(id="r", group="course", name="course", count=2, when=parse_when(when), when_text=when)
     right = clock.seconds
     clock.seconds += 400 * 86400
-    await one.reserve(replace(item, source="uid 0"))
-    await one.windows()
+    await one.reserving.add(replace(item, source="uid 0"))
+    await one.reserving.windows()
     clock.seconds = right
-    (window, *_) = await one.windows()
+    (window, *_) = await one.reserving.windows()
     assert window.begin == 200
     outcome = await one.lease(want(profile="full"))
     assert isinstance(outcome, Refusal)

@@ -545,7 +545,7 @@ async def test_an_xid_becomes_a_quarantine_from_end_to_end(
     assert "XID 95" in (seen_by_all[part].remark or "")
     (held,) = await allocator.leases(None)
     assert held.state is LeaseState.LOST
-    assert "XID 95" in (allocator.note(held.id) or "")
+    assert "XID 95" in (allocator.upkeep.note(held.id) or "")
     await allocator.close()
 
 
@@ -563,7 +563,7 @@ async def test_a_gpu_that_falls_off_the_bus_is_not_leased_again(
     await allocator.sweep()
     (held,) = await allocator.leases(None)
     assert held.state is LeaseState.LOST
-    assert "fallen off the bus" in (allocator.note(held.id) or "")
+    assert "fallen off the bus" in (allocator.upkeep.note(held.id) or "")
     await allocator.release(held.id, who="x", why="removed")
     sim.heal(state)
     await allocator.sweep()

@@ -325,14 +325,14 @@ async def test_in_process_without_lease(process_without_lease: Played, watched: 
                 process_without_lease.play(Part(pid=child.pid))
                 with structlog.testing.capture_logs() as logs:
                     await machine.sweep()
-                    assert (leased(machine), machine.allocator.note(lease.id)) == (None, None)
+                    assert (leased(machine), machine.allocator.upkeep.note(lease.id)) == (None, None)
                     for _ in range(3):
                         await machine.sweep()
                 assert leased(machine) is False
                 (line,) = (one for one in logs if one["event"] == "unleased_process.reported")
                 assert (line["device"], line["container"], line["uid"]) == (machine.uuid(index), web, 54321)
                 assert (line["lease"], line["holder_uid"]) == (lease.id, lease.owner_uid)
-                note = machine.allocator.note(lease.id) or ""
+                note = machine.allocator.upkeep.note(lease.id) or ""
                 assert f"not yours was seen on {named}," in note
                 assert "54321" not in note
             await machine.allocator.release(lease.id, who="x", why="removed")
@@ -415,9 +415,9 @@ async def test_in_xid_on_gi(xid_on_gi: Played, watched: Watch) -> None:
     async with watched(xid_on_gi) as machine:
         struck, beside = await machine.take("2:0"), await machine.take("2:1")
         xid_on_gi.play(Part())
-        await machine.until(lambda: machine.allocator.note(struck.id) is not None)
-        assert "XID 31 (page fault) on MIG device 2:0" in (machine.allocator.note(struck.id) or "")
-        assert machine.allocator.note(beside.id) is None
+        await machine.until(lambda: machine.allocator.upkeep.note(struck.id) is not None)
+        assert "XID 31 (page fault) on MIG device 2:0" in (machine.allocator.upkeep.note(struck.id) or "")
+        assert machine.allocator.upkeep.note(beside.id) is None
         assert {(await machine.now(one)).state for one in (struck, beside)} == {LeaseState.PENDING}
         assert await machine.free() == ALL - {"2:0", "2:1"}
 
@@ -431,14 +431,14 @@ async def test_in_xid_on_device(xid_on_device: Played, watched: Watch) -> None:
         await machine.until(lambda: machine.devices["0"].state is DeviceState.QUARANTINED)
         assert "XID 79" in (machine.devices["0"].remark or "")
         assert (await machine.now(lease)).state is LeaseState.LOST
-        assert "lost to you" in (machine.allocator.note(lease.id) or "")
+        assert "lost to you" in (machine.allocator.upkeep.note(lease.id) or "")
         await machine.allocator.release(lease.id, who="x", why="removed")
         assert kind(await machine.name("0")) is RefusalKind.NOT_USABLE
         assert await machine.free() == ALL - {"0"}
         await machine.start_again()
         await machine.sweep()
         assert machine.devices["0"].state is DeviceState.QUARANTINED
-        assert await machine.allocator.release_quarantine(machine.uuid("0"), who="root", why="replaced")
+        assert await machine.allocator.upkeep.release(machine.uuid("0"), who="root", why="replaced")
         assert (await machine.take("0")).devices == lease.devices
 
 
@@ -463,9 +463,9 @@ async def test_in_xid_while_nvml_hangs(xid_while_nvml_hangs: Played, watched: Wa
         remark = machine.devices["0"].remark or ""
         assert "XID 79 (fell off the bus; told by the kernel log alone)" in remark
         assert (await machine.now(lease)).state is LeaseState.LOST
-        assert "told by the kernel log" in (machine.allocator.note(lease.id) or "")
+        assert "told by the kernel log" in (machine.allocator.upkeep.note(lease.id) or "")
         assert machine.devices["1"].state is DeviceState.UNRESPONSIVE
-        assert machine.allocator.note(beside.id) is None
+        assert machine.allocator.upkeep.note(beside.id) is None
         simulate.heal(xid_while_nvml_hangs.dir)
         await machine.until(lambda: machine.watch.problem is None)
         for _ in range(3):
@@ -488,13 +488,13 @@ async def test_an_xid_that_both_sources_tell_counts_once(xid_on_gi: Played, watc
             (simulate.raise_xid, [once] * 2),
             (simulate.log_xid, [once] * 3),
         ):
-            assert "kernel log" not in (machine.allocator.note(lease.id) or "")
+            assert "kernel log" not in (machine.allocator.upkeep.note(lease.id) or "")
             tell(xid_on_gi.dir, xid_on_gi.uuid(2), 31, gi=instance, ci=0)
             await machine.until(lambda: errors(machine) == expected)  # noqa: B023  awaited before the next
             for _ in range(3):
                 await machine.sweep()
             assert errors(machine) == expected
-        note = machine.allocator.note(lease.id) or ""
+        note = machine.allocator.upkeep.note(lease.id) or ""
         assert "XID 31 (page fault; told by the kernel log alone) on MIG device 2:0" in note
 
 

@@ -206,7 +206,7 @@ async def test_a_lost_device_is_held_until_its_container_is_gone(
     clock.seconds += 60
     await one.settle(evidence(clock()))
     assert isinstance(await one.lease(want()), Refusal)  # until a person has looked at it
-    assert await one.release_quarantine(gpu(0).uuid, who="root", why="reseated")
+    assert await one.upkeep.release(gpu(0).uuid, who="root", why="reseated")
     await held(one)
 
 
@@ -299,12 +299,12 @@ async def test_a_start_rests_on_a_look_that_is_not_old(one: Allocator, nvml: Fak
 async def test_a_start_on_a_quarantined_gpu_waits_until_it_is_back(one: Allocator) -> None:
     """An admin's order takes the lease from nobody."""
     lease = await bound(one)
-    await one.quarantine(gpu(0).uuid, who="root", why="a new cooler")
+    await one.upkeep.quarantine(gpu(0).uuid, who="root", why="a new cooler")
     with pytest.raises(Conflict, match="GPU 0 of this container is out of service: a new cooler"):
         await one.start(lease.id, ONE, who="x")
     (kept,) = await one.leases(None)
     assert kept.state is LeaseState.BOUND
-    await one.release_quarantine(gpu(0).uuid, who="root", why="it is in")
+    await one.upkeep.release(gpu(0).uuid, who="root", why="it is in")
     assert await one.start(lease.id, ONE, who="x") is not None
 
 
