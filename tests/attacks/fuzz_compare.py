@@ -77,6 +77,10 @@ def _host(sent: Body, found: Body, networks: Mapping[str, str]) -> Iterator[str]
             if not found.get(name):
                 yield f"HostConfig.{name} is empty in the engine"
             continue
+        if name == "NanoCpus" and not value and (quota := sent.get("CpuQuota") or 0) > 0:
+            value = (
+                quota * 10**9 // (sent.get("CpuPeriod") or 100_000)
+            )  # ds01 shows a quota in this form, too
         if name == "MemorySwappiness" and value is None and found.get(name) == -1:
             continue
         if name == "LogConfig" and (value or {}).get("Type") == "none":
