@@ -21,7 +21,7 @@ def free_by_hand(
     """A device that is well, known to be idle, and of which nobody has it, its GPU or a part of it.
 
     Args: held: leased, or had by a container that ds01 did not make. out: quarantined, with their parts.
-        used: memory is in use by nobody, on the device itself.
+        used: memory is in use by nobody, or a part that is gone was leased, on the device itself.
     """
     free = set()
     for device in machine.devices.values():

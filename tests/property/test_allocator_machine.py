@@ -416,17 +416,22 @@ class Leasing(RuleBasedStateMachine):
         assert {item.id for item in self.live()} <= self.told.keys()
 
     def free(self, *, but: LeaseId | None = None) -> set[DeviceUuid]:
-        """By the oracle: from the machine, the rows of the ledger, and what was told of others."""
+        """By the oracle: from the machine, the rows of the ledger, and what was told of others.
+
+        A part that is gone while a lease holds it leaves the container the device file of its whole GPU, so that
+        the GPU itself is had, too; the parts that are still there are not.
+        """
         rows = self.service._ledger.read(
             "SELECT lease, device FROM lease_devices JOIN leases ON id = lease WHERE live = 1"
         )
         held = {DeviceUuid(device) for lease, device in rows if lease != but}
         out = self.service._ledger.read("SELECT device FROM quarantines WHERE ended_utc IS NULL")
+        gone = [part.parent for part in SPLIT if part.uuid in held - self.nvml.snapshot.devices.keys()]
         return free_by_hand(
             self.nvml.snapshot,
             held | self.foreign,
             out=[DeviceUuid(device) for (device,) in out],
-            used=self.used,
+            used=self.used.union(filter(None, gone)),
         )
 
     @invariant()
