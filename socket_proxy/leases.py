@@ -99,25 +99,11 @@ class AllocatorClient:
         await self._settled("release", lease, {"reason": reason})
 
     async def fetch(self, lease: LeaseId) -> Lease | LeaseRefused:
-        try:
-            status, answer = await self._call("GET", f"/v1/leases/{lease}")
-        except Unavailable as error:
-            return LeaseRefused(
-                status=503, message=f"ds01: the lease of this container cannot be checked: {error}"
-            )
-        return _lease(answer) if status == 200 else _refused(status, answer)
+        return await self._checked("GET", f"/v1/leases/{lease}")
 
     async def start(self, lease: LeaseId, container: ContainerId) -> Lease | LeaseRefused:
         """Ask whether the container may start with its devices now; the allocator notes that it does."""
-        try:
-            status, answer = await self._call(
-                "POST", f"/v1/leases/{lease}/start", {"container_id": container}
-            )
-        except Unavailable as error:
-            return LeaseRefused(
-                status=503, message=f"ds01: the lease of this container cannot be checked: {error}"
-            )
-        return _lease(answer) if status == 200 else _refused(status, answer)
+        return await self._checked("POST", f"/v1/leases/{lease}/start", {"container_id": container})
 
     async def take_over(
         self,
@@ -161,9 +147,7 @@ class AllocatorClient:
             "containers": [_told(item) for item in held],
             "pending": [*sorted(asked.pending)],
         }
-        status, answer = await self._call("POST", "/v1/evidence", said)
-        if status != 200:
-            raise Unavailable(_refused(status, answer).message)
+        await self._done("POST", "/v1/evidence", said)
 
     async def declare(self, reservations: Sequence[Mapping[str, Json]]) -> None:
         """Tell the allocator all that policy reserves. Raises: Unavailable."""
@@ -175,16 +159,11 @@ class AllocatorClient:
 
     async def tell_running(self, containers: Sequence[Mapping[str, Json]]) -> None:
         """Tell the allocator all containers that run. Raises: Unavailable."""
-        await self._tell("/v1/containers", {"containers": [*map(dict, containers)]})
+        await self._done("PUT", "/v1/containers", {"containers": [*map(dict, containers)]})
 
     async def tell_host_rules(self, rules: Mapping[str, Json]) -> None:
         """Tell the allocator what policy says of GPU processes outside containers and leases. Raises: Unavailable."""
-        await self._tell("/v1/host-rules", dict(rules))
-
-    async def _tell(self, path: str, body: dict[str, Json]) -> None:
-        status, answer = await self._call("PUT", path, body)
-        if status != 200:
-            raise Unavailable(_refused(status, answer).message)
+        await self._done("PUT", "/v1/host-rules", dict(rules))
 
     def forget(self, lease: LeaseId) -> None:
         """Leave a lease to reconciliation: evidence no longer says that it is worked on."""
@@ -203,10 +182,7 @@ class AllocatorClient:
 
     async def inventory(self) -> Mapping[str, Json]:
         """Devices as the allocator shows them to its admin."""
-        status, answer = await self._call("GET", "/v1/inventory")
-        if status != 200:
-            raise Unavailable(_refused(status, answer).message)
-        return answer
+        return await self._done("GET", "/v1/inventory")
 
     async def has_devices(self) -> bool:
         """Whether there is anything to lease, free or not; not while nobody can say."""
@@ -214,6 +190,23 @@ class AllocatorClient:
             return bool((await self.inventory()).get("devices"))
         except Unavailable:
             return False
+
+    async def _checked(self, method: str, path: str, body: Json = None) -> Lease | LeaseRefused:
+        """A lease as it is now; why it is none, or that nobody can say, as a value."""
+        try:
+            status, answer = await self._call(method, path, body)
+        except Unavailable as error:
+            return LeaseRefused(
+                status=503, message=f"ds01: the lease of this container cannot be checked: {error}"
+            )
+        return _lease(answer) if status == 200 else _refused(status, answer)
+
+    async def _done(self, method: str, path: str, body: Json = None) -> Mapping[str, Json]:
+        """The answer of a 200. Raises: Unavailable: any other, in the words of the allocator."""
+        status, answer = await self._call(method, path, body)
+        if status != 200:
+            raise Unavailable(_refused(status, answer).message)
+        return answer
 
     async def _settled(self, verb: str, lease: LeaseId, body: dict[str, Json]) -> None:
         status, answer = await self._call("POST", f"/v1/leases/{lease}/{verb}", body)
