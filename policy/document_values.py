@@ -16,6 +16,7 @@ import yaml
 from policy.grants import BindPath, Builds, DefaultNetwork, Handling, Ports, Role
 from policy.model import Share
 from policy.paths import clean_path, is_forbidden_source, is_under
+from policy.spoken import parse_seconds
 
 Allowed = tuple[str, ...] | tuple[BindPath, ...] | tuple[Ports, ...] | Handling | DefaultNetwork | Builds
 Read = Callable[[yaml.Node], Any]
@@ -155,10 +156,10 @@ def _size(*, least: int, unlimited: bool = False) -> Read:
 
 
 def read_duration(node: yaml.Node) -> int:
-    found = re.fullmatch(r"([0-9]{1,6})(s|m|h|d)", scalar_of(node))
-    if not found:
+    seconds = parse_seconds(scalar_of(node))
+    if seconds is None:
         raise Wrong("must be a time, like 30s, 10m or 2h")
-    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+    return seconds
 
 
 def _read_capabilities(node: yaml.Node) -> tuple[str, ...]:

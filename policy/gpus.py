@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from policy.fields import as_int, as_list, as_object, as_strings, as_text, shown
 from policy.model import PLAIN_RUNTIME, EngineFacts, Json, Reason
+from policy.spoken import parse_seconds
 
 VISIBLE = "NVIDIA_VISIBLE_DEVICES"
 CAPABILITIES = "NVIDIA_DRIVER_CAPABILITIES"
@@ -58,8 +59,6 @@ TIME_LABEL = "ds01.gpu.time"
 WAIT_LABEL = "ds01.wait"
 _PROFILES = frozenset({"full", "any"})
 _SIZE = re.compile(r"([0-9]{1,6})(MiB|GiB)", re.ASCII)
-_DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)", re.ASCII)
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _INDEX = re.compile(r"[0-9]{1,3}(:[0-9]{1,3})?", re.ASCII)
 _NODE = re.compile(r"/dev/nvidia([0-9]{1,3})", re.ASCII)
 _NEXT = "ask with --gpus N or --gpus device=UUID"
@@ -170,9 +169,8 @@ def _label(labels: Mapping[str, Json], name: str) -> str | None:
 def _duration(labels: Mapping[str, Json], name: str, *, least: int) -> int | None:
     if (text := _label(labels, name)) is None:
         return None
-    found = _DURATION.fullmatch(text)
-    seconds = int(found[1]) * _SECONDS[found[2]] if found else -1
-    if seconds < least:
+    seconds = parse_seconds(text)
+    if seconds is None or seconds < least:
         raise _Unreadable(f"Labels.{name}", text, "a time", f"write {name}=10m, or 30s, 2h, 1d")
     return seconds
 
