@@ -226,3 +226,11 @@ def clean_lab(lab: Lab) -> Iterator[Lab]:
     lab.clean()
     yield lab
     lab.clean()
+
+
+@pytest.fixture
+def clean(own: Lab) -> Iterator[Lab]:
+    """A module's own lab with nothing of an earlier test in it."""
+    own.clean()
+    yield own
+    own.clean()

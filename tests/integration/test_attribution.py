@@ -68,16 +68,9 @@ def own() -> Iterator[Lab]:
 
 
 @pytest.fixture
-def clean_own(own: Lab) -> Iterator[Lab]:
-    own.clean()
-    yield own
-    own.clean()
-
-
-@pytest.fixture
-def engine(clean_own: Lab) -> Iterator[Engine]:
-    with engine_opened(clean_own, "tests of attribution") as socket:
-        made = Engine(clean_own, socket)
+def engine(clean: Lab) -> Iterator[Engine]:
+    with engine_opened(clean, "tests of attribution") as socket:
+        made = Engine(clean, socket)
         yield made
         for name in made.docker("ps", "-aq", "--filter", "name=foreign").split():
             made.docker("rm", "-f", name)
@@ -95,9 +88,9 @@ def by_pid(told: tuple[Attributed, ...]) -> dict[int, Attributed]:
     return {one.seen.pid: one for one in told}
 
 
-async def test_each_process_is_told(clean_own: Lab, engine: Engine, attributor: Attributor) -> None:
+async def test_each_process_is_told(clean: Lab, engine: Engine, attributor: Attributor) -> None:
     """All four of them, execs too, and what has ended under the name it had."""
-    lab, alice = clean_own, Uid(pwd.getpwnam(clean_own.alice).pw_uid)
+    lab, alice = clean, Uid(pwd.getpwnam(clean.alice).pw_uid)
     lab.ok(lab.alice, "run", "-d", "--name", "train", "busybox", "sleep", "300")
     lab.ok(lab.alice, "exec", "-d", "train", "sleep", "301")
     own = lab.ok(lab.alice, "inspect", "-f", "{{.Id}}", "train")
@@ -124,10 +117,10 @@ async def test_each_process_is_told(clean_own: Lab, engine: Engine, attributor: 
 
 @pytest.mark.skipif(not PIDS_CGROUP.is_dir(), reason="needs a cgroup v1 hierarchy of pids")
 async def test_a_container_is_not_named_into_ones_own(
-    clean_own: Lab, engine: Engine, attributor: Attributor
+    clean: Lab, engine: Engine, attributor: Attributor
 ) -> None:
     """A cgroup that has a container's name, elsewhere, is not that container."""
-    lab = clean_own
+    lab = clean
     lab.ok(lab.alice, "run", "-d", "--name", "train", "busybox", "sleep", "300")
     own = lab.ok(lab.alice, "inspect", "-f", "{{.Id}}", "train")
     forged = PIDS_CGROUP / f"ds01-{os.getpid()}-{own}"
@@ -141,9 +134,9 @@ async def test_a_container_is_not_named_into_ones_own(
         forged.rmdir()
 
 
-def test_a_foreign_container_shows_whose_it_is_and_what_it_has(clean_own: Lab, engine: Engine) -> None:
+def test_a_foreign_container_shows_whose_it_is_and_what_it_has(clean: Lab, engine: Engine) -> None:
     """From dockerd's own inspect: the name, then the home that is mounted; no GPU, or all of them."""
-    account = pwd.getpwnam(clean_own.alice)
+    account = pwd.getpwnam(clean.alice)
     alice = Person(uid=Uid(account.pw_uid), name=account.pw_name, home=account.pw_dir)
     engine.docker("create", "--name", f"foreign._.{alice.uid}", "busybox")
     engine.docker(

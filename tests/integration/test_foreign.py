@@ -209,22 +209,22 @@ def test_what_mounts_its_owners_paths_is_entered_in_one_run_alone(own: Lab, engi
     policy.parent.mkdir(exist_ok=True)
     policy.write_text('defaults: {allow: {binds: [{path: "~", setuid_ok: true}]}}\n')
     policy.chmod(0o644)
-    mounting = (*_OURS, "-v", f"{work}:/work")
+    mounting = (*_OURS, "-v", f"{work}:/mine")
     try:
         docker(engine, "run", "-d", *mounting, "--restart", "always", "busybox", "sleep", "300")
         assert eventually(lambda: _NAME in ds01(own, "adopt"), seconds=_SECONDS)
         assert eventually(lambda: "restart policy" in _adopted_anew(own), seconds=_SECONDS)
-        denied(own, own.alice, "exec", _NAME, "ls", "/work")
+        denied(own, own.alice, "exec", _NAME, "ls", "/mine")
         own.ok(own.alice, "rm", "-f", _NAME)
 
         docker(engine, "run", "-d", *mounting, "busybox", "sleep", "300")
         assert eventually(lambda: "no program" not in _adopted_anew(own), seconds=_SECONDS)
-        assert own.ok(own.alice, "exec", _NAME, "ls", "/work") == ""
+        assert own.ok(own.alice, "exec", _NAME, "ls", "/mine") == ""
         own.run(own.alice, "rmdir", str(work))
         own.run(own.alice, "ln", "-s", "/etc", str(work))
         docker(engine, "restart", "-t", "0", _NAME)  # root, past ds01
         for _ in range(3):
-            refused = own.docker(own.alice, "exec", _NAME, "cat", "/work/shadow")
+            refused = own.docker(own.alice, "exec", _NAME, "cat", "/mine/shadow")
             assert "(rule adopted)" in refused.err
             assert "root:" not in refused.out
         assert "no program" in _adopted_anew(own)

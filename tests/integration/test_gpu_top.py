@@ -30,13 +30,6 @@ def own() -> Iterator[Lab]:
         yield lab
 
 
-@pytest.fixture
-def clean(own: Lab) -> Iterator[Lab]:
-    own.clean()
-    yield own
-    own.clean()
-
-
 def told(lab: Lab, user: str, *words: str) -> Any:
     """What `ds01 gpu ... --json` says to a user."""
     done = lab.run(user, "ds01", "gpu", *words, "--json")

@@ -32,13 +32,6 @@ def own() -> Iterator[Lab]:
         yield running
 
 
-@pytest.fixture
-def clean(own: Lab) -> Iterator[Lab]:
-    own.clean()
-    yield own
-    own.clean()
-
-
 def _policy(lab: Lab) -> None:
     """Give both users two GPUs, and the first a group of its own; wait until the proxy has it."""
     text = (

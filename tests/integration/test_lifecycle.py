@@ -39,13 +39,6 @@ def own() -> Iterator[Lab]:
         yield running
 
 
-@pytest.fixture
-def clean(own: Lab) -> Iterator[Lab]:
-    own.clean()
-    yield own
-    own.clean()
-
-
 def _policy(lab: Lab, time_over: str) -> None:
     """Give both users all GPUs and this word; wait until proxy and lifecycle have it."""
     before = {daemon: lab.log(daemon).count("policy.loaded") for daemon in ("proxy", "lifecycle")}

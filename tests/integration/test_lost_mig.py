@@ -28,13 +28,6 @@ def own() -> Iterator[Lab]:
         yield running
 
 
-@pytest.fixture
-def clean(own: Lab) -> Iterator[Lab]:
-    own.clean()
-    yield own
-    own.clean()
-
-
 def _devices(lab: Lab) -> dict[str, Any]:
     answer = unix_http.call(lab.root / "run" / "allocator.sock", "GET", "/v1/inventory")
     return {device["index"]: device for device in json.loads(answer.body)["devices"]}
