@@ -63,6 +63,10 @@ class Proxy(Parts):
         await self.allocator.close()
 
     async def _open(self) -> None:
+        if self.canary is not None:
+            # Who waited for this proxy asks at once. docker's first question is the API version: refused it, docker goes on
+            # with its own, which an older engine does not speak.
+            await self.canary.asked.wait()
         await self.doors.open_admin()
         for name in self.settings.daemon.users:
             await self.doors.open_user(name)

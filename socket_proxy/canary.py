@@ -29,6 +29,7 @@ class Canary:
         self._pool = Pool(engine_socket)
         self._wake = wake
         self.singing: bool | None = None  # None: the engine gave no answer; nothing is forwarded then either
+        self.asked = asyncio.Event()  # `singing` says what was found, and not that nobody has looked yet
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -38,6 +39,7 @@ class Canary:
             if denied != self.singing or not denied:
                 self._tell(denied=denied)
             self.singing = denied
+            self.asked.set()
             try:
                 await asyncio.wait_for(self._wake.wait(), _EVERY_SECONDS if denied else _AGAIN_SECONDS)
             except TimeoutError:

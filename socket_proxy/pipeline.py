@@ -25,6 +25,7 @@ from policy.compile import Policy
 from policy.dockerapi.bind import taken
 from policy.dockerapi.model import Answer, Incoming, Operation, Request
 from policy.dockerapi.read import read
+from policy.dockerapi.responses import cap_api_version
 from policy.dockerapi.routes import ROUTE_OF
 from policy.dockerapi.sources import with_sources
 from policy.evaluate import evaluate
@@ -91,6 +92,8 @@ class Pipeline:
     ) -> None:
         self._policy = policy
         self._engine_max = engine_facts.api_version
+        # As dockerd's own errors do: a client that is refused its first question still learns which API it may speak.
+        self._refused_with = (*JSON, ("api-version", cap_api_version("{}.{}".format(*self._engine_max))))
         self._facts = facts
         self._fulfiller = fulfiller
         self._handlers = handlers
@@ -321,7 +324,7 @@ class Pipeline:
             decision=way.decision,
         )
         self._count(way, _DECIDED.get(refusal.status, Decided.UNAVAILABLE), refusal.rules)
-        await exchange.respond(refusal.status, JSON, refusal.body())
+        await exchange.respond(refusal.status, self._refused_with, refusal.body())
 
     def _count(self, way: _Way, decided: Decided, rules: tuple[str, ...] = ()) -> None:
         kind = UNKNOWN if way.request is None else ROUTE_OF[way.request.operation].outcome

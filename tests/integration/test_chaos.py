@@ -248,8 +248,20 @@ def test_clients_wait_for_a_killed_proxy(whole: Lab) -> None:
     kept = _starts(whole, _running(whole, whole.alice))
     for _ in range(3):
         whole.kill("proxy")
-        assert whole.docker(whole.alice, "ps", "-q").status == 0
+        shown = whole.docker(whole.alice, "ps", "-q")
+        assert shown.status == 0, shown
     assert _starts(whole, kept[0]) == kept
+
+
+def test_whoever_waited_for_the_proxy_is_served(whole: Lab) -> None:
+    """What lay in the backlog is answered like everything after it: docker's first question is not lost to a refusal."""
+    for _ in range(3):
+        whole.kill("proxy")
+        with ThreadPoolExecutor(max_workers=20) as pool:
+            asked = [pool.submit(_call, whole, whole.alice, "HEAD", "/_ping") for _ in range(20)]
+        answers = [each.result() for each in asked]
+        # A call on its way while the old one dies ends with it.
+        assert {reply.status for reply in answers if reply is not None} == {200}, answers
 
 
 def test_a_mounted_socket_outlives_the_proxy(whole: Lab) -> None:

@@ -82,7 +82,8 @@ async def test_waking_it_asks_at_once(tmp_path: Path) -> None:
 
     async with scripted_dockerd(tmp_path / "s", script), asyncio.timeout(5), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(bird.run())
-        await until(singing=True)
+        await bird.asked.wait()
+        assert bird.singing is True
         wake.set()
         await until(singing=False)
         running.cancel()
