@@ -1,4 +1,4 @@
-"""Four GPUs, five hundred creates, over a hundred at once, and daemons that die at random: no device has two holders at any time."""
+"""Four leased GPUs, five hundred creates, over a hundred at once, daemons that die at random: no device ever has two holders."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ from tests.integration.test_chaos import (
 pytestmark = [pytest.mark.dockerd, pytest.mark.timeout(400)]
 CREATES, AT_ONCE, KILLS = 500, 125, 8
 GPUS = 4
+GRANTED, STARTED, MOST_SECONDS = (
+    4 * GPUS,
+    2 * GPUS,
+    120,
+)  # it lasts until so many were, if that takes more creates
 
 
 @pytest.fixture(scope="module")
@@ -120,26 +125,35 @@ def test_five_hundred_creates_never_share_a_gpu(own: Lab) -> None:
             made = _asked(own, number)
         if made is not None:
             answers.append(made)
-        if made is not None and made.status == 201 and len(answers) % 3 == 0:
+        if made is not None and made.status == 201 and int(_id(made), 16) % 3:
             user = (own.alice, own.bob)[number % 2]
             begun = _call(own, user, "POST", f"/containers/{_id(made)}/start")
             started.extend([_id(made)] if begun is not None and begun.status == 204 else [])
         time.sleep(0.5)  # as somebody who tries again
 
+    def enough() -> bool:
+        granted = sum(reply.status == 201 for reply in answers)
+        return granted >= GRANTED and len(started) >= STARTED and holders.looked_at >= GRANTED
+
     with (
         engine_opened(own, "who holds which GPU") as engine,
         Holders(engine, own.root / "run" / "allocator.sock") as holders,
-        Repeated(lambda: _remove_one(own, seed), seconds=0.1),
-        ThreadPoolExecutor(max_workers=AT_ONCE) as pool,
     ):
-        list(pool.map(work, range(CREATES)))
+        first = [_asked(own, number) for number in range(GPUS)]
+        assert [reply and reply.status for reply in first] == [201] * GPUS, first
+        with (
+            Repeated(lambda: _remove_one(own, seed), seconds=0.1),
+            ThreadPoolExecutor(max_workers=AT_ONCE) as pool,
+        ):
+            until = time.monotonic() + MOST_SECONDS
+            list(pool.map(work, range(CREATES)))
+            while not enough() and time.monotonic() < until:
+                list(pool.map(work, range(CREATES, CREATES + AT_ONCE)))
     counted = Counter(reply.status for reply in answers)
     assert holders.doubles() == []
-    assert holders.looked_at > 3 * GPUS, "most were gone before dockerd could say what they had"
-    assert holders.most_at_once() == GPUS, "all four were never held at once"
+    assert enough(), (counted, len(started), holders.looked_at)
+    assert holders.most_at_once() == GPUS, "it did not begin with all four held"
     assert at_once.most >= 100, at_once.most
-    assert len(started) > GPUS, "hardly any was started"
-    assert counted[201] > GPUS, counted
     assert set(counted) <= {201, 409, 500, 503}, counted
     for reply in answers:
         if reply.status == 409:
@@ -152,21 +166,21 @@ def test_five_hundred_creates_never_share_a_gpu(own: Lab) -> None:
     assert eventually(lambda: _leases(own) == [], seconds=60, pause_seconds=1), _leases(own)
 
 
-def test_two_holders_would_be_seen(own: Lab) -> None:
+def test_two_holders_would_be_seen(clean: Lab) -> None:
     """Two containers that root gives one GPU past ds01, for a moment: what the test above looks with tells of it."""
-    with engine_opened(own, "two holders") as engine:
+    with engine_opened(clean, "two holders") as engine:
         flags = ("--runtime", "runc", "--network", "none", "--gpus", f"device={simulate.gpu_uuid(0)}")
-        with Holders(engine, own.root / "run" / "allocator.sock") as holders:
+        with Holders(engine, clean.root / "run" / "allocator.sock") as holders:
             for name in ("first", "second"):
-                own.run(
+                clean.run(
                     "root", "docker", "create", "--name", name, *flags, "busybox", host=f"unix://{engine}"
                 )
-            own.run("root", "docker", "rm", "first", "second", host=f"unix://{engine}")
+            clean.run("root", "docker", "rm", "first", "second", host=f"unix://{engine}")
         assert len(holders.doubles()) == 1
-        with Holders(engine, own.root / "run" / "allocator.sock") as holders:
+        with Holders(engine, clean.root / "run" / "allocator.sock") as holders:
             for name in ("first", "second"):
-                own.run(
+                clean.run(
                     "root", "docker", "create", "--name", name, *flags, "busybox", host=f"unix://{engine}"
                 )
-                own.run("root", "docker", "rm", name, host=f"unix://{engine}")
+                clean.run("root", "docker", "rm", name, host=f"unix://{engine}")
         assert (holders.doubles(), holders.most_at_once()) == ([], 1)
