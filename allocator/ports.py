@@ -1,4 +1,4 @@
-"""What the service needs from outside its room's pure part."""
+"""What parts of the service need of others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from allocator.model import Snapshot
+    from policy.model import LeaseId
 
 
 class Inventory(Protocol):
@@ -13,3 +14,10 @@ class Inventory(Protocol):
 
     async def read(self) -> Snapshot:
         """All devices now. Raises: InventoryUnavailable."""
+
+
+class Release(Protocol):
+    """Gives devices back."""
+
+    async def __call__(self, lease: LeaseId, *, who: str, why: str) -> object:
+        """Raises: LedgerUnavailable."""

@@ -1,4 +1,4 @@
-"""Leasing: one decision at a time, on disk before it is told, undone when nobody is there to be told.
+"""The allocator: one decision at a time, on disk before it is told, undone when nobody is there to be told.
 
 Every change of the ledger happens under one lock and in one writer thread. A cancelled caller never stops a
 transaction half way: it is awaited, and a grant that nobody will learn of is released again.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from allocator.finishing import Finishing
 from allocator.foreign import ForeignContainers
 from allocator.granting import Granting
 from allocator.hearing import Hearing
+from allocator.leasing import Leasing
 from allocator.ledger import LONG_LOG_CHANGES, Conflict
 from allocator.mig_journal import MigJournal
 from allocator.model import (
@@ -38,20 +39,16 @@ from allocator.usage import UsageRecords
 from allocator.waiting import Line
 from allocator.watch import Watch
 from allocator.withheld import DurableJournal, WithheldDevices, nobody
-from observability import events
-from observability.logging import log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
     from datetime import tzinfo
 
     from allocator.board import Board
-    from allocator.granting import Declined
     from allocator.host_grants import HostGrant
     from allocator.ledger import Ledger
     from allocator.model import GpuRequest, Moment
     from allocator.ports import Inventory
-    from allocator.queue import Entry
     from allocator.reconcile import Change, Contradiction, Evidence
     from allocator.take_over import TakenOver, TakeOver
     from allocator.waiting import Waiter
@@ -119,6 +116,14 @@ class Allocator:
             half_life_seconds=timing.half_life_seconds,
             zone=zone,
         )
+        self._leasing = Leasing(
+            lock=self._lock,
+            line=self._line,
+            watch=self.watch,
+            granting=self._granting,
+            release=self.release,
+            now=now,
+        )
         self._taking_over = TakingOver(
             ledger=ledger, durably=self._durably, foreign=self.foreign, now=now, new_id=new_id
         )
@@ -166,35 +171,7 @@ class Allocator:
 
         Raises: InventoryUnavailable, LedgerUnavailable. On cancellation nothing is held.
         """
-        entry = self._line.enter(want, self._now())
-        outcome = await self._try(entry)
-        if isinstance(outcome, Lease):
-            return outcome
-        if not outcome.refusal.waiting_helps or want.wait_seconds <= 0:
-            return self._told(outcome.refusal, want)
-        with self._line.joined(entry, outcome.refusal, outcome.claims) as waiter:
-            try:
-                refusal = await self._wait(waiter, want.wait_seconds)
-            except asyncio.CancelledError:
-                if waiter.outcome.done():
-                    await self.release(
-                        waiter.outcome.result().id, who=want.session, why="the client was gone"
-                    )
-                raise
-            # Nothing is awaited from here until the line is left, so nothing can be given any more.
-            if waiter.outcome.done():
-                return waiter.outcome.result()
-        return self._told(refusal, want)
-
-    async def _wait(self, waiter: Waiter, seconds: int) -> Refusal:
-        """Until it is served or its time is over. Returns: the refusal that counts if it was not served."""
-        try:
-            # Not wait_for: in Python 3.11 it swallows a cancellation that meets a result.
-            async with asyncio.timeout(seconds):
-                await asyncio.shield(waiter.outcome)
-        except TimeoutError:
-            return await self._in_vain(waiter)
-        return waiter.refusal
+        return await self._leasing.lease(want)
 
     async def confirm(self, lease: LeaseId, container: ContainerId, *, who: str) -> Lease | None:
         """The create succeeded. None when there is no such lease. Raises: Conflict: released, or on another.
@@ -326,35 +303,6 @@ class Allocator:
             self._finishing.close()
             self._ledger.close()
 
-    async def _try(self, entry: Entry) -> Lease | Declined:
-        """Decide on a recent look; look again before saying that devices are in use."""
-        looks = self.watch.looks
-        if not self.watch.is_fresh():
-            await self.watch.look()
-        async with self._lock:
-            outcome = await self._granting.decide(entry)
-        if isinstance(outcome, Lease) or self.watch.looks != looks:
-            return outcome
-        if not outcome.refusal.waiting_helps:
-            return outcome
-        await self.watch.look()
-        async with self._lock:
-            return await self._granting.decide(entry)
-
-    async def _in_vain(self, waiter: Waiter) -> Refusal:
-        """The refusal of who waited to the end, with its place in line."""
-        seconds = waiter.entry.want.wait_seconds
-        try:
-            async with self._lock:
-                refusal = await self._granting.refusal(waiter)
-                _, used = await self._granting.books()
-            waiting = self._line.ordered(used)
-            at = waiting.index(waiter) + 1
-        except (InventoryUnavailable, LedgerUnavailable, ValueError):  # the last: it was served
-            return waiter.refusal
-        place = f"; you waited {seconds}s, at position {at} of {len(waiting)}"
-        return replace(refusal, message=refusal.message + place)
-
     # Everything below runs under the lock.
 
     async def _put_away(self) -> None:
@@ -365,7 +313,3 @@ class Allocator:
         await self._durably(partial(self._ledger.archive, text, most=_ARCHIVE_AT_ONCE))
         await self._durably(partial(self._ledger.checkpoint, least_changes=LONG_LOG_CHANGES))
         await self.reserving.put_away()
-
-    def _told(self, refusal: Refusal, want: GpuRequest) -> Refusal:
-        log(events.LEASE_REFUSED, uid=want.owner_uid, refusal=refusal.kind.value)
-        return refusal

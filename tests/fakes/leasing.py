@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from dataclasses import replace
@@ -97,3 +98,17 @@ def service(
     )
     made.foreign.tell(())
     return made
+
+
+async def held(allocator: Allocator, **changes: object) -> Lease:
+    """What a request is granted."""
+    outcome = await allocator.lease(want(**changes))
+    assert isinstance(outcome, Lease)
+    return outcome
+
+
+async def queued(allocator: Allocator, number: int) -> None:
+    """Until so many requests wait in line."""
+    async with asyncio.timeout(3):
+        while len(allocator._line) != number:  # noqa: ASYNC110  the line tells nobody
+            await asyncio.sleep(0.001)

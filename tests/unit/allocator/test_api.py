@@ -19,7 +19,7 @@ from allocator.model import Problem
 from host import listener
 from policy.model import LeaseId
 from tests.fakes.fake_nvml import FakeNvml, gpu, mig, snapshot, split
-from tests.fakes.leasing import Clock, foreign, service
+from tests.fakes.leasing import Clock, foreign, queued, service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -338,16 +338,10 @@ async def test_a_client_that_hangs_up_while_it_waits_leaves_the_queue(server: Se
         raw.sendall(
             b"POST /v1/leases HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
         )
-        await until(server, 1)
-    await until(server, 0)
+        await queued(server.service, 1)
+    await queued(server.service, 0)
     await server.call("POST", f"/v1/leases/{lease['id']}/release", {"reason": "removed"})
     assert await server.service.leases(None) == ()
-
-
-async def until(server: Server, waiting: int) -> None:
-    async with asyncio.timeout(3):
-        while len(server.service._line) != waiting:  # noqa: ASYNC110  the queue tells nobody
-            await asyncio.sleep(0.005)
 
 
 RESERVATION = {"group": "course", "name": "course", "count": 1, "when": "Thu 00:20-12:00"}
@@ -385,8 +379,7 @@ async def test_the_queue_shows_who_waits(server: Server) -> None:
     async with asyncio.TaskGroup() as tasks:
         body = WANT | {"profile": "full", "wait_seconds": 60}
         asking = tasks.create_task(server.call("POST", "/v1/leases", body))
-        while not len(server.service._line):  # noqa: ASYNC110  the line tells nobody
-            await asyncio.sleep(0.01)
+        await queued(server.service, 1)
         _, queue = await server.call("GET", "/v1/queue")
         server.trusted.clear()
         _, for_others = await server.call("GET", "/v1/queue")
@@ -447,8 +440,7 @@ async def test_the_line_is_known_while_the_devices_are_not(server: Server, tmp_p
                 WANT | {"owner_uid": 2, "profile": "full", "request_id": "b", "wait_seconds": 9},
             )
         )
-        while not len(server.service._line):  # noqa: ASYNC110  the line tells nobody
-            await asyncio.sleep(0.01)
+        await queued(server.service, 1)
         server.nvml.problem = "the driver is gone"
         await server.service.sweep()
         status, line = await server.call("GET", "/v1/queue")

@@ -303,7 +303,7 @@ async def sweep(world: World) -> Prepared:
 # By operation, functions that must be among those in which it was killed.
 OPERATIONS: dict[Callable[[World], Awaitable[Prepared]], set[str]] = {
     reserve: {"Watch.look", "Upkeep.take_in", "Granting.decide", "Granting._grant"},
-    reserve_in_line: {"Allocator._wait", "Granting.serve", "Granting._give", "Granting._grant"},
+    reserve_in_line: {"Leasing._wait", "Granting.serve", "Granting._give", "Granting._grant"},
     create: {"Granting._grant", "create.<locals>.work", "Allocator.confirm", "Changes.decide"},
     confirm: {"Allocator.confirm", "Changes.decide"},
     start: {"Allocator.start", "Changes.decide"},

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from allocator.model import Lease, Refusal, RefusalKind
+from allocator.model import Refusal, RefusalKind
 from allocator.reservations import Reservation
 from policy.model import Uid
 from policy.when import parse_when
 from tests.fakes.fake_nvml import FakeNvml, gpu, split
-from tests.fakes.leasing import Clock, service, want
+from tests.fakes.leasing import Clock, held, service, want
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,23 +23,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 async def one(tmp_path: Path, clock: Clock) -> AsyncIterator[Allocator]:
     allocator = service(
         tmp_path / "ledger", FakeNvml(gpu(0, generation=0), gpu(1), *split(2, "1g.5gb", "2g.10gb")), clock
     )
     yield allocator
     await allocator.close()
-
-
-async def held(allocator: Allocator, **changes: object) -> Lease:
-    outcome = await allocator.lease(want(**changes))
-    assert isinstance(outcome, Lease)
-    return outcome
 
 
 async def test_a_lease_says_all_that_was_agreed(one: Allocator) -> None:

@@ -1,4 +1,4 @@
-"""Leasing over a real ledger: waiting, giving back, and what cancellation and failure leave."""
+"""The allocator over a real ledger: what becomes of a lease, by evidence, by starts and by outages."""
 
 from __future__ import annotations
 
@@ -13,51 +13,17 @@ from allocator.model import (
     InventoryUnavailable,
     Lease,
     LeaseState,
-    LedgerUnavailable,
     Refusal,
-    RefusalKind,
 )
 from allocator.reconcile import Carrier, Contradiction
 from policy.model import ContainerId, LeaseId, Uid
 from tests.fakes.fake_nvml import FakeNvml, gpu
-from tests.fakes.leasing import Clock, evidence, service, want
+from tests.fakes.leasing import Clock, evidence, held, queued, want
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from allocator.service import Allocator
 
 ONE = ContainerId("1" * 64)
-
-
-@pytest.fixture
-def nvml() -> FakeNvml:
-    return FakeNvml(gpu(0))
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def one(tmp_path: Path, nvml: FakeNvml, clock: Clock) -> AsyncIterator[Allocator]:
-    allocator = service(tmp_path / "ledger", nvml, clock)
-    yield allocator
-    await allocator.close()
-
-
-async def held(allocator: Allocator, **changes: object) -> Lease:
-    outcome = await allocator.lease(want(**changes))
-    assert isinstance(outcome, Lease)
-    return outcome
-
-
-async def queued(allocator: Allocator, number: int) -> None:
-    async with asyncio.timeout(2):
-        while len(allocator._line) != number:  # noqa: ASYNC110  the queue tells nobody
-            await asyncio.sleep(0.001)
 
 
 async def test_a_lease_goes_from_pending_to_released(one: Allocator) -> None:
@@ -86,93 +52,6 @@ async def test_what_cannot_be_confirmed(one: Allocator) -> None:
         await one.confirm(lease.id, ONE, who="x")
     assert await one.confirm(LeaseId("never"), ONE, who="x") is None
     assert await one.release(LeaseId("never"), who="x", why="x") is None
-
-
-async def test_a_thousand_at_once_get_one_gpu(one: Allocator) -> None:
-    """Of many requests at the same moment exactly one is granted."""
-    outcomes = await asyncio.gather(*(one.lease(want(owner_uid=Uid(uid))) for uid in range(100)))
-    assert sum(isinstance(item, Lease) for item in outcomes) == 1
-
-
-async def test_the_oldest_waiter_is_served_first(one: Allocator) -> None:
-    """A freed device goes to who waited longest, the next one waits on."""
-    first = await held(one)
-    async with asyncio.TaskGroup() as tasks:
-        older = tasks.create_task(held(one, wait_seconds=5, owner_uid=Uid(2)))
-        await queued(one, 1)
-        younger = tasks.create_task(held(one, wait_seconds=5, owner_uid=Uid(3)))
-        await queued(one, 2)
-        await one.release(first.id, who="x", why="removed")
-        lease = await older
-        assert not younger.done()
-        await one.release(lease.id, who="x", why="removed")
-        assert (await younger).owner_uid == 3
-
-
-async def test_waiting_ends_with_the_refusal(one: Allocator) -> None:
-    """Who waited in vain gets the refusal, and leaves the queue."""
-    await held(one)
-    outcome = await one.lease(want(wait_seconds=1))
-    assert isinstance(outcome, Refusal)
-    await queued(one, 0)
-
-
-async def test_a_hopeless_request_does_not_wait(one: Allocator) -> None:
-    """What no release can cure is refused at once, although the client would wait."""
-    async with asyncio.timeout(1):
-        outcome = await one.lease(want(count=3, wait_seconds=600))
-    assert isinstance(outcome, Refusal)
-    assert outcome.kind is RefusalKind.TOO_FEW
-
-
-async def test_a_waiter_that_left_gets_nothing(one: Allocator) -> None:
-    """After its client has gone, a freed device is free for others."""
-    first = await held(one)
-    async with asyncio.TaskGroup() as tasks:
-        waiter = tasks.create_task(one.lease(want(wait_seconds=60)))
-        await queued(one, 1)
-        waiter.cancel()
-    await one.release(first.id, who="x", why="removed")
-    assert await one.leases(None) == ()
-
-
-async def test_a_grant_that_crosses_a_cancellation_goes_back(one: Allocator) -> None:
-    """A waiter served in the very moment in which its client leaves holds nothing afterwards."""
-    first = await held(one)
-    async with asyncio.TaskGroup() as tasks:
-        waiter = tasks.create_task(one.lease(want(wait_seconds=60)))
-        await queued(one, 1)
-        one._line._waiters[0].outcome.add_done_callback(lambda _: waiter.cancel())
-        await one.release(first.id, who="x", why="removed")
-    assert waiter.cancelled()
-    assert await one.leases(None) == ()
-
-
-@pytest.mark.parametrize("steps", range(40))
-async def test_cancelled_at_each_await_nothing_is_held(tmp_path: Path, steps: int) -> None:
-    """A lease cancelled after any number of loop turns is either whole and told, or not there."""
-    one = service(tmp_path / "ledger", FakeNvml(gpu(0)), Clock())
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(one.lease(want()))
-        for _ in range(steps):
-            await asyncio.sleep(0.0002)
-        task.cancel()
-    told = [] if task.cancelled() else [task.result()]
-    assert list(await one.leases(None)) == told
-    await one.close()
-
-
-async def test_a_ledger_that_fails_grants_nothing(one: Allocator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the ledger cannot be written, the request fails and the device stays free."""
-
-    def fail(*_: object, **__: object) -> None:
-        raise LedgerUnavailable("disk full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(one._ledger, "grant", fail)
-        with pytest.raises(LedgerUnavailable):
-            await one.lease(want())
-    assert isinstance(await one.lease(want()), Lease)
 
 
 async def test_without_nvml_nothing_is_granted_and_all_is_kept(one: Allocator, nvml: FakeNvml) -> None:
@@ -208,16 +87,6 @@ async def test_a_lost_device_is_held_until_its_container_is_gone(
     assert isinstance(await one.lease(want()), Refusal)  # until a person has looked at it
     assert await one.upkeep.release(gpu(0).uuid, who="root", why="reseated")
     await held(one)
-
-
-async def test_a_busy_device_is_looked_at_again(tmp_path: Path, clock: Clock) -> None:
-    """A process that ended since the last sweep does not hold a request up."""
-    nvml = FakeNvml(gpu(0, pids=(5,)))
-    one = service(tmp_path / "ledger", nvml, clock)
-    assert isinstance(await one.lease(want()), Refusal)
-    nvml.put(gpu(0))
-    await held(one)
-    await one.close()
 
 
 async def test_a_released_lease_still_carried_comes_back_or_is_reported(one: Allocator, clock: Clock) -> None:

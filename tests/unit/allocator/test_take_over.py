@@ -38,11 +38,6 @@ def wish(*, restarts: bool = False) -> TakeOver:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 async def allocator(tmp_path: Path, clock: Clock) -> AsyncIterator[Allocator]:
     one = service(tmp_path / "ledger", FakeNvml(*DEVICES), clock)
     await one.sweep()

@@ -20,11 +20,6 @@ ORDER = {"who": "root", "why": "a new cooler"}
 
 
 @pytest.fixture
-def nvml() -> FakeNvml:
-    return FakeNvml(gpu(0))
-
-
-@pytest.fixture
 async def allocator(tmp_path: Path, nvml: FakeNvml) -> AsyncIterator[Allocator]:
     one = service(tmp_path / "ledger", nvml, Clock())
     await one.sweep()
