@@ -20,11 +20,9 @@ from http1.writer import JSON
 from observability import events
 from observability.logging import log
 from observability.metrics import UNKNOWN, Decided, Metrics
-from policy import facts as policy_facts
 from policy.compile import Policy
 from policy.dockerapi.bind import taken
-from policy.dockerapi.model import Answer, Incoming, Operation, Request
-from policy.dockerapi.read import read
+from policy.dockerapi.model import Answer, Operation, Request
 from policy.dockerapi.responses import cap_api_version
 from policy.dockerapi.routes import ROUTE_OF
 from policy.dockerapi.sources import with_sources
@@ -42,6 +40,7 @@ from policy.model import (
 from socket_proxy.facts import FactSource
 from socket_proxy.fulfil import Fulfilled, Fulfiller
 from socket_proxy.handlers import Handlers
+from socket_proxy.receiving import Receiving
 from socket_proxy.refusals import Refusal, of_decision, of_error, of_taken
 from socket_proxy.repeat import Reading
 from socket_proxy.shaping import notes, rewritten
@@ -50,7 +49,6 @@ from socket_proxy.transaction import Transaction
 from socket_proxy.turns import Turn, Turns
 
 _NOTHING = Fulfilled(labels={})
-_LARGE_BYTES = 32 * 1024  # a body above this takes milliseconds to read
 _DECIDED = {
     400: Decided.MALFORMED,
     403: Decided.DENIED,
@@ -91,17 +89,16 @@ class Pipeline:
         gate_closed: Callable[[], Refusal | None],
     ) -> None:
         self._policy = policy
-        self._engine_max = engine_facts.api_version
         # As dockerd's own errors do: a client that is refused its first question still learns which API it may speak.
-        self._refused_with = (*JSON, ("api-version", cap_api_version("{}.{}".format(*self._engine_max))))
+        version = cap_api_version("{}.{}".format(*engine_facts.api_version))
+        self._refused_with = (*JSON, ("api-version", version))
         self._facts = facts
         self._fulfiller = fulfiller
         self._handlers = handlers
         self._trail = trail
-        self._json_bytes = limits.json_body_bytes
+        self._receiving = Receiving(engine_max=engine_facts.api_version, json_bytes=limits.json_body_bytes)
         self._metrics = metrics
         self._gate_closed = gate_closed
-        self._one_large = asyncio.Lock()
         self._turns = Turns()
 
     async def handle(self, exchange: Exchange, actor: Actor) -> None:
@@ -131,7 +128,7 @@ class Pipeline:
         closed = self._gate_closed()
         if closed is not None:
             return closed
-        body = await self._receive(exchange)
+        body = await self._receiving.receive(exchange)
         # SECURITY: what one user sends at once waits for that user's own turn; nobody else waits for it.
         async with self._turns.of(way.actor.uid) as turn:
             return await self._decide_and_do(exchange, way, body, turn)
@@ -139,11 +136,11 @@ class Pipeline:
     async def _decide_and_do(
         self, exchange: Exchange, way: _Way, body: bytes | None, turn: Turn
     ) -> Refusal | None:
-        reading = await self._read(exchange, body)
+        reading = await self._receiving.read(exchange, body)
         asked = way.request = reading.request
         policy = self._policy()
         facts = await self._known(way, policy, reading)
-        decision = way.decision = _decide(reading, policy, way.actor, facts)
+        decision = way.decision = reading.decide(policy, way.actor, facts)
         if decision.effect is not Effect.ALLOW:
             return of_decision(decision, asked, way.request_id)
         other = taken(asked, facts, uid=way.actor.uid)
@@ -238,31 +235,6 @@ class Pipeline:
         fulfilled = await self._fulfiller.fulfil(way.actor, decision.obligations, facts, way.request_id)
         return fulfilled if isinstance(fulfilled, Refusal) else (decision, replace(fulfilled, binds=binds))
 
-    async def _receive(self, exchange: Exchange) -> bytes | None:
-        """The JSON body, None if there is none. It may come slowly, so nobody's turn has begun."""
-        if isinstance(exchange.derived, Reading) or not _has_json(exchange.head.headers):
-            return None
-        return await exchange.read_body(self._json_bytes)
-
-    async def _read(self, exchange: Exchange, body: bytes | None) -> Reading:
-        known = exchange.derived
-        if isinstance(known, Reading):
-            known.again = True
-            return known
-        head = exchange.head
-        incoming = Incoming(method=head.method, target=head.target, headers=head.headers, body=body)
-        if body is not None and len(body) > _LARGE_BYTES:
-            # SECURITY: one large body for each turn of the loop, so that many at once hold nobody else up.
-            async with self._one_large:
-                await asyncio.sleep(0)
-                request = read(incoming, engine_max=self._engine_max)
-        else:
-            request = read(incoming, engine_max=self._engine_max)
-        reading = Reading(request, policy_facts.needed(request))
-        if body is None:  # else there is more to it than the head
-            exchange.derived = reading
-        return reading
-
     def _shape(
         self,
         exchange: Exchange,
@@ -349,17 +321,6 @@ class _Way:
         return self.request
 
 
-def _decide(reading: Reading, policy: Policy, actor: Actor, facts: Facts) -> Decision:
-    """Ask the rules, unless the same was asked last and nothing but the request and the policy counts."""
-    if reading.references:
-        return evaluate(policy, actor, reading.request, facts)
-    decision = reading.decision(policy, actor, facts)
-    if decision is None:
-        decision = evaluate(policy, actor, reading.request, facts)
-        reading.decided(policy, actor, facts, decision)
-    return decision
-
-
 def _bind_checks(decision: Decision) -> list[CheckBind]:
     return [item for item in decision.obligations if isinstance(item, CheckBind)]
 
@@ -371,7 +332,3 @@ def _moving() -> Refusal:
         "mount the directory itself",
         rules=("bind_mounts",),
     )
-
-
-def _has_json(headers: tuple[tuple[str, str], ...]) -> bool:
-    return any(name == "content-type" and "json" in value.lower() for name, value in headers)

@@ -13,10 +13,14 @@ from http1.client import Call, prepare
 from policy.compile import Policy
 from policy.dockerapi.model import Outgoing, Request
 from policy.dockerapi.write import write
+from policy.evaluate import evaluate
 from policy.model import Actor, Decision, Facts, Reference, Uid
 from socket_proxy.stamp import LIFETIME_MS, Stamper
 
 _FRESH_MS = LIFETIME_MS // 2  # a spare stamp must live at least this long, as dockerd may be slow to ask
+
+
+_Question = tuple[Policy, Actor, Facts]
 
 
 class Reading:
@@ -29,19 +33,25 @@ class Reading:
         self.references = references
         self.again = False  # this head came at least twice in a row
         self.written: Written | None = None
-        self._question: tuple[Policy, Actor, Facts] | None = None
+        self._question: _Question | None = None
         self._answer: Decision | None = None
 
-    def decision(self, policy: Policy, actor: Actor, facts: Facts) -> Decision | None:
-        """The decision on this very question, if it was the last one: deciding is pure."""
+    def decide(self, policy: Policy, actor: Actor, facts: Facts) -> Decision:
+        """Ask the rules, unless the very same was asked last: deciding is pure. What names objects is always asked."""
+        if self.references:
+            return evaluate(policy, actor, self.request, facts)
         asked = self._question
-        if asked is not None and asked[0] is policy and asked[1] is actor and asked[2] == facts:
-            return self._answer
-        return None
+        if self._answer is None or asked is None or not _same(asked, (policy, actor, facts)):
+            self._question, self._answer = (
+                (policy, actor, facts),
+                evaluate(policy, actor, self.request, facts),
+            )
+            self.written = None  # how a list is narrowed follows from the policy too
+        return self._answer
 
-    def decided(self, policy: Policy, actor: Actor, facts: Facts, decision: Decision) -> None:
-        self._question, self._answer = (policy, actor, facts), decision
-        self.written = None  # how a list is narrowed follows from the policy too
+
+def _same(asked: _Question, now: _Question) -> bool:
+    return asked[0] is now[0] and asked[1] is now[1] and asked[2] == now[2]
 
 
 class Written:

@@ -14,7 +14,7 @@ from policy import stamp
 from policy.build import build_policy
 from policy.dockerapi.model import Operation, Request
 from policy.evaluate import evaluate
-from policy.model import Actor, EngineFacts, Facts, Gid, Uid, Usage
+from policy.model import Actor, Effect, EngineFacts, Facts, Gid, Kind, Reference, Uid, Usage
 from socket_proxy import repeat
 from socket_proxy.keys import Keys
 from socket_proxy.repeat import Reading, Written
@@ -85,14 +85,29 @@ async def test_an_old_spare_is_thrown_away(written: Written, monkeypatch: pytest
 
 
 def test_a_decision_is_kept_for_the_same_question_only() -> None:
-    """Another policy, actor or fact is another question."""
+    """Another policy, actor or fact is another question, and so is any that names an object."""
     policy = build_policy({"policy.yaml": "version: 1\ndefaults: {role: user}\n"})
     reading = Reading(LIST, ())
-    assert reading.decision(policy, ALICE, FACTS) is None
-    decision = evaluate(policy, ALICE, LIST, FACTS)
-    reading.decided(policy, ALICE, FACTS, decision)
-    assert reading.decision(policy, ALICE, Facts(engine=ENGINE, usage=Usage(containers=1))) is decision
-    assert reading.decision(policy, ALICE, replace(FACTS, usage=Usage(containers=2))) is None
-    assert reading.decision(policy, replace(ALICE), FACTS) is None
+    first = reading.decide(policy, ALICE, FACTS)
+    assert first == evaluate(policy, ALICE, LIST, FACTS)
+    assert reading.decide(policy, ALICE, Facts(engine=ENGINE, usage=Usage(containers=1))) is first
+    busier = reading.decide(policy, ALICE, replace(FACTS, usage=Usage(containers=2)))
+    assert busier is not first
+    namesake = reading.decide(policy, replace(ALICE), FACTS)
+    assert namesake is not busier
     reloaded = build_policy({"policy.yaml": "version: 1\ndefaults: {role: none}\n"})
-    assert reading.decision(reloaded, ALICE, FACTS) is None
+    assert reading.decide(reloaded, ALICE, FACTS).effect is Effect.DENY
+    naming = Reading(LIST, (Reference(kind=Kind.CONTAINER, text="box"),))
+    assert naming.decide(policy, ALICE, FACTS) is not naming.decide(policy, ALICE, FACTS)
+
+
+def test_another_decision_has_the_request_written_anew(written: Written) -> None:
+    """How a list is narrowed follows from the policy too."""
+    policy = build_policy({"policy.yaml": "version: 1\ndefaults: {role: user}\n"})
+    reading = Reading(LIST, ())
+    reading.decide(policy, ALICE, FACTS)
+    reading.written = written
+    reading.decide(policy, ALICE, FACTS)
+    assert reading.written is written
+    reading.decide(policy, replace(ALICE), FACTS)
+    assert reading.written is None
