@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import pytest
 
 from policy.model import Uid
 from socket_proxy.turns import CROWD, PAUSE_SECONDS, Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ALICE, BOB = Uid(1001), Uid(1002)
 
@@ -80,32 +84,44 @@ async def test_the_turns_are_shared_among_those_who_have_work() -> None:
         assert min(together) >= 1
 
 
-async def served_in(turns: Turns, seconds: float, *, requests: int) -> int:
-    """How many of alice's requests, all there at once and all short, are done in that time."""
+@pytest.fixture
+async def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that are made, in seconds. None is waited for, and no time passes."""
+    loop, made = asyncio.get_running_loop(), list[float]()
+
+    def at_once(seconds: float, act: Callable[[Uid], None], uid: Uid) -> asyncio.Handle:
+        made.append(seconds)
+        return loop.call_soon(act, uid)
+
+    monkeypatch.setattr(loop, "call_later", at_once)
+    monkeypatch.setattr(Turns, "_now", staticmethod(lambda: 0.0))
+    return made
+
+
+async def served(turns: Turns, *, requests: int) -> int:
+    """Let alice ask so many short things, all at once. Returns: how many were done."""
     done: list[tuple[Uid, int]] = []
-    works = [asyncio.ensure_future(work(turns, ALICE, done, number)) for number in range(requests)]  # noqa: TID251  ended below
-    await asyncio.sleep(seconds)
-    served = len(done)
-    for each in works:
-        each.cancel()
-    await asyncio.gather(*works, return_exceptions=True)
-    return served
+    await asyncio.gather(*(work(turns, ALICE, done, number) for number in range(requests)))
+    return len(done)
 
 
-async def test_a_crowd_pauses_while_others_work() -> None:
-    """Hundreds of requests beside another user's take their time; alone they are done as fast as can be."""
+async def test_a_crowd_pauses_while_others_work(pauses: list[float]) -> None:
+    """Hundreds of requests beside another user's: a pause after each, until few are left. Alone there is none."""
     turns = Turns(most=4)
-    assert await served_in(turns, 0.2, requests=500) == 500
+    assert await served(turns, requests=500) == 500
+    assert pauses == []
     async with turns.of(BOB):
-        beside = await served_in(turns, 0.2, requests=500)
-    assert 4 <= beside <= 4 * (0.2 / PAUSE_SECONDS)
+        assert await served(turns, requests=500) == 500
+    at_work = 2  # bob has the other half of the turns
+    assert pauses == [PAUSE_SECONDS] * (500 - at_work - CROWD)
 
 
-async def test_few_requests_never_pause() -> None:
+async def test_few_requests_never_pause(pauses: list[float]) -> None:
     """A tool that asks for a dozen things at once is no crowd, whoever else works."""
     turns = Turns(most=4)
     async with turns.of(BOB):
-        assert await served_in(turns, PAUSE_SECONDS, requests=CROWD) == CROWD
+        assert await served(turns, requests=CROWD) == CROWD
+    assert pauses == []
 
 
 async def test_who_was_held_back_gets_room_when_others_leave() -> None:
