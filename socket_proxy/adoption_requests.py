@@ -26,6 +26,7 @@ from policy.grants import Role
 from policy.model import Actor, CheckBind, ContainerId, DeviceUuid, EngineFacts, Json, Kind, LeaseId, Uid
 from socket_proxy.adoptions import Adoption, Adoptions
 from socket_proxy.engine import Engine
+from socket_proxy.entries import Entries
 from socket_proxy.facts import FactSource
 from socket_proxy.fulfil import look_at
 from socket_proxy.image_owners import Reader
@@ -73,10 +74,10 @@ class AdoptionRequests:
         allocator: TakesOver,
         policy: Callable[[], Policy],
         trail: Trail,
-        entry: Callable[[str, str, Mapping[str, str]], Entry],
+        entries: Entries,
         moved: Callable[[str], None],
     ) -> None:
-        """Args: entry: of the index, from id, name inside dockerd and labels. moved: whose a container is has changed."""
+        """Args: moved: whose a container is has changed."""
         self._engine = engine
         self._engine_facts = engine_facts
         self._index = index
@@ -85,7 +86,7 @@ class AdoptionRequests:
         self._allocator = allocator
         self._policy = policy
         self._trail = trail
-        self._entry = entry
+        self._entries = entries
         self._moved = moved
 
     async def adopt(self, actor: Actor, reader: Reader, body: bytes) -> Mapping[str, Any] | Refusal:
@@ -211,9 +212,9 @@ class AdoptionRequests:
     def _take_in(self, entry: Entry, inspect: Mapping[str, Json]) -> None:
         """Into the index as whose it is now; the allocator is told soon."""
         labels = as_object(as_object(inspect.get("Config")).get("Labels"))
-        self._index.put(
-            self._entry(entry.id, entry.name, {name: as_text(value) for name, value in labels.items()})
-        )
+        state = as_text(as_object(inspect.get("State")).get("Status"))
+        texts = {name: as_text(value) for name, value in labels.items()}
+        self._index.put(self._entries.container(entry.id, entry.name, texts, state=state))
         self._moved(entry.id)
 
     def _note(self, event: str, actor: Actor, entry: Entry, **more: object) -> None:

@@ -94,6 +94,10 @@ class Approvals:
         found = {container: self.find(container) for container in volumes_from(body)}
         return inherited_mounts(body, {name: each for name, each in found.items() if each is not None})
 
+    def has(self, container: ContainerId) -> bool:
+        """Whether its create came through ds01; nobody but root can write here."""
+        return (self._directory / container).exists()
+
     def find(self, container: ContainerId) -> Approval | None:
         """What a container was let have; None when that cannot be told, which brings nothing."""
         try:

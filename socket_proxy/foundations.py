@@ -16,6 +16,7 @@ from socket_proxy.adoptions import Adoptions
 from socket_proxy.approvals import Approvals
 from socket_proxy.canary import Canary
 from socket_proxy.engine import Engine
+from socket_proxy.entries import Entries
 from socket_proxy.facts import FactSource
 from socket_proxy.image_owners import ImageOwners
 from socket_proxy.index import Index
@@ -24,7 +25,7 @@ from socket_proxy.leases import AllocatorClient
 from socket_proxy.records import Records
 from socket_proxy.reserved import Declaring
 from socket_proxy.running import RunningContainers
-from socket_proxy.seal import Sealer
+from socket_proxy.seal import SealedContainers, Sealer
 from socket_proxy.settings import Settings
 from socket_proxy.settle import Settlements
 from socket_proxy.shares import Shares
@@ -102,11 +103,19 @@ class Foundations:
             return None
         return Approvals(self.settings.tree.approvals, self.keys, self.stand_ins)
 
+    @cached_property
+    def sealed(self) -> SealedContainers:
+        return SealedContainers(self.sealer, self.approvals)
+
+    @cached_property
+    def entries(self) -> Entries:
+        return Entries(sealer=self.sealer, sealed=self.sealed, adoptions=self.adoptions, records=self.records)
+
     # What goes on in the background.
 
     @cached_property
     def settlements(self) -> Settlements:
-        return Settlements(engine=self.engine, leaser=self.allocator, sealer=self.sealer)
+        return Settlements(engine=self.engine, leaser=self.allocator, sealed=self.sealed)
 
     @cached_property
     def declaring(self) -> Declaring:
@@ -116,7 +125,7 @@ class Foundations:
     def running(self) -> RunningContainers:
         running = RunningContainers(
             engine=self.engine,
-            sealer=self.sealer,
+            sealed=self.sealed,
             adoptions=self.adoptions,
             allocator=self.allocator,
             monitors=lambda: self.policy().document.monitors,
@@ -131,7 +140,7 @@ class Foundations:
             engine=self.engine,
             index=self.index,
             facts=self.facts,
-            sealer=self.sealer,
+            entries=self.entries,
             records=self.records,
             images=self.owners,
             leaser=self.allocator,

@@ -44,6 +44,11 @@ class Entry:
         )
 
 
+def nobodys(entry: Entry) -> Entry:
+    """The same of something whose labels prove nothing."""
+    return replace(entry, owner=None, lease=None, created_by="")
+
+
 @dataclass(slots=True)
 class _Shelf:
     """All objects of one kind, by id, by name and in id order (for prefixes)."""
@@ -63,7 +68,7 @@ class _Shelf:
         self.drop(entry.id)
         self.gone.pop(entry.id, None)
         if entry.created_by and self.ids_by_request.setdefault(entry.created_by, entry.id) != entry.id:
-            entry = replace(entry, owner=None, lease=None, created_by="")
+            entry = nobodys(entry)
         self.by_id[entry.id] = entry
         self.ids_by_name.setdefault(entry.name, set()).add(entry.id)
         insort(self.ids_by_owner.setdefault(entry.owner, []), entry.id)

@@ -285,7 +285,7 @@ class Parts(Foundations):
                 allocator=self.allocator,
                 policy=self.policy,
                 trail=self.trail,
-                entry=self.watcher.container_entry,
+                entries=self.entries,
                 moved=self.running.moved,
             ),
         )

@@ -25,7 +25,7 @@ from policy.monitors import Monitor, image_of_monitor, is_monitor
 from socket_proxy.adoptions import Adoptions
 from socket_proxy.engine import Engine
 from socket_proxy.refusals import UNANSWERED, EngineError
-from socket_proxy.seal import Sealer
+from socket_proxy.seal import SealedContainers
 
 _EVERY_SECONDS = 30.0
 _STOPPED = frozenset({"created", "exited", "dead", "removing"})  # any other state may be running
@@ -76,14 +76,14 @@ class RunningContainers:
         self,
         *,
         engine: Engine,
-        sealer: Sealer,
+        sealed: SealedContainers,
         adoptions: Adoptions,
         allocator: Tells,
         monitors: Callable[[], Collection[Monitor]],
     ) -> None:
         """Args: monitors: those that policy names now."""
         self._engine = engine
-        self._sealer = sealer
+        self._sealed = sealed
         self._adoptions = adoptions
         self._allocator = allocator
         self._monitors = monitors
@@ -133,7 +133,7 @@ class RunningContainers:
         """Each with its owner. SECURITY: of two with one seal the older has it; a commit copied it to the other."""
         sealed: set[str] = set()
         for item in sorted(listed, key=lambda one: one.Created):
-            owner = self._sealer.owner(item.Labels)
+            owner = self._sealed.owner(item.Id, item.Labels, state=item.State)
             seal = (item.Labels or {}).get(ownership.SEAL, "")
             yield item, None if seal in sealed else owner
             if owner is not None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
 
 from policy import ownership
-from policy.model import Actor, LeaseId, RequestId, Uid
+from policy.model import Actor, ContainerId, LeaseId, RequestId, Uid
 from socket_proxy.keys import Keys
 
+NEVER_STARTED = "created"  # SOURCE: Engine API, ContainerSummary.State
 _REMEMBERED = 16384
 
 
@@ -63,3 +65,34 @@ class Sealer:
         except InvalidSignature:
             return False
         return True
+
+
+class Approved(Protocol):
+    """What was written of containers that came through ds01: `socket_proxy.approvals`."""
+
+    def has(self, container: ContainerId) -> bool: ...
+
+
+class SealedContainers:
+    """Which containers came through ds01.
+
+    SECURITY: labels are no proof of that by themselves. Their owner can read them, and dockerd gives those of a Dockerfile, or
+    of an image that was committed, to the steps of a classic build. No step has an approval, and each is started at once.
+    """
+
+    def __init__(self, sealer: Sealer, approvals: Approved | None) -> None:
+        """Args: approvals: None where no guard reads them: there a seal has to do."""
+        self._sealer = sealer
+        self._approvals = approvals
+
+    def owner(self, container: str, labels: Mapping[str, str] | None, *, state: str) -> Uid | None:
+        """Whose a container is, or None.
+
+        Args: state: dockerd's word. One that was never started may have been left by a create that a crash cut short.
+        """
+        owner = self._sealer.owner(labels)
+        return owner if state == NEVER_STARTED or owner is None or self.came_through(container) else None
+
+    def came_through(self, container: str) -> bool:
+        """Whether ds01 sent its create, of one that was started."""
+        return self._approvals is None or self._approvals.has(ContainerId(container))

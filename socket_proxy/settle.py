@@ -21,7 +21,7 @@ from policy.model import ContainerId, LeaseId
 from socket_proxy.engine import Engine
 from socket_proxy.ports import LeaseOver, Leaser
 from socket_proxy.refusals import UNANSWERED
-from socket_proxy.seal import Sealer
+from socket_proxy.seal import SealedContainers
 from socket_proxy.stamp import LIFETIME_MS
 
 _MARGIN_MS = 5_000  # dockerd may have accepted the stamp at its last moment and still be creating
@@ -39,16 +39,17 @@ class _Due:
 class _Listed(msgspec.Struct):
     Id: str
     Created: int = 0
+    State: str = ""
     Labels: dict[str, str] | None = None
 
 
 class Settlements:
     """A queue of uncertain leases, worked off by one task."""
 
-    def __init__(self, *, engine: Engine, leaser: Leaser, sealer: Sealer) -> None:
+    def __init__(self, *, engine: Engine, leaser: Leaser, sealed: SealedContainers) -> None:
         self._engine = engine
         self._leaser = leaser
-        self._sealer = sealer
+        self._sealed = sealed
         self._due: deque[_Due] = deque()
 
     def later(self, lease: LeaseId) -> None:
@@ -96,7 +97,7 @@ class Settlements:
         sealed = [
             item
             for item in msgspec.json.decode(answer, type=list[_Listed])
-            if self._sealer.owner(item.Labels) is not None
+            if self._sealed.owner(item.Id, item.Labels, state=item.State) is not None
         ]
         first = min(sealed, key=lambda item: item.Created, default=None)
         return ContainerId(first.Id) if first else None

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from observability import events
 from observability.logging import log
-from policy import names, ownership
+from policy import names
 from policy.dockerapi.model import Operation, Request
 from policy.dockerapi.responses import JsonStream
 from policy.model import ContainerId, Kind, LeaseId
 from socket_proxy.adoptions import Adoptions
 from socket_proxy.approvals import Approvals
 from socket_proxy.engine import ITSELF, Engine
+from socket_proxy.entries import Entries
 from socket_proxy.facts import FactSource
 from socket_proxy.image_owners import ImageOwners
-from socket_proxy.index import Entry, Index
+from socket_proxy.index import Entry, Index, nobodys
 from socket_proxy.ports import Held, Leaser
 from socket_proxy.records import Records
 from socket_proxy.refusals import UNANSWERED, EngineError
-from socket_proxy.seal import Sealer
+from socket_proxy.seal import NEVER_STARTED
 
 _RETRY_SECONDS = 0.5
 _EVIDENCE_SECONDS = 30
@@ -43,9 +44,14 @@ class _Config(msgspec.Struct):
     Labels: dict[str, str] | None = None
 
 
+class _State(msgspec.Struct):
+    Status: str = ""
+
+
 class _Inspected(msgspec.Struct):
     Name: str
     Config: _Config
+    State: _State
 
 
 class _Network(msgspec.Struct):
@@ -87,7 +93,7 @@ class Watcher:
         engine: Engine,
         index: Index,
         facts: FactSource,
-        sealer: Sealer,
+        entries: Entries,
         records: Records,
         images: ImageOwners,
         leaser: Leaser,
@@ -97,7 +103,7 @@ class Watcher:
         self._engine = engine
         self._index = index
         self._facts = facts
-        self._sealer = sealer
+        self._entries = entries
         self._records = records
         self._images = images
         self._leaser = leaser
@@ -188,10 +194,14 @@ class Watcher:
             self.container_moved(entry.id)  # it may have, while the engine was not followed
         known = self._index.ids(Kind.NETWORK)
         networks = msgspec.json.decode(await self._engine.ask(Operation.NETWORK_LIST), type=list[_Network])
-        self._index.replace_all(Kind.NETWORK, [self._network(item) for item in networks], known=known)
+        self._index.replace_all(
+            Kind.NETWORK,
+            [self._entries.network(item.Id, item.Name, item.Labels) for item in networks],
+            known=known,
+        )
         known = self._index.ids(Kind.VOLUME)
         volumes = msgspec.json.decode(await self._engine.ask(Operation.VOLUME_LIST), type=_Volumes).Volumes
-        entries = [self._volume(item.Name, item.Labels) for item in volumes or ()]
+        entries = [self._volume(item) for item in volumes or ()]
         self._index.replace_all(Kind.VOLUME, entries, known=known)
         images = msgspec.json.decode(await self._engine.ask(Operation.IMAGE_LIST), type=list[_Image])
         self._images.match_local(tag for image in images for tag in image.RepoTags or ())
@@ -236,37 +246,10 @@ class Watcher:
         await self._leaser.report(tuple(held.values()), asked)
 
     def _container(self, item: _Container) -> Entry:
-        return self.container_entry(item.Id, names.own(item.Names), item.Labels or {})
+        return self._entries.container(item.Id, names.own(item.Names), item.Labels, state=item.State)
 
-    def container_entry(self, container_id: str, name: str, labels: Mapping[str, str]) -> Entry:
-        owner = self._sealer.owner(labels)
-        if owner is None and (adoption := self._adoptions.of(container_id)) is not None:
-            return Entry(
-                kind=Kind.CONTAINER,
-                id=container_id,
-                name=name,
-                owner=adoption.owner,
-                lease=adoption.lease,
-                adopted=adoption.fact(),
-            )
-        lease = labels.get(ownership.LEASE) if owner is not None else None
-        return Entry(
-            kind=Kind.CONTAINER,
-            id=container_id,
-            name=name,
-            owner=owner,
-            lease=LeaseId(lease) if lease else None,
-            created_by=labels[ownership.CREATED_BY] if owner is not None else "",
-        )
-
-    def _network(self, item: _Network) -> Entry:
-        return Entry(kind=Kind.NETWORK, id=item.Id, name=item.Name, owner=self._sealer.owner(item.Labels))
-
-    def _volume(self, name: str, labels: Mapping[str, str] | None) -> Entry:
-        owner = self._sealer.owner(labels)
-        if owner is None:
-            owner = self._records.volume_owner(name)
-        return Entry(kind=Kind.VOLUME, id=name, name=name, owner=owner)
+    def _volume(self, item: _Volume) -> Entry:
+        return self._entries.volume(item.Name, item.Labels)
 
     async def _apply(self, event: _Event) -> None:
         attributes = event.Actor.Attributes or {}
@@ -276,16 +259,19 @@ class Watcher:
                 if known is not None and not known.name:
                     self._index.rename(Kind.CONTAINER, known.id, attributes.get("name", ""))
                 elif known is None:
-                    self._index.put(
-                        self.container_entry(event.Actor.ID, attributes.get("name", ""), attributes)
-                    )
+                    name = attributes.get("name", "")
+                    entry = self._entries.container(event.Actor.ID, name, attributes, state=NEVER_STARTED)
+                    self._index.put(entry)
                 self._moved_if_foreign(event.Actor.ID)
             case "container", "rename":
                 self._index.rename(Kind.CONTAINER, event.Actor.ID, attributes.get("name", ""))
             case "container", "destroy":
                 self._moved_if_foreign(event.Actor.ID)
                 await self.container_gone(event.Actor.ID)
-            case "container", "start" | "die":
+            case "container", "start":
+                self._started(event.Actor.ID)
+                self.container_moved(event.Actor.ID)
+            case "container", "die":
                 self.container_moved(event.Actor.ID)
             case "network", "create" if self._index.get(Kind.NETWORK, event.Actor.ID) is None:
                 await self._learn_network(event.Actor.ID)
@@ -308,6 +294,11 @@ class Watcher:
         if known is None or known.owner is None:
             self.container_moved(container_id)
 
+    def _started(self, container_id: str) -> None:
+        known = self._index.get(Kind.CONTAINER, container_id)
+        if known is not None and not self._entries.may_run(known):
+            self._index.put(nobodys(known))
+
     async def _learn_container(self, container_id: str) -> None:
         try:
             answer = await self._engine.ask(Operation.CONTAINER_INSPECT, params={"container": container_id})
@@ -316,7 +307,9 @@ class Watcher:
         if self._index.seen(Kind.CONTAINER, container_id) is None:
             found = msgspec.json.decode(answer, type=_Inspected)
             name = found.Name.removeprefix("/")
-            self._index.put(self.container_entry(container_id, name, found.Config.Labels or {}))
+            self._index.put(
+                self._entries.container(container_id, name, found.Config.Labels, state=found.State.Status)
+            )
 
     async def _learn_network(self, network_id: str) -> None:
         try:
@@ -324,7 +317,8 @@ class Watcher:
         except EngineError:
             return  # gone again
         if self._index.get(Kind.NETWORK, network_id) is None:
-            self._index.put(self._network(msgspec.json.decode(answer, type=_Network)))
+            found = msgspec.json.decode(answer, type=_Network)
+            self._index.put(self._entries.network(found.Id, found.Name, found.Labels))
 
     async def _learn_volume(self, name: str) -> None:
         try:
@@ -332,7 +326,7 @@ class Watcher:
         except EngineError:
             return
         if self._index.get(Kind.VOLUME, name) is None:
-            self._index.put(self._volume(name, msgspec.json.decode(answer, type=_Volume).Labels))
+            self._index.put(self._volume(msgspec.json.decode(answer, type=_Volume)))
 
     def _claim_anonymous(self, name: str, container_id: str) -> None:
         """An anonymous volume, mounted by a container that came through ds01, is that container's owner's.

@@ -16,13 +16,14 @@ from policy.model import Actor, ContainerId, DeviceUuid, EngineFacts, Gid, Lease
 from socket_proxy.adoptions import Adoptions
 from socket_proxy.answers import Answers
 from socket_proxy.engine import Engine
+from socket_proxy.entries import Entries
 from socket_proxy.facts import FactSource
 from socket_proxy.image_owners import ImageOwners
 from socket_proxy.index import Index
 from socket_proxy.keys import Keys
 from socket_proxy.ports import Asking, Held, Lease, LeaseRefused
 from socket_proxy.records import Records
-from socket_proxy.seal import Sealer
+from socket_proxy.seal import SealedContainers, Sealer
 from socket_proxy.stamp import Stamper
 from tests.fakes.scripted_dockerd import Talk, scripted_dockerd
 
@@ -116,8 +117,12 @@ class ProxyWorld:
 
     def __post_init__(self) -> None:
         self.sealer = Sealer(self.keys)
+        self.sealed = SealedContainers(self.sealer, None)
         self.owners = ImageOwners(self.records)
         self.adoptions = Adoptions(self.records)
+        self.entries = Entries(
+            sealer=self.sealer, sealed=self.sealed, adoptions=self.adoptions, records=self.records
+        )
         self.answering = Answers(
             engine=self.engine, index=self.index, images=self.owners, learn=cast("Any", None)
         )

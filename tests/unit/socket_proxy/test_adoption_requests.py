@@ -25,7 +25,6 @@ from socket_proxy.ports import Lease, LeaseRefused
 from socket_proxy.refusals import Refusal
 from tests.fakes.inspects import inspect
 from tests.fakes.proxy_world import ALICE, ENGINE, proxy_world
-from tests.unit.socket_proxy.test_watcher import watcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -54,7 +53,6 @@ class Case:
     text: str = "version: 1\ndefaults: {role: user, limits: {gpus: 1}}\ngroups: {lab: {members: [alice]}}\nusers: {dave: {role: none}}\n"
 
     def __post_init__(self) -> None:
-        self.watching = watcher(self.world)
         self.policy = build_policy({"policy.yaml": self.text})
         self.requests = AdoptionRequests(
             engine=self.world.engine,
@@ -65,7 +63,7 @@ class Case:
             allocator=cast("Any", self),
             policy=lambda: self.policy,
             trail=cast("Any", self),
-            entry=self.watching.container_entry,
+            entries=self.world.entries,
             moved=lambda container: self.order.append(f"moved {container[:1]}"),
         )
         self.world.index.put(Entry(kind=Kind.CONTAINER, id=OLD, name="old", owner=None))
@@ -159,7 +157,7 @@ async def test_it_is_its_owners_from_then_on(case: Case) -> None:
         "left_out": [],
     }
     assert (case.entry().owner, case.entry().adopted, case.entry().lease) == (ALICE.uid, Adopted(), "L9")
-    assert case.entry() == case.watching.container_entry(OLD, "old", {})
+    assert case.entry() == case.world.entries.container(OLD, "old", {}, state="running")
     recorded = case.world.adoptions.of(OLD)
     assert recorded is not None
     assert recorded.started == "1"

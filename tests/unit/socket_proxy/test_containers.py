@@ -67,7 +67,7 @@ class Case:
         self.world, self.client = world, Client()
         self.looked_at: tuple[CheckBind, ...] = ()
         world.leaser.add("L1")
-        self.settlements = Settlements(engine=world.engine, leaser=world.leaser, sealer=world.sealer)
+        self.settlements = Settlements(engine=world.engine, leaser=world.leaser, sealed=world.sealed)
         self.containers = Containers(
             engine=world.engine,
             index=world.index,

@@ -35,7 +35,7 @@ async def pruned(world: ProxyWorld, operation: Operation, **how: Any) -> dict[st
         stand_ins=None,
         answers=answers,
         binds=Binds(engine=world.engine, policy=cast("Any", None)),
-        settlements=Settlements(engine=world.engine, leaser=world.leaser, sealer=world.sealer),
+        settlements=Settlements(engine=world.engine, leaser=world.leaser, sealed=world.sealed),
         facts=world.facts,
         owners=world.owners,
         adoptions=world.adoptions,

@@ -64,7 +64,7 @@ def watching(
 ) -> RunningContainers:
     return RunningContainers(
         engine=world.engine,
-        sealer=world.sealer,
+        sealed=world.sealed,
         adoptions=world.adoptions,
         allocator=heard,
         monitors=monitors,

@@ -6,9 +6,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from policy import ownership
-from policy.model import LeaseId, RequestId
+from policy.model import ContainerId, LeaseId, RequestId
 from socket_proxy.keys import Keys
-from socket_proxy.seal import Sealer
+from socket_proxy.seal import SealedContainers, Sealer
 from tests.fakes.proxy_world import ALICE, BOB
 
 
@@ -64,3 +64,28 @@ def test_no_two_seals_are_the_same() -> None:
     """The same owner, lease and request sealed twice give two nonces."""
     sealer = Sealer(keys())
     assert sealed(sealer)[ownership.SEAL] != sealed(sealer)[ownership.SEAL]
+
+
+class Approvals:
+    def has(self, container: ContainerId) -> bool:
+        return container == "approved"
+
+
+@pytest.mark.parametrize(
+    ("container", "state", "is_owned"),
+    [
+        pytest.param("approved", "running", True, id="approved"),
+        pytest.param("approved", "created", True, id="approved-and-new"),
+        pytest.param("cut-short", "created", True, id="its-create-was-cut-short"),
+        pytest.param("step", "running", False, id="a-step-of-a-build"),
+        pytest.param("step", "exited", False, id="a-step-that-was-kept"),
+        pytest.param("step", "", False, id="nobody-says-how-it-is"),
+    ],
+)
+def test_labels_alone_make_no_container_ones_own(container: str, state: str, *, is_owned: bool) -> None:
+    """A Dockerfile can give the labels of an earlier container to its steps, which are started at once."""
+    sealer = Sealer(keys())
+    one = SealedContainers(sealer, Approvals())
+    assert one.owner(container, sealed(sealer), state=state) == (ALICE.uid if is_owned else None)
+    assert one.owner(container, sealed(sealer) | {"ds01.uid": "0"}, state=state) is None
+    assert SealedContainers(sealer, None).owner(container, sealed(sealer), state=state) == ALICE.uid

@@ -26,7 +26,7 @@ async def test_a_sealed_carrier_is_confirmed(tmp_path: Path) -> None:
             200,
             [{"Id": "copy", "Created": 2, "Labels": labels}, {"Id": "first", "Created": 1, "Labels": labels}],
         )
-        await Settlements(engine=world.engine, leaser=world.leaser, sealer=world.sealer)._settle(
+        await Settlements(engine=world.engine, leaser=world.leaser, sealed=world.sealed)._settle(
             LeaseId("L1")
         )
         assert world.leaser.leases[LeaseId("L1")].container == "first"
@@ -38,7 +38,7 @@ async def test_a_forged_carrier_does_not_count(tmp_path: Path) -> None:
         world.leaser.add("L1")
         forged = {**world.labels(lease="L2"), "ds01.lease": "L1"}
         world.answers["GET /containers/json"] = (200, [{"Id": "x", "Labels": forged}])
-        await Settlements(engine=world.engine, leaser=world.leaser, sealer=world.sealer)._settle(
+        await Settlements(engine=world.engine, leaser=world.leaser, sealed=world.sealed)._settle(
             LeaseId("L1")
         )
         assert world.leaser.state("L1") == "released"
@@ -51,7 +51,7 @@ async def settled(world: ProxyWorld, monkeypatch: pytest.MonkeyPatch, problem: B
     monkeypatch.setattr(settle, "_TICK_SECONDS", 0.001)
     world.answers["GET /containers/json"] = (200, [])
     world.leaser.fails["release"] = problem
-    settlements = Settlements(engine=world.engine, leaser=world.leaser, sealer=world.sealer)
+    settlements = Settlements(engine=world.engine, leaser=world.leaser, sealed=world.sealed)
     settlements.later(LeaseId("L1"))
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(settlements.run())

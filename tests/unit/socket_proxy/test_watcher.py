@@ -14,8 +14,10 @@ from policy.model import Adopted, ContainerId, Kind, LeaseId, Uid
 from policy.stand_ins import StandIns
 from socket_proxy.adoptions import Adoption
 from socket_proxy.approvals import Approvals
+from socket_proxy.entries import Entries
 from socket_proxy.index import Entry
 from socket_proxy.refusals import EngineError
+from socket_proxy.seal import SealedContainers
 from socket_proxy.watcher import Watcher, _Event
 from tests.fakes.proxy_world import ALICE, BOB, ProxyWorld, proxy_world
 
@@ -36,7 +38,12 @@ def watcher(world: ProxyWorld, approvals: Approvals | None = None) -> Watcher:
         engine=world.engine,
         index=world.index,
         facts=world.facts,
-        sealer=world.sealer,
+        entries=Entries(
+            sealer=world.sealer,
+            sealed=SealedContainers(world.sealer, approvals),
+            adoptions=world.adoptions,
+            records=world.records,
+        ),
         records=world.records,
         images=world.owners,
         leaser=world.leaser,
@@ -47,6 +54,12 @@ def watcher(world: ProxyWorld, approvals: Approvals | None = None) -> Watcher:
 
 def listed(container: str, labels: dict[str, str], created: int = 1) -> dict[str, Any]:
     return {"Id": container, "Names": [f"/n{created}"], "Labels": labels, "Created": created}
+
+
+def happened(action: str, container: str, labels: dict[str, str]) -> _Event:
+    attributes = {"name": "n", **labels}
+    event = {"Type": "container", "Action": action, "Actor": {"ID": container, "Attributes": attributes}}
+    return msgspec.convert(event, _Event)
 
 
 async def test_a_container_made_during_the_list_keeps_its_lease(tmp_path: Path) -> None:
@@ -130,13 +143,49 @@ async def test_what_is_made_and_removed_past_ds01_is_told_at_once(tmp_path: Path
         follower.container_moved = moved.append
         for action in ("create", "destroy"):
             for container, labels in ((OLD, {}), (NEW, world.labels())):
-                event = {
-                    "Type": "container",
-                    "Action": action,
-                    "Actor": {"ID": container, "Attributes": labels},
-                }
-                await follower._apply(msgspec.convert(event, _Event))
+                await follower._apply(happened(action, container, labels))
         assert moved == [OLD, OLD]
+
+
+async def test_a_build_step_with_the_labels_of_a_removed_container_is_nobodys(tmp_path: Path) -> None:
+    """It has no approval: neither the index nor the evidence takes it for what its Dockerfile says, once it was started."""
+    async with proxy_world(tmp_path) as world:
+        approvals = Approvals(tmp_path / "approvals", world.keys, STAND_INS)
+        approvals.write(Approval(container=ContainerId(OLD), engine_id="e" * 32, uid=Uid(1)))
+        follower = watcher(world, approvals)
+        step = world.labels(lease="L1", request="r1")
+        await follower._apply(happened("create", NEW, step))
+        assert world.index.get(Kind.CONTAINER, NEW) is not None
+        await follower._apply(happened("start", NEW, step))
+        found = world.index.get(Kind.CONTAINER, NEW)
+        assert found is not None
+        assert (found.owner, found.lease) == (None, None)
+        world.answers["GET /containers/json"] = (
+            200,
+            [
+                listed(NEW, step) | {"State": "running"},
+                listed(OLD, world.labels(lease="L2", request="r2"), 2) | {"State": "running"},
+                listed("c" * 64, world.labels(lease="L3", request="r3"), 3) | {"State": "created"},
+            ],
+        )
+        await follower.rebuild()
+        owners = [entry.owner for entry in sorted(world.index.all(Kind.CONTAINER), key=lambda each: each.id)]
+        assert owners == [ALICE.uid, None, ALICE.uid]
+        await follower.send_evidence()
+        assert {held.lease for held in world.leaser.held} == {"L2", "L3"}
+
+
+async def test_what_was_approved_stays_its_owners_when_it_starts(tmp_path: Path) -> None:
+    """The approval is written before the client learns the id, so that it is there at every start."""
+    async with proxy_world(tmp_path) as world:
+        approvals = Approvals(tmp_path / "approvals", world.keys, STAND_INS)
+        follower = watcher(world, approvals)
+        await follower._apply(happened("create", NEW, world.labels()))
+        approvals.write(Approval(container=ContainerId(NEW), engine_id="e" * 32, uid=ALICE.uid))
+        await follower._apply(happened("start", NEW, world.labels()))
+        found = world.index.get(Kind.CONTAINER, NEW)
+        assert found is not None
+        assert found.owner == ALICE.uid
 
 
 async def test_approvals_of_what_is_gone_are_dropped(tmp_path: Path) -> None:
