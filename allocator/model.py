@@ -183,7 +183,7 @@ class Lease:
     groups: the policy groups of the owner, sorted; each one's limit counts this lease.
     equivalents: what the devices are of whole GPUs, by compute slices.
     seconds: how long it lasts from `created`; None: until its container is removed.
-    hold_seconds: how long a stopped container keeps it; None: until it is removed.
+    hold_seconds: how long a container that does not run keeps it; None: until it is removed.
     since: since when it holds its devices without a break: `created`, unless it was released and came back.
     """
 

@@ -125,7 +125,9 @@ def settle(
         if found is not None and found.state is LeaseState.LOST and guarded:
             yield from _settle_lost(found, carriers, times)
     for lease in leases:
-        if lease.live and lease.id not in carried and not times.is_newer(lease):
+        carriers = carried.get(lease.id, [])
+        alone = not any(lease.container in {None, item.container} for item in carriers)
+        if lease.live and alone and not times.is_newer(lease):
             yield from _settle_alone(lease, evidence, times)
 
 
@@ -139,16 +141,19 @@ def _settle_carried(
         return
     own = [item for item in carriers if item.owner_uid == lease.owner_uid]
     yield from (_contradiction(item, "carries another user's lease") for item in carriers if item not in own)
-    if not own:
+    # SECURITY: an id is never used twice, so a lease that had a container is never another's. Labels can be copied.
+    holder = next((item for item in own if lease.container in {None, item.container}), None)
+    yield from (
+        _contradiction(item, "carries another container's lease") for item in own if item is not holder
+    )
+    if holder is None:
         return
-    holder = next((item for item in own if item.container == lease.container), own[0])
-    yield from (_contradiction(item, "carries a lease twice used") for item in own if item is not holder)
     seen = None if holder.state is None else _STATES.get(holder.state)
     if lease.state is LeaseState.RELEASED:
         # A stopped container whose lease is over stays without: the guard does not let it start.
         if seen in {None, LeaseState.ACTIVE}:
             yield _change(lease, LeaseState.ACTIVE, "a container still carries it", holder.container)
-    elif lease.state is LeaseState.PENDING or lease.container != holder.container:
+    elif lease.state is LeaseState.PENDING or lease.container is None:
         state = LeaseState.LOST if lease.state is LeaseState.LOST else seen or _bound(lease.state)
         yield _change(lease, state, "a container carries it", holder.container)
     elif lease.state is not LeaseState.LOST and seen is not None:
@@ -186,12 +191,11 @@ def _settle_state(lease: Lease, seen: LeaseState, times: _Times) -> Iterator[Cha
         yield _change(lease, LeaseState.HELD, "its container has stopped")
     elif (left := lease.seconds_left(times.now)) is not None and left <= 0:
         yield _change(lease, LeaseState.RELEASED, "its time is over and its container does not run")
-    elif (
-        lease.state is LeaseState.HELD
-        and lease.hold_seconds is not None
-        and times.now.elapsed_since(lease.changed) >= lease.hold_seconds
-    ):
-        yield _change(lease, LeaseState.RELEASED, "its container has been stopped for too long")
+    elif lease.hold_seconds is not None and times.now.elapsed_since(lease.changed) >= lease.hold_seconds:
+        idle = "was never started" if lease.state is LeaseState.BOUND else "has been stopped"
+        yield _change(
+            lease, LeaseState.RELEASED, f"its container {idle} for longer than it keeps its devices"
+        )
 
 
 def _settle_alone(lease: Lease, evidence: Evidence, times: _Times) -> Iterator[Change]:

@@ -265,7 +265,7 @@ async def start(world: World) -> Prepared:
 
     async def work() -> Any:
         done = await service.start(lease.id, container, who="x")
-        world.create(lease, "running")
+        world.containers[lease.id] = replace(world.containers[lease.id], state="running")
         return done
 
     return work(), service

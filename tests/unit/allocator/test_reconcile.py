@@ -110,7 +110,6 @@ def test_a_reboot_ends_every_grace() -> None:
         pytest.param(
             replace(LOST, container=None), LeaseState.LOST, id="lost stays lost, with its container"
         ),
-        pytest.param(replace(ACTIVE, container=TWO), LeaseState.ACTIVE, id="active moves to who carries it"),
     ],
 )
 def test_a_lease_its_owner_carries(item: Lease, state: LeaseState) -> None:
@@ -171,7 +170,14 @@ def test_a_lease_follows_its_container(before: str, seen: str, later: float, aft
             id="never started, time over",
         ),
         pytest.param(
-            replace(HELD, state=LeaseState.BOUND, hold_seconds=1), "created", 60, False, id="never started"
+            replace(HELD, state=LeaseState.BOUND, hold_seconds=40),
+            "created",
+            60,
+            True,
+            id="never started for too long",
+        ),
+        pytest.param(
+            replace(HELD, state=LeaseState.BOUND, hold_seconds=90), "created", 60, False, id="may yet start"
         ),
     ],
 )
@@ -224,18 +230,30 @@ def test_agreement_changes_nothing() -> None:
     assert settled(ACTIVE, carriers=(carrier(),)) == []
 
 
+def test_copied_labels_keep_no_lease() -> None:
+    """Once the container that it was for is gone, whatever else carries its labels: a person is told, and it ends."""
+    other = replace(carrier(TWO), state="running")
+    problem, over = settled(ACTIVE, carriers=(other,))
+    assert isinstance(problem, Contradiction)
+    assert isinstance(over, Change)
+    assert (problem.container, over.state) == (TWO, LeaseState.RELEASED)
+
+
 @pytest.mark.parametrize(
     ("leases", "carriers", "problem"),
     [
         pytest.param((), (carrier(),), "the ledger does not have", id="unknown lease"),
         pytest.param((ACTIVE,), (carrier(owner=7),), "another user's", id="foreign owner"),
-        pytest.param((ACTIVE,), (carrier(TWO), carrier()), "twice used", id="second container"),
+        pytest.param((ACTIVE,), (carrier(TWO), carrier()), "another container's", id="second container"),
+        pytest.param(
+            (RELEASED,), (carrier(TWO),), "another container's", id="labels of one that was removed"
+        ),
     ],
 )
 def test_contradictions_are_reported_and_release_nothing(
     leases: tuple[Lease, ...], carriers: tuple[Carrier, ...], problem: str
 ) -> None:
-    """A carried lease is never released, whoever carries it; a person is told."""
+    """What its own container carries is never released, whatever is wrong; a person is told."""
     (done,) = settled(*leases, carriers=carriers)
     assert isinstance(done, Contradiction)
     assert problem in done.problem
