@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 from allocator.model import Device, Snapshot
 from policy.fields import as_int, as_list, as_object, as_strings, as_text
-from policy.foreign import CUDA_VERSION, DEVICE_MOUNTS, REQUIRE_CUDA
+from policy.foreign import CUDA_VERSION, DEVICE_MOUNTS, PLAIN_RUNTIMES, REQUIRE_CUDA, is_hooked
 from policy.gpus import CDI_KIND, SCRUBBED_PREFIX, VISIBLE, env_value
 from policy.model import DeviceUuid, Json
 from policy.paths import is_under
 
-_PLAIN_RUNTIMES = frozenset({"runc", "crun", "ds01", "io.containerd.runc.v2"})
 _NO_DEVICE = frozenset({"", "void", "none"})
 _READABLE = re.compile(r"(GPU|MIG)-[0-9A-Za-z/-]+|[0-9]{1,3}(:[0-9]{1,3})?", re.ASCII)
 _NODE = re.compile(r"/dev/nvidia([0-9]{1,3})", re.ASCII)
@@ -61,9 +60,8 @@ def held(inspect: Mapping[str, Json], *, default_runtime: str = "runc") -> Held:
     requests = [as_object(item) for item in as_list(host.get("DeviceRequests"))]
     found = _together(map(_by_request, requests))
     runtime = as_text(host.get("Runtime")) or default_runtime
-    hooked = any(as_text(request.get("Driver")) != "cdi" for request in requests)
-    if runtime not in _PLAIN_RUNTIMES or hooked:
-        found |= _by_environment(inspect, found, unset_means_all=runtime not in _PLAIN_RUNTIMES)
+    if runtime not in PLAIN_RUNTIMES or is_hooked(host):
+        found |= _by_environment(inspect, found, unset_means_all=runtime not in PLAIN_RUNTIMES)
         found |= _by_mounts(inspect)
     found |= _together(_by_node(as_object(item)) for item in as_list(host.get("Devices")))
     return found | _together(_by_rule(rule) for rule in as_strings(host.get("DeviceCgroupRules")))

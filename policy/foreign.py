@@ -21,7 +21,15 @@ DEVICE_MOUNTS = "/var/run/nvidia-container-devices/"
 # SOURCE: an image with CUDA_VERSION and no NVIDIA_REQUIRE_CUDA is a legacy one, which gets all GPUs.
 CUDA_VERSION, REQUIRE_CUDA = "CUDA_VERSION", "NVIDIA_REQUIRE_CUDA"
 
-_LABELS = frozenset({ownership.SEAL, *LEGACY_LABELS, *PROJECT_LABELS})
+# dockerd's and ds01's own. With them nothing but a request for devices has NVIDIA's hook read environment and mounts.
+PLAIN_RUNTIMES = frozenset({"runc", "crun", "ds01", "io.containerd.runc.v2"})
+
+# SECURITY: the longest value that is passed on. A build gives its steps any label, and nobody's telling may grow by them.
+_LABELS = {
+    ownership.SEAL: 256,
+    **dict.fromkeys(LEGACY_LABELS, 64),  # the names of users
+    **dict.fromkeys(PROJECT_LABELS, 1024),
+}
 _HOST = ("Runtime", "DeviceRequests", "Devices", "DeviceCgroupRules")
 
 
@@ -32,22 +40,30 @@ def excerpt(inspect: Mapping[str, Json]) -> dict[str, Json]:
     """
     config, host = as_object(inspect.get("Config")), as_object(inspect.get("HostConfig"))
     labels = {key: as_text(value) for key, value in as_object(config.get("Labels")).items()}
+    env, mounts = as_strings(config.get("Env")), [as_object(one) for one in as_list(inspect.get("Mounts"))]
+    hooked = as_text(host.get("Runtime")) not in PLAIN_RUNTIMES or is_hooked(host)
     return {
         "Config": _filled(
             {
-                "Env": [*_switches(as_strings(config.get("Env")))],
-                "Labels": {key: value for key, value in labels.items() if key in _LABELS},
+                "Env": [*_switches(env)] if hooked else [],
+                "Labels": {key: value for key, value in labels.items() if len(value) <= _LABELS.get(key, 0)},
             }
         ),
         "HostConfig": _filled({key: host.get(key) for key in _HOST}),
-        "Mounts": [*filter(None, (_mount(as_object(one)) for one in as_list(inspect.get("Mounts"))))],
+        "Mounts": [*filter(None, (_mount(one, hooked=hooked) for one in mounts))],
     }
 
 
-def _mount(mount: Mapping[str, Json]) -> dict[str, Json]:
+def is_hooked(host: Mapping[str, Json]) -> bool:
+    """Whether a HostConfig asks for devices that NVIDIA's hook hands over. Raises: TypeError."""
+    requests = [as_object(item) for item in as_list(host.get("DeviceRequests"))]
+    return any(as_text(request.get("Driver")) != "cdi" for request in requests)
+
+
+def _mount(mount: Mapping[str, Json], *, hooked: bool) -> dict[str, Json]:
     """A bind mount's source tells of an owner, a target in the toolkit's directory of a device; all else of nothing."""
     binds = as_text(mount.get("Type")) == "bind"
-    names = as_text(mount.get("Destination")).startswith(DEVICE_MOUNTS)
+    names = as_text(mount.get("Destination")).startswith(DEVICE_MOUNTS) and hooked
     wanted = (("Type", "Source") if binds else ()) + (("Destination",) if names else ())
     return _filled({key: mount.get(key) for key in wanted})
 

@@ -77,7 +77,7 @@ class Limits:
     gpu_equivalents: Fraction = UNLIMITED  # of whole GPUs, by compute slices, held at once
     gpus_per_container: int = -1  # -1: as many as `gpus`
     gpu_seconds: int = -1  # how long a lease lasts; -1: until its container is removed
-    gpu_hold_seconds: int = -1  # how long a container that does not run keeps its lease; -1: until it is removed
+    gpu_hold_seconds: int = -1  # how long its container may not run; -1: until it is removed
     containers: int = 20
     networks: int = 20  # besides the user's default one
     connections: int = 64

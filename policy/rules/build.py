@@ -78,6 +78,9 @@ def _bounds(ask: Ask, query: dict[str, str]) -> Iterable[Finding]:
         "shmsize": str(_within(query.get("shmsize", ""), limits.shm_bytes)),
         "cpuperiod": str(PERIOD_US),
         "cpuquota": str(_within(query.get("cpuquota", ""), max(1000, quota))),
+        # The container of a step is nobody's, and in no limit: none stays when its build is over, however that ends.
+        "rm": "1",
+        "forcerm": "1",
     }
     for key, value in bounds.items():
         yield SetQuery(key=key, values=(value,))

@@ -37,6 +37,16 @@ def test_accepts(asked: Request) -> None:
     assert second_look(in_namespace(rewrite(asked, decision))) == ()
 
 
+@pytest.mark.parametrize("query", [{}, {"rm": ("0",)}, {"rm": ("0",), "forcerm": ("0",)}])
+def test_no_step_stays_behind(query: dict[str, tuple[str, ...]]) -> None:
+    """Nobody owns the container of a step, so that none is kept, and the plugin lets no other words through."""
+    asked = request(Operation.IMAGE_BUILD, query=query)
+    written = in_namespace(rewrite(asked, decide(asked)))
+    assert (written.query["rm"], written.query["forcerm"]) == (("1",), ("1",))
+    assert second_look(written) == ()
+    assert second_look(replace(written, query={**written.query, "rm": ("0",)})) != ()
+
+
 def test_the_proxy_may_name_images_to_take_steps_from() -> None:
     """By id; what a client names is dropped before, and is nothing that the plugin lets through."""
     asked = request(Operation.IMAGE_BUILD, query={"t": ("mine",), "cachefrom": ('["busybox"]',)})
