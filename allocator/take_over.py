@@ -10,6 +10,7 @@ from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING
 
+from allocator.ledger import Conflict
 from allocator.model import Lease, LeaseState
 from allocator.slices import equivalents
 from observability import events
@@ -73,9 +74,11 @@ class TakingOver:
     async def take_over(self, wish: TakeOver, board: Board) -> TakenOver | None:
         """Write the lease down; a second time gives the same. None: no such container was told of, or it is one of ds01's.
 
-        Raises: LedgerUnavailable.
+        Raises: LedgerUnavailable. Conflict: somebody else has a lease for it, until evidence says that it is theirs no more.
         """
         known = next((one for one in board.leases if one.container == wish.container), None)
+        if known is not None and known.owner_uid != wish.owner_uid:
+            raise Conflict(f"its devices are on a lease of {known.owner_name}'s; try again in a minute")
         if known is not None:
             return TakenOver(lease=known)
         one = self._foreign.find(wish.container)

@@ -10,6 +10,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import msgspec
@@ -31,7 +32,7 @@ from socket_proxy.facts import FactSource
 from socket_proxy.fulfil import look_at
 from socket_proxy.image_owners import Reader
 from socket_proxy.index import Entry, Index
-from socket_proxy.ports import Lease, LeaseRefused
+from socket_proxy.ports import Lease, LeaseOver, LeaseRefused
 from socket_proxy.refusals import Refusal
 from socket_proxy.trail import Trail
 
@@ -87,10 +88,15 @@ class AdoptionRequests:
         self._policy = policy
         self._trail = trail
         self._entries = entries
+        self._one = asyncio.Lock()  # of two at once the second finds what the first has done
         self._moved = moved
 
     async def adopt(self, actor: Actor, reader: Reader, body: bytes) -> Mapping[str, Any] | Refusal:
         """Give one container to a user."""
+        async with self._one:
+            return await self._adopt(actor, reader, body)
+
+    async def _adopt(self, actor: Actor, reader: Reader, body: bytes) -> Mapping[str, Any] | Refusal:
         found = await self._found(reader, body)
         if isinstance(found, Refusal):
             return found
@@ -130,6 +136,10 @@ class AdoptionRequests:
 
     async def unadopt(self, actor: Actor, reader: Reader, body: bytes) -> Mapping[str, Any] | Refusal:
         """Take it back: it is nobody's again. What of its owner's is under way on it ends within seconds."""
+        async with self._one:
+            return await self._unadopt(actor, reader, body)
+
+    async def _unadopt(self, actor: Actor, reader: Reader, body: bytes) -> Mapping[str, Any] | Refusal:
         found = await self._found(reader, body)
         if isinstance(found, Refusal):
             return found
@@ -138,10 +148,14 @@ class AdoptionRequests:
         if adoption is None:
             return _refused(409, f"{shown(wish.container)} was not adopted")
         self._note("container.unadopted", actor, entry, owner_uid=adoption.owner)
+        inspect = await self._inspect(entry)
+        if (
+            adoption.lease is not None
+        ):  # first: what fails from here on leaves it adopted, and evidence brings the lease back
+            with suppress(LeaseOver):
+                await self._allocator.release(adoption.lease, f"taken back by {actor.name}")
         self._adoptions.end(adoption.container)
-        self._take_in(entry, await self._inspect(entry))
-        if adoption.lease is not None:
-            await self._allocator.release(adoption.lease, f"taken back by {actor.name}")
+        self._take_in(entry, inspect)
         return {"container": entry.name, "id": entry.id}
 
     async def _found(self, reader: Reader, body: bytes) -> tuple[_Wish, Entry] | Refusal:

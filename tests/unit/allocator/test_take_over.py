@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
 
+from allocator.ledger import Conflict
 from allocator.model import LeaseState, Refusal, RefusalKind
 from allocator.reconcile import Carrier
 from allocator.take_over import TakenOver, TakeOver
@@ -74,6 +76,15 @@ async def test_a_second_time_gives_the_same(allocator: Allocator) -> None:
     """An answer that was lost is asked for again."""
     allocator.foreign.tell([foreign("0")])
     assert await leased(allocator) == await leased(allocator)
+
+
+async def test_for_another_owner_there_is_no_second_lease(allocator: Allocator) -> None:
+    """Nor the first one's: whoever the container is given to next waits until evidence has ended it."""
+    allocator.foreign.tell([foreign("0")])
+    first = await leased(allocator)
+    with pytest.raises(Conflict, match="alice's"):
+        await allocator.take_over(replace(wish(), owner_uid=Uid(1002), owner_name="bob"))
+    assert await allocator.leases(None) == (first,)
 
 
 async def test_of_a_split_gpu_the_parts_are_leased(allocator: Allocator) -> None:

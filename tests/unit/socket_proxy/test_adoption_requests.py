@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -21,8 +22,8 @@ from socket_proxy import adoption_requests
 from socket_proxy.adoption_requests import AdoptionRequests
 from socket_proxy.image_owners import Reader
 from socket_proxy.index import Entry
-from socket_proxy.ports import Lease, LeaseRefused
-from socket_proxy.refusals import Refusal
+from socket_proxy.ports import Lease, LeaseOver, LeaseRefused
+from socket_proxy.refusals import Refusal, Unavailable
 from tests.fakes.inspects import inspect
 from tests.fakes.proxy_world import ALICE, ENGINE, proxy_world
 
@@ -50,6 +51,7 @@ class Case:
     asked: list[dict[str, Any]] = field(default_factory=list)
     leased: tuple[Lease | None, tuple[DeviceUuid, ...]] | LeaseRefused = (None, ())
     full: bool = False
+    problem: Exception | None = None  # of a release
     text: str = "version: 1\ndefaults: {role: user, limits: {gpus: 1}}\ngroups: {lab: {members: [alice]}}\nusers: {dave: {role: none}}\n"
 
     def __post_init__(self) -> None:
@@ -98,6 +100,8 @@ class Case:
         return self.leased
 
     async def release(self, lease: str, reason: str) -> None:
+        if self.problem is not None:
+            raise self.problem
         self.order.append(f"release {lease}")
 
     # What is asked.
@@ -258,9 +262,33 @@ async def test_taken_back_it_is_nobodys(case: Case) -> None:
     await case.adopted()
     case.order = []
     assert await case.unadopt() == {"container": "old", "id": OLD}
-    assert case.order == ["container.unadopted", "moved a", "release L9"]
+    assert case.order == ["container.unadopted", "release L9", "moved a"]
     assert (case.entry().owner, case.entry().adopted, case.entry().lease) == (None, None, None)
     assert case.world.adoptions.of(OLD) is None
+
+
+async def test_what_cannot_be_released_stays_adopted(case: Case) -> None:
+    """Else its lease would be left behind, for whoever it is given to next; one that is over already is no hindrance."""
+    case.leased = (
+        Lease(id=LeaseId("L9"), owner_uid=ALICE.uid, state="active", devices=DEVICES, container=None),
+        (),
+    )
+    await case.adopted()
+    case.problem = Unavailable("away")
+    with pytest.raises(Unavailable):
+        await case.unadopt()
+    assert (case.entry().owner, case.world.adoptions.of(OLD) is None) == (ALICE.uid, False)
+    case.problem = LeaseOver("over")
+    assert await case.unadopt() == {"container": "old", "id": OLD}
+    assert case.entry().owner is None
+
+
+async def test_of_two_who_adopt_one_at_once_the_second_is_told(case: Case) -> None:
+    """Nothing of the first adoption is overwritten."""
+    first, second = await asyncio.gather(case.adopt(), case.adopt())
+    assert not isinstance(first, Refusal)
+    assert isinstance(second, Refusal)
+    assert second.status == 409
 
 
 @contextmanager
