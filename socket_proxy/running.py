@@ -88,6 +88,9 @@ class RunningContainers:
         self._allocator = allocator
         self._monitors = monitors
         self._seen: dict[str, _Seen] = {}  # until it starts or ends
+        self._looking: str | None = (
+            None  # the container that the engine is asked about, unless it has moved since
+        )
         self._changed = asyncio.Event()
         self._turn = asyncio.Lock()
         self._tellings = 0
@@ -95,6 +98,8 @@ class RunningContainers:
     def moved(self, container: str) -> None:
         """A container has started or ended: where it was counts no more."""
         self._seen.pop(container, None)
+        if self._looking == container:
+            self._looking = None
         self._changed.set()
 
     async def run(self) -> None:
@@ -145,13 +150,15 @@ class RunningContainers:
         if owner is not None and not runs:
             return None
         lease = (item.Labels or {}).get(ownership.LEASE, "") if owner is not None else ""
-        seen = self._seen.get(item.Id) or await self._look(
-            item.Id, owner, excerpted=owner is None or bool(lease)
-        )
+        seen = self._seen.get(item.Id)
+        if seen is None:
+            self._looking = item.Id
+            seen = await self._look(item.Id, owner, excerpted=owner is None or bool(lease))
+            # What started or ended meanwhile may have been looked at before that.
+            if seen is not None and bool(seen.pid) == runs and self._looking is not None:
+                self._seen[item.Id] = seen
         if seen is None or (owner is not None and not seen.pid):
             return None
-        if bool(seen.pid) == runs:
-            self._seen[item.Id] = seen
         adoption = self._adoptions.of(item.Id) if owner is None else None
         name = names.plain(owner, names.own(item.Names))
         said: dict[str, Json] = {

@@ -256,6 +256,29 @@ async def test_what_policy_names_is_told_as_a_monitor(tmp_path: Path) -> None:
         assert not await tell("dcgm", inspect), "it is a user's by now"
 
 
+async def test_what_moves_while_it_is_looked_at_is_looked_at_again(tmp_path: Path) -> None:
+    """The answer may be of the run that has just ended; kept, its pid would stand for the whole next one."""
+    async with proxy_world(tmp_path) as world:
+        world.answers["GET /containers/json"] = (
+            200,
+            [{"Id": ONE, "Names": ["/a"], "Labels": world.labels(), "State": "running"}],
+        )
+        heard = Heard()
+        running = watching(world, heard)
+        pids = iter((111, 222))
+
+        def inspected() -> tuple[int, Any]:
+            pid = next(pids)
+            if pid == 111:
+                running.moved(ONE)
+            return 200, {"State": {"Pid": pid}}
+
+        world.answers[f"GET /containers/{ONE}/json"] = inspected
+        for _ in range(3):
+            await running.tell()
+        assert [told[0]["pid"] for told in heard.told] == [111, 222, 222]
+
+
 async def test_a_copied_seal_makes_no_owner(tmp_path: Path) -> None:
     """An image that was committed from a user's container carries its labels into whatever root makes of it."""
     async with proxy_world(tmp_path) as world:
