@@ -21,17 +21,20 @@ from allocator.model import ANY, FULL, GpuRequest, GroupLimit
 from allocator.reconcile import Carrier, Evidence
 from allocator.reservations import Reservation
 from allocator.take_over import TakeOver
+from policy.gpu_bounds import (
+    MOST_DEVICES,
+    MOST_LEAD_SECONDS,
+    MOST_RESERVATIONS,
+    MOST_SECONDS,
+    MOST_WAIT_SECONDS,
+)
 from policy.model import ContainerId, LeaseId, Uid
 from policy.when import parse_when
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_MOST_DEVICES = 1024
 _MOST_GROUPS = 256
-_MOST_SECONDS = 10 * 366 * 86400
-_MOST_WAIT_SECONDS = 24 * 3600
-_MOST_RESERVATIONS = 1000
 
 
 def parse_want(body: Mapping[str, Any]) -> GpuRequest:
@@ -45,16 +48,16 @@ def parse_want(body: Mapping[str, Any]) -> GpuRequest:
     if ("count" in body) == ("device_ids" in body):
         raise BadInput("count, device_ids: exactly one is needed")
     ids = list_of(body.get("device_ids", []), "device_ids")
-    if "device_ids" in body and not 0 < len(ids) <= _MOST_DEVICES:
-        raise BadInput(f"device_ids: 1 to {_MOST_DEVICES} are needed")
+    if "device_ids" in body and not 0 < len(ids) <= MOST_DEVICES:
+        raise BadInput(f"device_ids: 1 to {MOST_DEVICES} are needed")
     plain = GpuRequest(
         owner_uid=Uid(number_of(body["owner_uid"], "owner_uid", most=UID_MAX)),
         owner_name=text_of(body["owner_name"], "owner_name"),
-        limit=number_of(body["limit"], "limit", most=_MOST_DEVICES),
-        wait_seconds=number_of(body["wait_seconds"], "wait_seconds", most=_MOST_WAIT_SECONDS),
+        limit=number_of(body["limit"], "limit", most=MOST_DEVICES),
+        wait_seconds=number_of(body["wait_seconds"], "wait_seconds", most=MOST_WAIT_SECONDS),
         request_id=text_of(body["request_id"], "request_id"),
         session=text_of(body["session"], "session"),
-        count=number_of(body["count"], "count", least=1, most=_MOST_DEVICES) if "count" in body else None,
+        count=number_of(body["count"], "count", least=1, most=MOST_DEVICES) if "count" in body else None,
         device_ids=tuple(text_of(item, "device_ids") for item in ids),
         groups=tuple(_group(item) for item in list_of(body.get("groups", []), "groups", most=_MOST_GROUPS)),
         **_more(body),
@@ -76,8 +79,8 @@ def _more(body: Mapping[str, Any]) -> dict[str, Any]:
         found["equivalents"] = fraction_of(body["equivalents"], "equivalents")
     for name, least, most in (
         ("memory_mib", 1, 1 << 30),
-        ("seconds", 1, _MOST_SECONDS),
-        ("hold_seconds", 0, _MOST_SECONDS),
+        ("seconds", 1, MOST_SECONDS),
+        ("hold_seconds", 0, MOST_SECONDS),
         ("weight", 1, 1000),
         ("priority", -100, 100),
         ("asked_ms", 0, 1 << 53),
@@ -92,7 +95,7 @@ def _group(item: Any) -> GroupLimit:
     only(group, required={"name"}, optional={"devices", "equivalents"})
     return GroupLimit(
         name=name_of(group["name"], "groups.name"),
-        devices=number_of(group["devices"], "groups.devices", most=_MOST_DEVICES)
+        devices=number_of(group["devices"], "groups.devices", most=MOST_DEVICES)
         if "devices" in group
         else None,
         equivalents=fraction_of(group["equivalents"], "groups.equivalents")
@@ -176,18 +179,18 @@ def parse_reservation(body: Mapping[str, Any], *, number: str, source: str) -> R
         group=name_of(body["group"], "group") if "group" in body else None,
         uid=Uid(number_of(body["uid"], "uid", most=UID_MAX)) if "uid" in body else None,
         name=name_of(body["name"], "name"),
-        count=number_of(body["count"], "count", least=1, most=_MOST_DEVICES),
+        count=number_of(body["count"], "count", least=1, most=MOST_DEVICES),
         profile=profile_of(body.get("profile", FULL), "profile", {ANY, FULL, "mig"}),
         when=when,
         when_text=when_text,
-        lead_seconds=number_of(body.get("lead_seconds", 900), "lead_seconds", most=7 * 86400),
+        lead_seconds=number_of(body.get("lead_seconds", 900), "lead_seconds", most=MOST_LEAD_SECONDS),
     )
 
 
 def parse_declared(body: Mapping[str, Any], *, source: str) -> tuple[Reservation, ...]:
     """What policy reserves, in its order. Raises: BadInput."""
     listed = list_of(
-        only(body, required={"reservations"})["reservations"], "reservations", most=_MOST_RESERVATIONS
+        only(body, required={"reservations"})["reservations"], "reservations", most=MOST_RESERVATIONS
     )
     return tuple(
         parse_reservation(object_of(item, "reservations"), number=f"{source}-{index}", source=source)

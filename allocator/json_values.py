@@ -8,15 +8,16 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
 from allocator.slices import compute_slices
+from policy.gpu_bounds import LONGEST_TEXT
 from policy.model import ContainerId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 UID_MAX: Final = 2**32 - 2
-_TEXT = re.compile(r"[ -~]{1,128}")
+_TEXT = re.compile(rf"[ -~]{{1,{LONGEST_TEXT}}}")
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
-_EQUIVALENTS = re.compile(r"[0-9]{1,4}(/[1-9][0-9]{0,2})?", re.ASCII)
+_EQUIVALENTS = re.compile(r"[0-9]{1,7}(/[1-9][0-9]{0,3})?", re.ASCII)
 
 
 class BadInput(Exception):  # noqa: N818  the name says what is wrong
@@ -72,7 +73,7 @@ def text_of(value: Any, name: str) -> str:
 
 def name_of(value: Any, name: str) -> str:
     """A name from the policy, or a person's words: one line, in any script."""
-    if not isinstance(value, str) or not 0 < len(value) <= 128 or not value.isprintable():
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_TEXT or not value.isprintable():
         raise BadInput(f"{name}: 1 to 128 printable characters are needed")
     return value
 

@@ -13,12 +13,20 @@ from policy.document_values import (
     Read,
     Wrong,
     read_choice,
-    read_duration,
     read_fields,
     read_items,
     read_name,
     scalar_of,
+    time_up_to,
     whole,
+)
+from policy.gpu_bounds import (
+    LONGEST_TEXT,
+    MOST_DEVICES,
+    MOST_LEAD_SECONDS,
+    MOST_RESERVATIONS,
+    MOST_SECONDS,
+    MOST_WAIT_SECONDS,
 )
 from policy.gpus import MIG_PROFILE
 from policy.grants import Reservation, TimeOver
@@ -26,7 +34,7 @@ from policy.when import parse_when
 
 
 def _read_some_time(node: yaml.Node) -> int:
-    seconds = read_duration(node)
+    seconds: int = time_up_to(MOST_SECONDS)(node)
     if not seconds:
         raise Wrong("must be more than nothing, like 24h; gpus: 0 gives no GPU")
     return seconds
@@ -64,6 +72,8 @@ def _read_profile(node: yaml.Node) -> str:
 
 def _read_when(node: yaml.Node) -> str:
     text = read_name(node)
+    if len(text) > LONGEST_TEXT:
+        raise Wrong(f"must be at most {LONGEST_TEXT} characters")
     try:
         parse_when(text)
     except ValueError as error:
@@ -73,17 +83,20 @@ def _read_when(node: yaml.Node) -> str:
 
 def read_reservations(node: yaml.Node) -> tuple[Reservation, ...]:
     """Whom GPUs are kept for, how many, and when. Raises: Wrong."""
-    return tuple(_reservation(item) for item in read_items(node))
+    items = read_items(node)
+    if len(items) > MOST_RESERVATIONS:
+        raise Wrong(f"must be at most {MOST_RESERVATIONS}")
+    return tuple(_reservation(item) for item in items)
 
 
 def _reservation(node: yaml.Node) -> Reservation:
     known: dict[str, Read] = {
         "for": read_name,
         "user": read_name,
-        "gpus": whole(1, 1024),
+        "gpus": whole(1, MOST_DEVICES),
         "profile": _read_profile,
         "when": _read_when,
-        "lead": read_duration,
+        "lead": time_up_to(MOST_LEAD_SECONDS),
     }
     found = read_fields(node, known)
     if ("for" in found) == ("user" in found):
@@ -108,11 +121,11 @@ def _or_unlimited(read: Read) -> Read:
 
 
 GPU_LIMITS: Mapping[str, tuple[str, Read]] = {
-    "gpus_per_container": ("gpus_per_container", _or_unlimited(whole(0, 1024))),
+    "gpus_per_container": ("gpus_per_container", _or_unlimited(whole(0, MOST_DEVICES))),
     "gpu_equivalents": ("gpu_equivalents", _or_unlimited(_read_equivalents)),
     "gpu_time": ("gpu_seconds", _or_unlimited(_read_some_time)),
-    "gpu_hold": ("gpu_hold_seconds", _or_unlimited(read_duration)),
-    "wait_most": ("wait_most_seconds", read_duration),
+    "gpu_hold": ("gpu_hold_seconds", _or_unlimited(time_up_to(MOST_SECONDS))),
+    "wait_most": ("wait_most_seconds", time_up_to(MOST_WAIT_SECONDS)),
 }
 GPU: Mapping[str, Read] = {
     "classes": _read_classes,
@@ -122,6 +135,6 @@ GPU: Mapping[str, Read] = {
 }
 GPU_OF_GROUP: Mapping[str, Read] = {
     **GPU,
-    "group_gpus": whole(0, 1024),
+    "group_gpus": whole(0, MOST_DEVICES),
     "group_equivalents": _read_equivalents,
 }

@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 
 import yaml
 
+from policy.gpu_bounds import MOST_DEVICES, MOST_WAIT_SECONDS
 from policy.grants import BindPath, Builds, DefaultNetwork, Handling, Ports, Role
 from policy.model import Share
 from policy.paths import clean_path, is_forbidden_source, is_under
-from policy.spoken import parse_seconds
+from policy.spoken import duration, parse_seconds
 
 Allowed = tuple[str, ...] | tuple[BindPath, ...] | tuple[Ports, ...] | Handling | DefaultNetwork | Builds
 Read = Callable[[yaml.Node], Any]
@@ -162,6 +163,16 @@ def read_duration(node: yaml.Node) -> int:
     return seconds
 
 
+def time_up_to(most_seconds: int) -> Read:
+    def read(node: yaml.Node) -> int:
+        seconds = read_duration(node)
+        if seconds > most_seconds:
+            raise Wrong(f"must be at most {duration(most_seconds)}")
+        return seconds
+
+    return read
+
+
 def _read_capabilities(node: yaml.Node) -> tuple[str, ...]:
     names = tuple(name.upper().removeprefix("CAP_") for name in read_names(node))
     for name in names:
@@ -278,13 +289,13 @@ LIMITS: Mapping[str, tuple[str, Read]] = {
     "shm": ("shm_bytes", _size(least=1024**2)),
     "nofile": ("nofile", whole(64, 1_048_576)),
     "memlock": ("memlock_bytes", _size(least=64 * 1024, unlimited=True)),
-    "gpus": ("gpus", whole(0, 1024)),
-    "gpus_default": ("gpus_default", whole(1, 1024)),
+    "gpus": ("gpus", whole(0, MOST_DEVICES)),
+    "gpus_default": ("gpus_default", whole(1, MOST_DEVICES)),
     "containers": ("containers", whole(0, 10_000)),
     "networks": ("networks", whole(0, 1000)),
     "connections": ("connections", whole(1, 10_000)),
     "uploads": ("uploads_bytes", _size(least=1024**2)),
-    "wait": ("wait_seconds", read_duration),
+    "wait": ("wait_seconds", time_up_to(MOST_WAIT_SECONDS)),
     "log_size": ("log_bytes", _size(least=1024**2)),
     "restarts": ("restarts", whole(0, 1000)),
 }

@@ -77,7 +77,7 @@ def _read_until(node: yaml.Node) -> int:
     if len(text) == len("2027-01-31"):
         parsed = datetime.combine(parsed.date(), time()) + timedelta(days=1)
     moment = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
-    return int(moment.timestamp())
+    return max(0, int(moment.timestamp()))
 
 
 KEYS: Mapping[str, Read] = {

@@ -44,18 +44,24 @@ class Declaring:
     async def run(self) -> None:
         """Tell until cancelled."""
         while True:
-            try:
-                await self.tell()
-            except Unavailable as error:
-                log(events.EVIDENCE_UNSENT, problem=str(error))
+            await self.tell()
             await asyncio.sleep(_EVERY_SECONDS)
 
     async def tell(self) -> None:
-        """Tell once. Raises: Unavailable."""
-        document = self._policy().document
-        told = [await asyncio.to_thread(self._said, item) for item in document.reservations]
+        """Tell once; what cannot be told holds up nothing else."""
+        for act in (self._tell_rules, self._tell_reservations):
+            try:
+                await act()
+            except Unavailable as error:
+                log(events.EVIDENCE_UNSENT, problem=str(error))
+
+    async def _tell_rules(self) -> None:
+        await self._allocator.tell_host_rules(_rules(self._policy().document.gpu))
+
+    async def _tell_reservations(self) -> None:
+        reservations = self._policy().document.reservations
+        told = [await asyncio.to_thread(self._said, item) for item in reservations]
         await self._allocator.declare([one for one in told if one is not None])
-        await self._allocator.tell_host_rules(_rules(document.gpu))
 
     def _said(self, item: Reservation) -> Mapping[str, Json] | None:
         """A reservation as the allocator reads it; None for a user whom this machine does not know."""

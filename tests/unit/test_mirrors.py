@@ -36,6 +36,7 @@ VALUES = frozenset(
         "lab/gpu_models.py",
         "policy/buildkit/model.py",
         "policy/dockerapi/bodies.py",
+        "policy/gpu_bounds.py",
         "policy/dockerapi/model.py",
         *(
             f"policy/dockerapi/table/{name}.py"  # held against a list of every call: corpus/test_engine_api_paths.py

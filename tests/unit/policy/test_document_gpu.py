@@ -6,6 +6,8 @@ from fractions import Fraction
 
 import pytest
 
+from allocator.json_values import fraction_of
+from policy.build import build_policy
 from policy.document import PolicyInvalid, parse
 
 
@@ -14,6 +16,19 @@ from policy.document import PolicyInvalid, parse
     [
         ("version: 1\ndefaults: {limits: {gpu_equivalents: 1.5.5}}", "3/7"),
         ("version: 1\ndefaults: {limits: {gpu_time: 0s}}", "more than nothing"),
+        ("version: 1\ndefaults: {limits: {gpu_time: 3661d}}", "at most 3660d"),
+        ("version: 1\ndefaults: {limits: {gpu_hold: 3661d}}", "at most 3660d"),
+        ("version: 1\ndefaults: {limits: {wait: 2d}}", "limits.wait: must be at most 1d"),
+        ("version: 1\ndefaults: {limits: {wait_most: 25h}}", "limits.wait_most: must be at most 1d"),
+        ("version: 1\ngpu: {reservations: [{user: a, when: daily 10:00-11:00, lead: 8d}]}", "at most 7d"),
+        (
+            "version: 1\ngpu: {reservations: [{user: a, when: '" + "Mon," * 30 + "Tue 10:00-12:00'}]}",
+            "at most 128 characters",
+        ),
+        (
+            "version: 1\ngpu: {reservations: [" + "{user: a, when: daily 10:00-11:00}," * 1001 + "]}",
+            "at most 1000",
+        ),
         ("version: 1\ndefaults: {gpu: {classes: []}}", "at least one"),
         ("version: 1\ndefaults: {gpu: {time_over: kill}}", "must be one of report, stop"),
         ("version: 1\ndefaults: {gpu: {classes: [gpu, gpu]}}", "once"),
@@ -64,3 +79,11 @@ gpu:
     assert found.groups["course"].gpu == {"group_gpus": 4, "group_equivalents": Fraction(3, 2)}
     (item,) = found.reservations
     assert (item.group, item.gpus, item.profile, item.lead_seconds) == ("course", 2, "1g.5gb", 3600)
+
+
+@pytest.mark.parametrize("text", ["0.143", "2.333", "9999.999", "3/7", "1/99", "0"])
+def test_the_allocator_takes_every_number_of_whole_gpus(text: str) -> None:
+    """As the proxy writes it; one that it did not take failed every create of its user."""
+    policy = build_policy({"policy.yaml": f"version: 1\ndefaults: {{limits: {{gpu_equivalents: {text}}}}}\n"})
+    limit = policy.document.defaults.limits["gpu_equivalents"]
+    assert fraction_of(str(limit), "equivalents") == limit == Fraction(text)
