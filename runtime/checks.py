@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from policy.approval import ApprovedMount, Source
+from policy.gpus import SCRUBBED_PREFIX
 from policy.model import Uid
 from policy.ownership import cgroup_parent
 from policy.paths import is_under
@@ -187,6 +188,12 @@ def _check_visible(bundle: Bundle, approval: Approval) -> None:
     permitted = {"void"} | ({",".join(sorted(approval.devices))} if approval.lease else set())
     if bundle.visible_devices not in permitted:
         raise Refused(f"the container asks for the GPUs {bundle.visible_devices}, which are not its lease's")
+    # SECURITY: a toolkit with `swarm-resource` in its settings reads these instead, and an image can bring them.
+    named = next((entry.partition("=")[0] for entry in bundle.env if entry.startswith(SCRUBBED_PREFIX)), None)
+    if approval.lease and named is not None:
+        raise Refused(
+            f"its image sets {named}, which may name other GPUs than its lease's; use one without it"
+        )
 
 
 # --- mounts -------------------------------------------------------------------------------------------------

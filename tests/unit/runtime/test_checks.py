@@ -413,6 +413,14 @@ def test_no_other_device_is_asked_for(visible: str, approval: Approval) -> None:
     assert "asks for the GPUs" in refusal(asked, approval)
 
 
+def test_no_variable_of_swarm_names_another_device() -> None:
+    """An image may bring one, which some toolkits read in place of the other. Without a lease there is nothing to read it."""
+    env = ("NVIDIA_VISIBLE_DEVICES=GPU-1,MIG-2", "DOCKER_RESOURCE_GPU=all")
+    assert "its image sets DOCKER_RESOURCE_GPU" in refusal(replace(PLAIN, env=env), LEASED)
+    void = ("NVIDIA_VISIBLE_DEVICES=void", "DOCKER_RESOURCE_GPU=all")
+    assert judge(replace(PLAIN, env=void), APPROVAL) == Plan()
+
+
 def test_a_variable_that_is_missing_is_not_void() -> None:
     """Left out, it means all to the toolkit; ds01 always sets it."""
     assert "asks for the GPUs" in refusal(replace(PLAIN, env=()))
