@@ -113,7 +113,8 @@ class Watch:
         async with self._eye:
             if self.looks > looks + 1:
                 return self.current()
-            self._asked = self._asked or self._now()
+            began = self._now()
+            self._asked = self._asked or began
             try:
                 read = await self._inventory.read()
             except InventoryUnavailable as error:
@@ -125,7 +126,7 @@ class Watch:
                 self.looks += 1
             self._asked = None
             self.snapshot = await self._take_in(read)
-            self.seen = self._now()
+            self.seen = began  # what came later may not be in it
             if self.problem is not None:
                 self.problem = self.kind = None
                 log(events.NVML_RECOVERED)

@@ -181,3 +181,21 @@ async def test_one_outage_is_logged_once(kind: Problem, lines: int) -> None:
             with pytest.raises(InventoryUnavailable):
                 await watch.look()
     assert [line["event"] for line in logged] == ["nvml.lost"] * lines
+
+
+async def test_a_look_is_as_old_as_its_question() -> None:
+    """What began while the driver took its time may not be in the answer."""
+    devices, clock = Devices(), Clock()
+    watch = _watch(devices, clock)
+    devices.go.clear()
+    async with asyncio.TaskGroup() as tasks:
+        looking = tasks.create_task(watch.look())
+        while not devices.readings:  # noqa: ASYNC110  the fake tells nobody
+            await asyncio.sleep(0)
+        clock.ms = 7000
+        devices.go.set()
+        await looking
+    assert watch.age_seconds() == 7
+    assert watch.is_fresh()
+    clock.ms = 8000
+    assert not watch.is_fresh()
