@@ -17,7 +17,8 @@ RULE_ID = "build"
 OPERATIONS = frozenset({Operation.IMAGE_BUILD})
 NEEDS_FACTS = False
 
-DROPPED = ("squash", "isolation", "ulimits", "cpusetcpus", "cpusetmems", "cpushares", "cachefrom")
+# `rm` is on where it is not said. The container of a step is nobody's, and in no limit: none outlives its build.
+DROPPED = ("squash", "isolation", "ulimits", "cpusetcpus", "cpusetmems", "cpushares", "cachefrom", "rm")
 DENIED = ("remote", "securityopt", "outputs", "session")
 NETWORKS = frozenset({"", "default", "bridge", "none"})
 _IDS = re.compile(r'\["sha256:[0-9a-f]{64}"(?:,"sha256:[0-9a-f]{64}")*\]', re.ASCII)
@@ -78,8 +79,6 @@ def _bounds(ask: Ask, query: dict[str, str]) -> Iterable[Finding]:
         "shmsize": str(_within(query.get("shmsize", ""), limits.shm_bytes)),
         "cpuperiod": str(PERIOD_US),
         "cpuquota": str(_within(query.get("cpuquota", ""), max(1000, quota))),
-        # The container of a step is nobody's, and in no limit: none stays when its build is over, however that ends.
-        "rm": "1",
         "forcerm": "1",
     }
     for key, value in bounds.items():

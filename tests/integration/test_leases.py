@@ -7,10 +7,12 @@ import json
 import re
 import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lab import unix_http
 from tests.integration.conftest import PREFIX, Lab, eventually, running_lab
 from tests.integration.holders import devices_of
 from tests.integration.test_chaos import _containers
@@ -251,3 +253,30 @@ def test_what_runs_keeps_its_gpu_when_the_ledger_is_lost(clean: Lab) -> None:
         return clean.docker(clean.bob, "create", "--gpus", "device=0", "busybox", "true").status == 0
 
     assert eventually(is_free, seconds=45)
+
+
+def test_labels_of_a_removed_container_bring_nothing_back(clean: Lab) -> None:
+    """Given to a step of a build by LABEL: the step is nobody's, and the lease stays over."""
+    container = clean.ok(clean.alice, "create", "--gpus", "1", "busybox", "true")
+    labels = json.loads(clean.ok(clean.alice, "inspect", "-f", "{{json .Config.Labels}}", container))
+    assert labels["ds01.seal"]
+    clean.ok(clean.alice, "rm", container)
+    assert _states(clean) == []
+    lines = [f"LABEL {name}={json.dumps(text)}" for name, text in sorted(labels.items())]
+    dockerfile = "\n".join(["FROM busybox", *lines, "RUN sleep 35", ""])
+    with ThreadPoolExecutor() as pool:
+        building = pool.submit(clean.docker, clean.alice, "build", "--rm=false", "-", stdin=dockerfile)
+        admin = clean.root / "run" / "admin.sock"
+
+        def steps() -> list[Any]:
+            return list(json.loads(unix_http.call(admin, "GET", "/containers/json").body))
+
+        assert eventually(lambda: len(steps()) == 1 or building.done(), seconds=20)
+        assert not building.done(), building.result()
+        assert steps()[0]["Labels"]["ds01.seal"] == labels["ds01.seal"]
+        assert clean.ok(clean.alice, "ps", "-aq") == ""
+        assert "No such container" in clean.docker(clean.alice, "exec", steps()[0]["Id"], "true").err
+        built = building.result()  # evidence comes every 30 s
+    assert built.status == 0, built
+    assert _states(clean) == []
+    assert json.loads(unix_http.call(admin, "GET", "/containers/json?all=1").body) == []
