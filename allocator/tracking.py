@@ -14,6 +14,7 @@ from allocator.attribution import Seen
 from allocator.ghosts import SWEEPS, Look, Suspicions, suspect
 from allocator.holders import Holdings
 from allocator.host_control import Subject
+from allocator.model import LedgerUnavailable
 from observability import events
 from observability.logging import log
 from policy.host_processes import HostProcesses
@@ -120,7 +121,7 @@ class Tracking:
         while True:
             try:
                 await self._round_if_new()
-            except OSError as error:
+            except (OSError, LedgerUnavailable) as error:  # the second: who was granted access is on disk
                 log(events.ATTRIBUTION_FAILED, problem=str(error))
             await asyncio.sleep(_TICK_SECONDS)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from allocator.attribution import Kind
 from allocator.attributor import Attributor, Running
@@ -16,7 +18,7 @@ from allocator.ghosts import SWEEPS
 from allocator.holders import DeviceFile, Holdings
 from allocator.host_control import HostControl, Owner
 from allocator.intruders import Intruders
-from allocator.model import DeviceState, Moment
+from allocator.model import DeviceState, LedgerUnavailable, Moment
 from allocator.processes import Processes
 from allocator.readings import GpuProcess, Measures
 from allocator.tracking import Named, Round, Told, Tracking
@@ -46,6 +48,7 @@ class World:
         self.said: list[str] = []
         self.holdings = Holdings()
         self.scan_problem: OSError | None = None
+        self.grants_problem: Exception | None = None
         self.told = Told()
         self.processes = Processes(boot_id=boot_id())
         self.finishing = Finishing()
@@ -95,6 +98,8 @@ class World:
         self.said.append(f"{lease} {device}")
 
     async def _granted(self) -> frozenset[Uid]:
+        if self.grants_problem is not None:
+            raise self.grants_problem
         return frozenset()
 
     def _scan(self) -> Holdings:
@@ -147,6 +152,27 @@ async def test_a_look_that_failed_ends_nothing(world: World) -> None:
         world.nvml.put(gpu(0, pids=None))  # the list cannot be read
         (one,) = (await world.round()).processes
         assert one.ended is None
+
+
+@pytest.mark.parametrize("problem", [LedgerUnavailable("disk I/O error"), PermissionError("no")])
+async def test_a_round_that_fails_ends_no_daemon(
+    world: World, problem: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be read now is read in a later round."""
+    monkeypatch.setattr("allocator.tracking._TICK_SECONDS", 0)
+    world.grants_problem = problem
+    await world.watch.look()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(world.tracking.run())
+        with structlog.testing.capture_logs() as logs:
+            while not logs:  # noqa: ASYNC110  a round tells nobody
+                await asyncio.sleep(0.01)
+        world.grants_problem = None
+        await world.watch.look()
+        async with asyncio.timeout(5):
+            while world.tracking.last is None:  # noqa: ASYNC110  nor does this one
+                await asyncio.sleep(0.01)
+        running.cancel()
 
 
 async def test_a_process_in_a_mig_device_is_told_once(world: World) -> None:
