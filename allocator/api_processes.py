@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiohttp import web
 
@@ -17,7 +18,7 @@ from host.users import look_up_uid
 from policy.model import Uid
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from allocator.access_requests import AccessRequests, Answer
     from allocator.attribution import Attribution
@@ -25,9 +26,23 @@ if TYPE_CHECKING:
     from allocator.foreign import ForeignContainers
     from allocator.foreign_owners import ForeignOwners
     from allocator.ghosts import Ghost
-    from allocator.model import Lease
-    from allocator.tracking import Round, Told, Tracking
+    from allocator.model import Lease, Moment
+    from allocator.tracking import Round, Scan, Told, Tracking
+    from allocator.unlisted import Unlisted
     from policy.model import LeaseId
+
+    _Found = TypeVar("_Found", Attributed, OpenElsewhere)
+
+_NOTHING_KNOWN: Final[dict[str, Any]] = {
+    "at": None,
+    "age_seconds": None,
+    "unlisted_devices": None,
+    "processes": None,
+    "elsewhere": None,
+    "elsewhere_age_seconds": None,
+    "unattributed_memory": None,
+    "unread": None,
+}
 
 
 class ProcessRoutes:
@@ -42,6 +57,7 @@ class ProcessRoutes:
         access: AccessRequests,
         *,
         find: Callable[[LeaseId], Awaitable[Lease | None]],
+        now: Callable[[], Moment],
         trusted_uids: frozenset[int],
     ) -> None:
         """Args: find: a lease in whatever state; None when the ledger does not have it."""
@@ -51,6 +67,7 @@ class ProcessRoutes:
         self._owners = owners
         self._access = access
         self._find = find
+        self._now = now
         self._trusted = trusted_uids
 
     def routes(self) -> tuple[web.RouteDef, ...]:
@@ -65,7 +82,17 @@ class ProcessRoutes:
         )
 
     async def _processes(self, request: web.Request) -> web.Response:
-        told = shown(self._tracking.last, self._told, self._owners, owner=self._own(request))
+        problem = self._tracking.problem
+        if problem is None and not self._told.are_told:
+            problem = "it was not told yet which containers run"
+        told = shown(
+            self._tracking.last,
+            self._told,
+            self._owners,
+            owner=self._own(request),
+            now=self._now(),
+            problem=problem,
+        )
         return web.json_response(told)
 
     async def _containers(self, request: web.Request) -> web.Response:
@@ -125,22 +152,64 @@ def _answered(answer: Answer) -> web.Response:
     return web.json_response(body, status=status)
 
 
-def shown(told_last: Round | None, told: Told, owners: ForeignOwners, *, owner: Uid | None) -> dict[str, Any]:
-    """One round as JSON. owner: only what is this user's; None: everything. owners: by evidence, which proves nothing.
+def shown(
+    last: Round | None,
+    told: Told,
+    owners: ForeignOwners,
+    *,
+    owner: Uid | None,
+    now: Moment,
+    problem: str | None,
+) -> dict[str, Any]:
+    """The last round as JSON; null is what is not known, or not for this user to know.
 
+    Args:
+        owners: by evidence, which proves nothing.
+        owner: only what is this user's; None: everything.
+        problem: why the round is not of now, or not there yet; None: it is of now.
     SECURITY: what is UNKNOWN is shown to the admin alone: it may be anybody's.
     """
-    if told_last is None:
-        return {"at": None, "processes": [], "elsewhere": [], "unattributed_memory": [], "unread": 0}
-    admin = owner is None
-    processes = [one for one in told_last.processes if admin or one.attribution.owner == owner]
-    elsewhere = [one for one in told_last.elsewhere if admin or one.attribution.owner == owner]
+    about = {"scope": "all" if owner is None else "own", "problem": problem}
+    if last is None:
+        return about | _NOTHING_KNOWN
+    whose = partial(_whose, told=told, owners=owners)
+    ghosts = None if owner is not None or last.ghosts is None else [_ghost(one) for one in last.ghosts]
     return {
-        "at": told_last.at.utc,
-        "processes": [_process(one, told_last) | _whose(one.attribution, told, owners) for one in processes],
-        "elsewhere": [_elsewhere(one) | _whose(one.attribution, told, owners) for one in elsewhere],
-        "unattributed_memory": [_ghost(one) for one in told_last.ghosts] if admin else [],
-        "unread": len(told_last.unread) if admin else 0,
+        **about,
+        "at": last.at.utc,
+        "age_seconds": now.seconds_since(last.at),
+        "unlisted_devices": [_unlisted(one, now) for one in last.unlisted],
+        "processes": [
+            _process(one, last) | whose(one.attribution) for one in _visible(last.processes, owner)
+        ],
+        "unattributed_memory": ghosts,
+        **_scanned(last.scan, owner, now, whose),
+    }
+
+
+def _visible(found: Collection[_Found], owner: Uid | None) -> list[_Found]:
+    return [one for one in found if owner is None or one.attribution.owner == owner]
+
+
+def _scanned(
+    scan: Scan | None, owner: Uid | None, now: Moment, whose: Callable[[Attribution], dict[str, Any]]
+) -> dict[str, Any]:
+    """Who only has a device file open."""
+    if scan is None:
+        return {"elsewhere": None, "elsewhere_age_seconds": None, "unread": None}
+    return {
+        "elsewhere": [_elsewhere(one) | whose(one.attribution) for one in _visible(scan.elsewhere, owner)],
+        "elsewhere_age_seconds": now.seconds_since(scan.at),
+        "unread": len(scan.unread) if owner is None else None,
+    }
+
+
+def _unlisted(one: Unlisted, now: Moment) -> dict[str, Any]:
+    return {
+        "device": one.device,
+        "index": one.index,
+        "why": one.why,
+        "age_seconds": None if one.listed is None else now.seconds_since(one.listed),
     }
 
 

@@ -156,6 +156,7 @@ class Parts:
                 owners,
                 requests,
                 find=self.service.find,
+                now=self.now,
                 trusted_uids=trusted,
             ).routes(),
             *ForeignRoutes(self.service, owners, trusted_uids=trusted, now=self.now).routes(),

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from allocator.attribution import Seen
 from allocator.ghosts import SWEEPS, Look, Suspicions, suspect
-from allocator.holders import Holdings
 from allocator.host_control import Subject
 from allocator.model import LedgerUnavailable
+from allocator.unlisted import Listings
 from observability import events
 from observability.logging import log
 from policy.host_processes import HostProcesses
@@ -25,16 +25,19 @@ if TYPE_CHECKING:
     from allocator.attribution import Identity
     from allocator.attributor import Attributed, Attributor, OpenElsewhere, Running
     from allocator.ghosts import Ghost
+    from allocator.holders import Holdings
     from allocator.host_control import HostControl
     from allocator.intruders import Intruders, Place
     from allocator.model import Device, Moment, Snapshot
     from allocator.readings import GpuProcess
+    from allocator.unlisted import Unlisted
     from allocator.watch import Watch
     from policy.model import ContainerId, DeviceUuid, Uid
 
 _TICK_SECONDS = 1.0
 _MOST_NAMES = 4096  # more than what runs at once
 _HOLDERS_SECONDS = 30.0  # between two scans of every descriptor of the machine
+_LATE_SECONDS = 15.0  # a round is not of now any more; more than an interval, a sweep and a round
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,11 @@ class Told:
         while len(self._names) > _MOST_NAMES:
             del self._names[next(iter(self._names))]
 
+    @property
+    def are_told(self) -> bool:
+        """Whether it is known which containers run."""
+        return self._named is not None
+
     async def running(self) -> tuple[Running, ...] | None:
         return None if self._named is None else tuple(one.running for one in self._named)
 
@@ -71,14 +79,29 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """Who had a device file open and is in no list of NVML's; `unread`: processes whose descriptors could not be read."""
+
+    at: Moment
+    elsewhere: tuple[OpenElsewhere, ...] = ()
+    unread: frozenset[int] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """What one round told. elsewhere: of the last scan of descriptors, which is older. None: there was none yet."""
+    """What one round told.
+
+    at: when the devices were looked at that it is about.
+    unlisted: devices whose processes are not known; those listed earlier stand among `processes` as they were then.
+    ghosts: None: memory without a process was not judged yet.
+    scan: who has device files open, by the last scan, which is older; None: there was none yet.
+    """
 
     at: Moment
     processes: tuple[Attributed, ...] = ()
-    ghosts: tuple[Ghost, ...] = ()
-    elsewhere: tuple[OpenElsewhere, ...] = ()
-    unread: frozenset[int] = field(default_factory=frozenset)  # processes whose descriptors could not be read
+    unlisted: tuple[Unlisted, ...] = ()
+    ghosts: tuple[Ghost, ...] | None = None
+    scan: Scan | None = None
     leased: Mapping[Place, bool] = field(
         default_factory=dict
     )  # whether a process's container leases its device
@@ -107,10 +130,14 @@ class Tracking:
         self._scan = scan
         self._now = now
         self._looks = -1
-        self._holdings = Holdings()
+        self._holdings: tuple[Moment, Holdings] | None = (
+            None  # of the last scan that succeeded, with when it began
+        )
         self._scanned: Moment | None = None
         self._scanning: asyncio.Task[Any] | None = None
         self._suspicions = Suspicions()
+        self._listings = Listings()
+        self._failure: str | None = None  # of the last round
         self._rounds = 0
         self._told_ghosts: frozenset[DeviceUuid] = frozenset()
         self.rules = HostProcesses()  # what policy says; until it is told, processes are reported
@@ -122,8 +149,22 @@ class Tracking:
             try:
                 await self._round_if_new()
             except (OSError, LedgerUnavailable) as error:  # the second: who was granted access is on disk
-                log(events.ATTRIBUTION_FAILED, problem=str(error))
+                self._failure = str(error)
+                log(events.ATTRIBUTION_FAILED, problem=self._failure)
             await asyncio.sleep(_TICK_SECONDS)
+
+    @property
+    def problem(self) -> str | None:
+        """Why `last` is not of now, or not there yet; None: it is of now."""
+        if self._watch.problem is not None:
+            return self._watch.problem
+        if not self._watch.is_fresh():
+            return "the GPUs could not be looked at since"
+        if self._failure is not None:
+            return f"whose the processes are cannot be told: {self._failure}"
+        if self.last is None or self._now().seconds_since(self.last.at) > _LATE_SECONDS:
+            return "whose the processes are is being looked at"
+        return None
 
     async def open_elsewhere(self) -> tuple[OpenElsewhere, ...]:
         """Everybody who has a device file open now, with whose they are. Raises: OSError."""
@@ -132,33 +173,45 @@ class Tracking:
 
     async def _round_if_new(self) -> None:
         # A failed look is no look: everything would read as ended.
-        if self._watch.looks == self._looks or not self._watch.is_fresh():
+        at = self._watch.seen
+        if at is None or self._watch.looks == self._looks or not self._watch.is_fresh():
             return
         self._looks = self._watch.looks
-        self.last = await self._round(self._watch.current())
+        self.last = await self._round(self._watch.current(), at)
+        self._failure = None
 
-    async def _round(self, snapshot: Snapshot) -> Round:
+    async def _round(self, snapshot: Snapshot, at: Moment) -> Round:
         seen = tuple(_seen(snapshot))
-        unread = frozenset(uuid for uuid, device in snapshot.devices.items() if device.processes is None)
-        processes = await self._attributor.attribute(seen, unread=unread)
+        unlisted = self._listings.take_in(snapshot, at)
+        processes = await self._attributor.attribute(
+            seen, unread=frozenset(one.device for one in unlisted if one.device is not None)
+        )
         self._suspicions = suspect(self._suspicions, _looks(snapshot, processes), now=self._now())
         self._rounds += 1
         self._tell_ghosts(snapshot)
         self._scan_now_and_then()
-        listed = {one.seen.pid for one in processes}
-        elsewhere = await self._attributor.attribute_open(self._holdings, listed)
+        scan = await self._last_scan({one.seen.pid for one in processes})
         granted = await self._granted()
         await self._intruders.sweep(processes, snapshot)
+        elsewhere = () if scan is None else scan.elsewhere
         subjects = tuple(_subjects(processes, elsewhere, self._intruders.ours))
         await asyncio.to_thread(self._control.act, subjects, self.rules, granted=granted)
         return Round(
-            at=self._now(),
+            at=at,
             processes=processes,
-            ghosts=self._suspicions.ghosts,
-            elsewhere=elsewhere,
-            unread=self._holdings.unread,
+            unlisted=unlisted,
+            ghosts=self._suspicions.ghosts if self._rounds >= SWEEPS else None,
+            scan=scan,
             leased=self._intruders.leased,
         )
+
+    async def _last_scan(self, listed: Collection[int]) -> Scan | None:
+        """What the last scan of descriptors found beside the pids that NVML `listed`, with whose they are now."""
+        if self._holdings is None:
+            return None
+        at, holdings = self._holdings
+        elsewhere = await self._attributor.attribute_open(holdings, listed)
+        return Scan(at=at, elsewhere=elsewhere, unread=holdings.unread)
 
     def _scan_now_and_then(self) -> None:
         """Start a scan if the last one is old; never a second beside one that has not returned."""
@@ -167,11 +220,11 @@ class Tracking:
         if self._scanned is not None and self._now().seconds_since(self._scanned) < _HOLDERS_SECONDS:
             return
         self._scanned = self._now()
-        self._scanning = asyncio.get_running_loop().create_task(self._scan_once())
+        self._scanning = asyncio.get_running_loop().create_task(self._scan_once(self._scanned))
 
-    async def _scan_once(self) -> None:
+    async def _scan_once(self, began: Moment) -> None:
         try:
-            self._holdings = await asyncio.to_thread(self._scan)
+            self._holdings = began, await asyncio.to_thread(self._scan)
         except OSError as error:
             log(events.ATTRIBUTION_FAILED, problem=str(error))
 
@@ -190,14 +243,13 @@ class Tracking:
         if self._rounds >= SWEEPS:
             self._watch.ghosts = self._told_ghosts
 
-    def _holding(self, device: Device | None) -> list[int]:
-        """Who has the device's file open, by the last scan."""
+    def _holding(self, device: Device | None) -> list[int] | None:
+        """Who has the device's file open, by the last scan; None: not known."""
         minor = None if device is None else device.minor
-        if minor is None:
-            return []
-        return sorted(
-            pid for pid, files in self._holdings.open.items() if any(f.gpu_minor == minor for f in files)
-        )
+        if minor is None or self._holdings is None:
+            return None
+        _, holdings = self._holdings
+        return sorted(pid for pid, files in holdings.open.items() if any(f.gpu_minor == minor for f in files))
 
 
 def _seen(snapshot: Snapshot) -> Iterator[Seen]:

@@ -18,7 +18,8 @@ from allocator.foreign_owners import ForeignOwners
 from allocator.ghosts import Ghost
 from allocator.holders import DeviceFile
 from allocator.model import Lease, LeaseState, Moment
-from allocator.tracking import Named, Round, Told, Tracking
+from allocator.tracking import Named, Round, Scan, Told, Tracking
+from allocator.unlisted import Unlisted
 from policy.host_processes import HostProcesses, HostRule
 from policy.model import ContainerId, DeviceUuid, LeaseId, Uid
 from tests.fakes.fake_nvml import gpu, snapshot
@@ -62,16 +63,39 @@ ROUND = Round(
         _attributed(2, Attribution(kind=Kind.USER, owner=BOB, proof=Proof.SLICE, unit="session-1.scope")),
         _attributed(3, Attribution(kind=Kind.UNKNOWN, why="it is hidden"), ended=NOW),
     ),
-    elsewhere=(
-        OpenElsewhere(
-            facts=_facts(4),
-            attribution=Attribution(kind=Kind.USER, owner=BOB),
-            files=frozenset({DeviceFile(driver="nvidia", major=195, minor=0)}),
-        ),
+    unlisted=(
+        Unlisted(device=GPU, index="0", why="it has not answered for 5 s", listed=NOW),
+        Unlisted(device=None, index="1", why="it has never answered", listed=None),
     ),
     ghosts=(Ghost(device=GPU, used_mib=900, since=NOW, sweeps=2),),
-    unread=frozenset({9}),
+    scan=Scan(
+        at=NOW,
+        elsewhere=(
+            OpenElsewhere(
+                facts=_facts(4),
+                attribution=Attribution(kind=Kind.USER, owner=BOB),
+                files=frozenset({DeviceFile(driver="nvidia", major=195, minor=0)}),
+            ),
+        ),
+        unread=frozenset({9}),
+    ),
 )
+LATER = replace(NOW, boottime_ms=7500)
+NOT_KNOWN = {"at", "age_seconds", "unlisted_devices", "processes", "elsewhere", "elsewhere_age_seconds"} | {
+    "unattributed_memory",
+    "unread",
+}
+
+
+def _shown(
+    last: Round | None,
+    *,
+    owner: Uid | None,
+    told: Told | None = None,
+    owners: ForeignOwners = OWNERS,
+    problem: str | None = None,
+) -> dict[str, Any]:
+    return shown(last, told or _told(), owners, owner=owner, now=LATER, problem=problem)
 
 
 def _told() -> Told:
@@ -82,7 +106,7 @@ def _told() -> Told:
 
 def test_the_admin_sees_all_with_whose_it_is() -> None:
     """A container by its name, and by what it was shown."""
-    told = shown(ROUND, _told(), OWNERS, owner=None)
+    told = _shown(ROUND, owner=None)
     assert [one["pid"] for one in told["processes"]] == [1, 2, 3]
     first, second, third = told["processes"]
     assert (first["container"], first["owner_uid"], first["proof"]) == ("web", ALICE, "container")
@@ -100,9 +124,9 @@ async def test_whose_a_foreign_container_may_be_is_said_beside_its_processes() -
     assert owners._looking is not None
     await owners._looking
     nobodys = replace(ROUND, processes=(_attributed(1, replace(IN_CONTAINER, owner=None)),))
-    (one,) = shown(nobodys, _told(), owners, owner=None)["processes"]
+    (one,) = _shown(nobodys, owners=owners, owner=None)["processes"]
     assert (one["owner_uid"], one["probable_owner_uid"], one["evidence"]) == (None, BOB, "name x._.1001")
-    assert shown(nobodys, _told(), owners, owner=BOB)["processes"] == []
+    assert _shown(nobodys, owners=owners, owner=BOB)["processes"] == []
 
 
 @pytest.mark.parametrize("owner", [None, ALICE])
@@ -113,21 +137,64 @@ def test_it_is_said_whether_a_containers_lease_names_the_device(
     """To the admin and to whose the process is; null where it is not known."""
     place = (Identity(boot_id="b", pid=1, start_ticks=1), GPU)
     judged = replace(ROUND, leased={} if leased is None else {place: leased})
-    told = shown(judged, _told(), OWNERS, owner=owner)["processes"]
+    told = _shown(judged, owner=owner)["processes"]
     assert [one["leased"] for one in told] == [leased, None, None][: len(told)]
 
 
 def test_a_user_sees_nothing_of_others() -> None:
     """Nor what could be anybody's."""
-    told = shown(ROUND, _told(), OWNERS, owner=ALICE)
+    told = _shown(ROUND, owner=ALICE)
     assert [one["pid"] for one in told["processes"]] == [1]
-    assert (told["elsewhere"], told["unattributed_memory"], told["unread"]) == ([], [], 0)
-    assert shown(ROUND, _told(), OWNERS, owner=Uid(7))["processes"] == []
+    assert told["elsewhere"] == []
+    assert (told["unattributed_memory"], told["unread"]) == (
+        None,
+        None,
+    )  # not theirs to know, which is not none
+    assert _shown(ROUND, owner=Uid(7))["processes"] == []
 
 
-def test_nothing_is_known_before_the_first_round() -> None:
-    """Which is not "nothing runs"."""
-    assert shown(None, Told(), OWNERS, owner=None)["at"] is None
+@pytest.mark.parametrize(("owner", "scope"), [(None, "all"), (ALICE, "own")])
+def test_nothing_is_known_before_the_first_round(owner: Uid | None, scope: str) -> None:
+    """Which is not "nothing runs": nothing is empty or 0, and it is said why."""
+    told = _shown(None, owner=owner, problem="NVML was not read yet")
+    assert told == dict.fromkeys(NOT_KNOWN) | {"scope": scope, "problem": "NVML was not read yet"}
+
+
+@pytest.mark.parametrize("owner", [None, ALICE])
+def test_what_is_not_known_or_old_is_told_to_everybody(owner: Uid | None) -> None:
+    """Devices that could not be read, and how old everything is."""
+    told = _shown(ROUND, owner=owner, problem="no driver")
+    assert (told["age_seconds"], told["elsewhere_age_seconds"], told["problem"]) == (7.5, 7.5, "no driver")
+    assert told["unlisted_devices"] == [
+        {"device": GPU, "index": "0", "why": "it has not answered for 5 s", "age_seconds": 7.5},
+        {"device": None, "index": "1", "why": "it has never answered", "age_seconds": None},
+    ]
+
+
+def test_what_was_not_looked_at_is_null() -> None:
+    """Before the first scan of descriptors, and before memory was judged."""
+    told = _shown(replace(ROUND, scan=None, ghosts=None), owner=None)
+    assert {name for name, value in told.items() if value is None} - {"problem"} == {
+        "elsewhere",
+        "elsewhere_age_seconds",
+        "unattributed_memory",
+        "unread",
+    }
+
+
+async def test_before_it_is_told_what_runs_it_is_not_known_whose_it_is(tmp_path: Path, world: World) -> None:
+    """A process in a container is nobody's then, so that its owner would read that there is none."""
+    asked = Asked(world, NOBODY)
+    asked.told._named = None
+    async with served(tmp_path, asked.routes) as call:
+        assert (await call("GET", "/v1/processes"))[1][
+            "problem"
+        ] == "it was not told yet which containers run"
+        asked.rounds.problem = "no driver"
+        assert (await call("GET", "/v1/processes"))[1]["problem"] == "no driver"
+        asked.told.tell([])
+        asked.rounds.problem = None
+        assert (await call("GET", "/v1/processes"))[1]["problem"] is None
 
 
 class Rounds:
@@ -135,6 +202,7 @@ class Rounds:
 
     def __init__(self) -> None:
         self.last: Round | None = ROUND
+        self.problem: str | None = None
         self.rules = HostProcesses()
 
 
@@ -160,6 +228,7 @@ class Asked:
             OWNERS,
             requests,
             find=self.find,
+            now=lambda: LATER,
             trusted_uids=trusted,
         ).routes()
 

@@ -344,9 +344,9 @@ async def _memory_of_nobody(machine: WatchedMachine, used_mib: int) -> None:
     """No process has it; after two looks, not one, it is told as nobody's, and the GPU is leased to nobody."""
     gpu = machine.uuid("0")
     assert machine.devices["0"].measures.memory_used_mib == used_mib
-    assert (machine.round.processes, machine.round.ghosts) == ((), ())
+    assert (machine.round.processes, machine.round.ghosts) == ((), None)
     await machine.sweep()
-    (ghost,) = machine.round.ghosts
+    (ghost,) = machine.round.ghosts or ()
     assert (ghost.device, ghost.used_mib, ghost.sweeps) == (gpu, used_mib, 2)
     assert machine.round.processes == ()
     assert await machine.free() == ALL - {"0"}

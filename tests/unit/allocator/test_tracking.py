@@ -18,7 +18,7 @@ from allocator.ghosts import SWEEPS
 from allocator.holders import DeviceFile, Holdings
 from allocator.host_control import HostControl, Owner
 from allocator.intruders import Intruders
-from allocator.model import DeviceState, LedgerUnavailable, Moment
+from allocator.model import DeviceState, InventoryUnavailable, LedgerUnavailable, Moment, Snapshot
 from allocator.processes import Processes
 from allocator.readings import GpuProcess, Measures
 from allocator.tracking import Named, Round, Told, Tracking
@@ -34,7 +34,7 @@ from tests.fakes.waiting import running
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from allocator.model import Lease, Snapshot
+    from allocator.model import Lease
 
 NOBODY_HAS = 2**22  # no pid is so high
 
@@ -150,8 +150,43 @@ async def test_a_look_that_failed_ends_nothing(world: World) -> None:
         assert world.tracking.last is before
         world.nvml.problem = None
         world.nvml.put(gpu(0, pids=None))  # the list cannot be read
-        (one,) = (await world.round()).processes
-        assert one.ended is None
+        told = await world.round()
+        assert [one.ended for one in told.processes] == [None]
+        assert [(one.device, one.listed) for one in told.unlisted] == [(gpu(0).uuid, before.at)]
+        mute = {"0": "it has never answered"}
+        world.nvml.snapshot = Snapshot(unidentified=mute, complete=False)  # nor does it say which it is
+        told = await world.round()
+        assert [one.ended for one in told.processes] == [None]
+        assert [(one.device, one.why) for one in told.unlisted] == [(gpu(0).uuid, mute["0"])]
+        world.nvml.snapshot = Snapshot()  # it is not there
+        told = await world.round()
+        assert [one.ended is None for one in told.processes] == [False]
+        assert told.unlisted == ()
+
+
+async def test_it_is_said_why_the_last_round_is_not_of_now(world: World) -> None:
+    """Before the first, while the devices cannot be looked at, after a round that failed, and while one takes long."""
+    assert world.tracking.problem == "NVML was not read yet"
+    await world.watch.look()
+    assert world.tracking.problem == "whose the processes are is being looked at"
+    assert (await world.round()).at == world.watch.seen
+    told: str | None = world.tracking.problem
+    assert told is None
+    world.seconds += 8
+    assert world.tracking.problem == "the GPUs could not be looked at since"
+    world.nvml.problem = "no driver"
+    with pytest.raises(InventoryUnavailable):
+        await world.watch.look()
+    assert world.tracking.problem == "no driver"
+    world.nvml.problem = None
+    for _ in range(2):
+        world.seconds += 4
+        await world.watch.look()
+    assert world.tracking.problem == "whose the processes are is being looked at"
+    world.tracking._failure = "no"
+    assert world.tracking.problem == "whose the processes are cannot be told: no"
+    await world.round()
+    assert world.tracking.problem is None
 
 
 @pytest.mark.parametrize("problem", [LedgerUnavailable("disk I/O error"), PermissionError("no")])
@@ -167,6 +202,7 @@ async def test_a_round_that_fails_ends_no_daemon(
         with structlog.testing.capture_logs() as logs:
             while not logs:  # noqa: ASYNC110  a round tells nobody
                 await asyncio.sleep(0.01)
+        assert world.tracking.problem == f"whose the processes are cannot be told: {problem}"
         world.grants_problem = None
         await world.watch.look()
         async with asyncio.timeout(5):
@@ -224,9 +260,10 @@ async def test_memory_without_a_process_is_told_after_two_looks(world: World) ->
     world.nvml.put(gpu(0, minor=0, pids=(NOBODY_HAS,), measures=Measures(memory_used_mib=9000)))
     assert world.watch.unattributed() == frozenset()  # a process is listed, whoever that is
     for number in range(SWEEPS):
-        told = await world.round()
-        assert bool(told.ghosts) == (number == SWEEPS - 1)
-    assert told.ghosts[0].used_mib == 9000
+        ghosts = (await world.round()).ghosts
+        assert (ghosts is None) == (number < SWEEPS - 1)  # until then it was not judged
+    assert ghosts is not None
+    assert [one.used_mib for one in ghosts] == [9000]
     assert world.watch.unattributed() == {gpu(0).uuid}
     world.nvml.put(gpu(0, minor=0, measures=Measures(memory_used_mib=0)))
     assert (await world.round()).ghosts == ()
@@ -253,14 +290,19 @@ async def test_who_only_has_a_device_open_is_told_too(world: World) -> None:
             open={child.pid: frozenset({DeviceFile(driver="nvidia", major=195, minor=255)})},
             unread=frozenset({1}),
         )
-        await world.round()  # the scan was only begun
+        assert (await world.round()).scan is None  # it was only begun, and who holds what is not known
         told = await world.round()
-        assert [one.facts.identity.pid for one in told.elsewhere] == [child.pid]
-        assert told.unread == {1}
+        assert told.scan is not None
+        assert told.scan.at.boottime_ms == 5000  # of the round that began it
+        assert [one.facts.identity.pid for one in told.scan.elsewhere] == [child.pid]
+        assert told.scan.unread == {1}
         world.scan_problem = PermissionError("no")
         world.seconds += 60
         await world.round()
-        assert [one.facts.identity.pid for one in (await world.round()).elsewhere] == [child.pid]
+        scan = (await world.round()).scan
+        assert scan is not None
+        assert scan.at.boottime_ms == 5000
+        assert [one.facts.identity.pid for one in scan.elsewhere] == [child.pid]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="starts a process of another uid")

@@ -29,8 +29,26 @@ DEVICE = {
     "holder": None,
     "obstacle": None,
 }
-INVENTORY = {"state": "ok", "age_seconds": 1.0, "fresh": True, "devices": [DEVICE]}
-EMPTY_ROUND = {"at": "t", "processes": [], "elsewhere": [], "unattributed_memory": [], "unread": 0}
+INVENTORY: dict[str, Any] = {
+    "state": "ok",
+    "problem": None,
+    "unidentified": {},
+    "age_seconds": 1.0,
+    "fresh": True,
+    "devices": [DEVICE],
+}
+EMPTY_ROUND = {
+    "scope": "all",
+    "at": "t",
+    "age_seconds": 1.0,
+    "problem": None,
+    "unlisted_devices": [],
+    "processes": [],
+    "elsewhere": [],
+    "elsewhere_age_seconds": 1.0,
+    "unattributed_memory": [],
+    "unread": 0,
+}
 PLAN = {"gpu": "GPU-1", "index": "0", "steps": [], "kept": [], "missing": {}}
 
 
@@ -176,7 +194,11 @@ def test_devices_are_kept_only_for_a_group_that_there_is(
 
 def test_no_driver_is_an_exit_code(allocator: Allocator) -> None:
     """The operator's move."""
-    allocator.answers["GET /v1/inventory"] = {"state": "unavailable", "age_seconds": None, "devices": []}
+    allocator.answers["GET /v1/inventory"] = INVENTORY | {
+        "state": "unavailable",
+        "age_seconds": None,
+        "devices": [],
+    }
     assert main(["gpu"]) == Exit.UNAVAILABLE
     assert main(["gpu", "why-full"]) == Exit.UNAVAILABLE
 
