@@ -105,6 +105,8 @@ class Api:
         return web.json_response(
             {
                 "state": "unavailable" if watch.problem else "ok",
+                "problem": watch.problem,
+                "unidentified": {} if snapshot is None else dict(snapshot.unidentified),
                 "age_seconds": watch.age_seconds(),
                 "fresh": watch.is_fresh(),
                 "devices": [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cli.gpu import unidentified
 from cli.outcome import Exit
 from cli.screen import columns, paint, plain, size
 
@@ -57,7 +58,7 @@ def status(answer: Mapping[str, Any]) -> str:
     )
     if objects := answer.get("objects"):
         lines.append("objects: " + ", ".join(f"{count} {plain(kind)}s" for kind, count in objects.items()))
-    return "\n".join([*lines, *_devices(answer.get("gpus"))])
+    return "\n".join([*lines, *_devices(answer.get("gpus")), *unidentified(allocator)])
 
 
 def status_code(answer: Mapping[str, Any]) -> Exit:

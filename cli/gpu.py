@@ -28,14 +28,14 @@ def table(answer: Mapping[str, Any], *, uid: int | None = None) -> str:
     """Every device, as nvidia-smi orders them, and what is not as it should be below."""
     devices = sorted(answer["devices"], key=_place)
     if not devices:
-        return "no GPUs" if answer["state"] == "ok" else f"the GPUs cannot be read: {_problem(answer)}"
+        return "\n".join(_unread(answer)) or "no GPUs"
     mine = os.geteuid() if uid is None else uid
     rows = [_row(device, mine) for device in devices]
     remarks = [
         f"{plain(device['index'])}: {plain(said)}" for device in devices for said in _remarks(device, mine)
     ]
     notes = [f"{plain(one['holder'])}: {plain(one['note'])}" for one in devices if one.get("note")]
-    below = [*remarks, *dict.fromkeys(notes), *_foreign(devices), *_stale(answer)]
+    below = [*remarks, *dict.fromkeys(notes), *_foreign(devices), *_unread(answer)]
     return "\n".join([*columns([_HEAD, *rows]), *below])
 
 
@@ -108,18 +108,24 @@ def _place(device: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(int(part) for part in str(device["index"]).split(":"))
 
 
-def _problem(answer: Mapping[str, Any]) -> str:
-    return plain(answer.get("problem") or "tell the admin")
+def unidentified(answer: Mapping[str, Any]) -> list[str]:
+    """GPUs that are in no list, since they did not say which they are."""
+    found = sorted(answer.get("unidentified", {}).items(), key=lambda one: int(one[0]))
+    return [f"GPU {plain(index)} could not be read: {plain(why)}" for index, why in found]
 
 
-def _stale(answer: Mapping[str, Any]) -> list[str]:
-    age = answer.get("age_seconds")
+def _unread(answer: Mapping[str, Any]) -> list[str]:
+    """GPUs that are not in the list, and how old it is where that matters."""
+    age = answer["age_seconds"]
     when = "never read" if age is None else f"as of {age:.0f} s ago"
+    lines = unidentified(answer)
     if answer["state"] != "ok":
-        return [f"{when}: the GPUs cannot be read now, and none is given"]
-    if not answer["fresh"]:
-        return [f"{when}: the GPUs have not answered since; they are looked at again before one is given"]
-    return []
+        lines.append(f"{when}: the GPUs cannot be read now, and none is given: {plain(answer['problem'])}")
+    elif not answer["fresh"]:
+        lines.append(
+            f"{when}: the GPUs have not answered since; they are looked at again before one is given"
+        )
+    return lines
 
 
 def queue(answer: Mapping[str, Any]) -> str:
@@ -182,13 +188,13 @@ def why_full(inventory: Mapping[str, Any], line: Mapping[str, Any]) -> str:
     free = [device for device in devices if state(device, -1) == "free"]
     if free:
         said = ", ".join(f"{plain(device['index'])} ({plain(device['profile'])})" for device in free)
-        return "\n".join([f"it is not full: {said} free; docker run --gpus 1 ...", *_stale(inventory)])
+        return "\n".join([f"it is not full: {said} free; docker run --gpus 1 ...", *_unread(inventory)])
     if not devices:
         return table(inventory)
     counted = Counter(_class(device) for device in devices)
     lines = [f"{number} {what}" for what, number in sorted(counted.items())]
     ends = sorted(device["ends_at"] for device in devices if device.get("ends_at"))
-    lines += _stale(inventory)
+    lines += _unread(inventory)
     lines.append(f"the first lease ends at {plain(ends[0])}" if ends else "no lease has an end that is known")
     if waiting := len(line["waiting"]):
         lines.append(f"{waiting} wait already; see ds01 gpu queue")

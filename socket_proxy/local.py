@@ -191,13 +191,13 @@ class Local:
     async def _devices(self, actor: Actor, grants: Grants) -> list[Mapping[str, Json]] | None:
         """Every device that can be leased, free or not; None when the allocator cannot say."""
         try:
-            listed = (await self._allocator.inventory()).get("devices")
+            inventory = await self._allocator.inventory()
             leases = await self._allocator.leases(actor.uid)
         except Unavailable:
             return None
-        if not isinstance(listed, list):
+        devices = _listed(inventory)
+        if devices is None:
             return None
-        devices = [device for device in listed if isinstance(device, dict)]
         split = {device.get("parent") for device in devices}
         own = frozenset(uuid for lease in leases if lease.state != "released" for uuid in lease.devices)
         return [
@@ -239,6 +239,14 @@ _NOBODY = Refusal(
 
 def _reader(actor: Actor, grants: Grants) -> Reader:
     return Reader.of(actor, groups=grants.groups, everything=grants.role is Role.ADMIN)
+
+
+def _listed(inventory: Mapping[str, Json]) -> list[Mapping[str, Json]] | None:
+    """All devices of the allocator; None before its first look, for that nothing is in the list says nothing then."""
+    listed = inventory.get("devices")
+    if not isinstance(listed, list) or inventory.get("age_seconds") is None:
+        return None
+    return [device for device in listed if isinstance(device, dict)]
 
 
 _COUNTED = (Kind.CONTAINER, Kind.NETWORK, Kind.VOLUME)

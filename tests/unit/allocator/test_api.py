@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
@@ -474,6 +475,19 @@ async def test_what_nobody_gets_is_not_told_as_free(server: Server) -> None:
     server.nvml.problem = "the driver is gone"
     await server.service.sweep()
     assert set(await seen()) == {"outage"}
+
+
+async def test_what_is_in_no_list_is_told_beside_it(server: Server) -> None:
+    """GPUs that did not say which they are, by index, and why nothing can be read at all."""
+    _, inventory = await server.call("GET", "/v1/inventory")
+    assert (inventory["problem"], inventory["unidentified"]) == ("NVML was not read yet", {})
+    server.nvml.snapshot = replace(server.nvml.snapshot, unidentified={"7": "it has never answered"})
+    await server.service.sweep()
+    _, inventory = await server.call("GET", "/v1/inventory")
+    assert (inventory["problem"], inventory["unidentified"]) == (None, {"7": "it has never answered"})
+    server.nvml.problem = "the driver is gone"
+    await server.service.sweep()
+    assert (await server.call("GET", "/v1/inventory"))[1]["problem"] == "the driver is gone"
 
 
 async def test_an_old_look_is_told_as_old(server: Server) -> None:

@@ -76,6 +76,16 @@ def test_silent_allocator_leaves_gpus_unknown() -> None:
     assert "GPUs: unknown" in status(system(gpus=None))
 
 
+def test_a_gpu_that_is_in_no_list_is_told() -> None:
+    """With why; in the order of their numbers."""
+    mute = {"10": "it has never answered", "9": "error\x1b"}
+    lines = status(system(allocator={"state": "ok", "problem": None, "unidentified": mute})).splitlines()
+    assert lines[-2:] == [
+        "GPU 9 could not be read: error\\x1b",
+        "GPU 10 could not be read: it has never answered",
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [

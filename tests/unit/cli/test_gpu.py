@@ -36,7 +36,14 @@ def _obstacle(kind: str, message: str = "so it is") -> dict[str, Any]:
 
 
 def _inventory(*devices: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return {"state": "ok", "age_seconds": 1.0, "fresh": True, "devices": list(devices)} | changes
+    of_a_look: dict[str, Any] = {
+        "state": "ok",
+        "problem": None,
+        "unidentified": {},
+        "age_seconds": 1.0,
+        "fresh": True,
+    }
+    return of_a_look | {"devices": list(devices)} | changes
 
 
 @pytest.mark.parametrize(
@@ -129,11 +136,25 @@ def test_whose_a_foreign_container_may_be_is_told_once() -> None:
 def test_no_gpus_and_no_driver_are_told_apart() -> None:
     """And old news is called old."""
     assert table(_inventory()) == "no GPUs"
-    assert "cannot be read: no driver" in table(_inventory(state="unavailable", problem="no driver"))
+    assert table(_inventory(state="unavailable", problem="no driver", age_seconds=None)) == (
+        "never read: the GPUs cannot be read now, and none is given: no driver"
+    )
     old = table(_inventory(_device(**_obstacle("outage")), state="unavailable", age_seconds=61.0))
     assert "as of 61 s ago" in old.splitlines()[-1]
     assert "free" not in old
     assert "never read" in table(_inventory(_device(), state="unavailable", age_seconds=None))
+
+
+def test_gpus_that_do_not_say_which_they_are_are_told() -> None:
+    """They are in no list: without a line of their own they would not be there."""
+    mute = {"0": "it has never answered\x1b"}
+    said = "GPU 0 could not be read: it has never answered\\x1b"
+    line: dict[str, Any] = {"waiting": [], "reservations": []}
+    assert table(_inventory(unidentified=mute)) == said
+    assert table(_inventory(_device("1"), unidentified=mute)).splitlines()[-1] == said
+    assert why_full(_inventory(unidentified=mute), line) == said
+    assert said in why_full(_inventory(_device("1"), unidentified=mute), line)
+    assert said in why_full(_inventory(_device("1", held=True), unidentified=mute), line)
 
 
 WAITING = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policy.model import Json
-from socket_proxy.local import _device
+from socket_proxy.local import _device, _listed
 
 OWN = frozenset({"GPU-2"})
 FREE: dict[str, Json] = {
@@ -43,6 +43,14 @@ def test_an_allocator_that_does_not_say_says_not_free() -> None:
     """One of an earlier commit tells no obstacle."""
     silent = {key: value for key, value in FREE.items() if key != "obstacle"}
     assert _device(silent, OWN, admin=False)["state"] == "unknown"
+
+
+def test_before_the_first_look_no_device_is_not_none() -> None:
+    """An empty list counts only of a look; so does a list at all."""
+    assert _listed({"devices": [FREE, "odd"], "age_seconds": 9.0}) == [FREE]
+    assert _listed({"devices": [], "age_seconds": 0.0}) == []
+    assert _listed({"devices": [], "age_seconds": None}) is None
+    assert _listed({"age_seconds": 1.0}) is None
 
 
 def test_only_admins_read_the_holder() -> None:
