@@ -57,16 +57,18 @@ class ProcessRoutes:
         access: AccessRequests,
         *,
         find: Callable[[LeaseId], Awaitable[Lease | None]],
+        watched: Callable[[], None],
         now: Callable[[], Moment],
         trusted_uids: frozenset[int],
     ) -> None:
-        """Args: find: a lease in whatever state; None when the ledger does not have it."""
+        """Args: find: a lease in whatever state; None when the ledger does not have it. watched: told of each look."""
         self._tracking = tracking
         self._told = told
         self._foreign = foreign
         self._owners = owners
         self._access = access
         self._find = find
+        self._watched = watched
         self._now = now
         self._trusted = trusted_uids
 
@@ -82,6 +84,7 @@ class ProcessRoutes:
         )
 
     async def _processes(self, request: web.Request) -> web.Response:
+        self._watched()
         problem = self._tracking.problem
         if problem is None and not self._told.are_told:
             problem = "it was not told yet which containers run"

@@ -156,6 +156,7 @@ class Parts:
                 owners,
                 requests,
                 find=self.service.find,
+                watched=self.service.pace.watch,
                 now=self.now,
                 trusted_uids=trusted,
             ).routes(),

@@ -31,6 +31,7 @@ from allocator.model import (
     LedgerUnavailable,
     Refusal,
 )
+from allocator.pace import Pace
 from allocator.reserving import Reserving
 from allocator.shares import HALF_LIFE_SECONDS
 from allocator.take_over import TakingOver
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from allocator.waiting import Waiter
     from policy.model import ContainerId, LeaseId, Uid
 
-_LEAST_SECONDS = 0.2  # between two sweeps
 _ARCHIVE_AT_ONCE = 20  # leases put away in one transaction
 
 
@@ -63,7 +63,7 @@ class Timing:
     """How long things last, in seconds."""
 
     pending_grace_seconds: float = 20
-    sweep_seconds: float = 5
+    sweep_seconds: float = 5  # while nobody watches
     patience_seconds: float = 5  # how long a request waits for NVML; the look itself goes on
     fresh_seconds: float = 8  # a grant rests on a look no older than this; more than an interval and a sweep
     archive_days: float = 35  # leases that ended so long ago are put away
@@ -102,7 +102,7 @@ class Allocator:
             patience_seconds=timing.patience_seconds,
             fresh_seconds=timing.fresh_seconds,
         )
-        self._nudge = asyncio.Event()
+        self.pace = Pace(interval_seconds=timing.sweep_seconds)
         self._line = Line()
         self.foreign = ForeignContainers()
         self._granting = Granting(
@@ -209,7 +209,7 @@ class Allocator:
             done = await self._changes.make(change, who=who)
             self._carried.forget(lease)
             await self._granting.serve()
-        self._nudge.set()  # the freed device's processes may end only now: look again soon
+        self.pace.hurry()  # the freed device's processes may end only now: look again soon
         return done
 
     async def take_over(self, wish: TakeOver) -> TakenOver | None:
@@ -286,15 +286,12 @@ class Allocator:
             await self._put_away()
 
     async def run(self) -> None:
-        """Sweep for ever: at every interval, and at once when something was released while somebody waits."""
+        """Sweep for ever, when it is due."""
         while True:
-            self._nudge.clear()  # before the look: what is released during it wants another
+            self.pace.begin()
             with suppress(LedgerUnavailable):
                 await self.sweep()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._timing.sweep_seconds):
-                    await self._nudge.wait()
-            await asyncio.sleep(_LEAST_SECONDS)
+            await self.pace.rest()
 
     async def close(self) -> None:
         """Finish what is being written and let go of the ledger."""

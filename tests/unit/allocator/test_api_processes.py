@@ -213,6 +213,7 @@ class Asked:
         self, world: World, trusted: frozenset[int], foreign: ForeignContainers | None = None
     ) -> None:
         self.rounds = Rounds()
+        self.watched: list[None] = []
         self.told = _told()
         self.foreign = ForeignContainers() if foreign is None else foreign
         requests = AccessRequests(
@@ -228,6 +229,7 @@ class Asked:
             OWNERS,
             requests,
             find=self.find,
+            watched=lambda: self.watched.append(None),
             now=lambda: LATER,
             trusted_uids=trusted,
         ).routes()
@@ -305,6 +307,17 @@ async def test_root_grants_and_takes_access(tmp_path: Path, world: World) -> Non
         assert (await call("POST", "/v1/host-access", {"user": "alice"}))[0] == 400
         assert (await call("POST", "/v1/host-access/revoke", {"user": "alice"}))[0] == 200
         assert (await call("POST", "/v1/host-access/revoke", {"user": "alice"}))[0] == 404
+
+
+@pytest.mark.parametrize("trusted", [TRUSTED, NOBODY])
+async def test_who_looks_at_processes_watches(tmp_path: Path, world: World, trusted: frozenset[int]) -> None:
+    """Everybody, and nothing else that is asked does."""
+    asked = Asked(world, trusted)
+    async with served(tmp_path, asked.routes) as call:
+        await call("GET", "/v1/host-access")
+        assert len(asked.watched) == 0
+        await call("GET", "/v1/processes")
+        assert len(asked.watched) == 1
 
 
 @pytest.mark.parametrize(
