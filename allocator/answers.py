@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from allocator.forbidden import words
 from allocator.json_values import BadInput, parse_body
 from allocator.ledger import Conflict
 from allocator.model import InventoryUnavailable, LedgerUnavailable
@@ -77,9 +78,10 @@ async def errors(
 
 
 def require_trusted(request: web.Request, trusted: frozenset[int]) -> None:
-    """Raises: HTTPForbidden."""
+    """Raises: HTTPForbidden, which says who may."""
+    resource = request.match_info.route.resource
     if peer_uid(request) not in trusted:
-        raise refusal(403, "only the ds01 proxy and root may do this; use docker as usual")
+        raise refusal(403, words(request.method, "" if resource is None else resource.canonical))
 
 
 def message(status: int, text: str, **more: str) -> web.Response:

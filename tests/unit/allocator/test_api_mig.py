@@ -78,5 +78,5 @@ async def test_only_the_trusted_ask(tmp_path: Path, ledger: Ledger, method: str,
     world = World(instance(SMALL, 0))
     async with served(tmp_path, MigRoutes(repartition(world, ledger), trusted_uids=NOBODY).routes()) as call:
         status, said = await call(method, path, {"layouts": {GPU: {}}})
-        assert (status, "only the ds01 proxy and root" in said["message"]) == (403, True)
+        assert (status, "only root may split GPUs" in said["message"]) == (403, True)
     assert len(world.partition.instances) == 1
