@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from cli.screen import columns, login, plain
 
-FOREIGN = "/v1/foreign"
+FOREIGN = "containers/foreign"
 _HEAD = ("CONTAINER", "STATE", "OWNER", "GPUS", "WHY")
 
 
@@ -65,7 +66,8 @@ def _row(one: Mapping[str, Any]) -> list[str]:
 
 
 def _command(one: Mapping[str, Any]) -> str:
-    return f"  sudo ds01 adopt {_name(one)} --owner {login(one['probable_owner_uid'])}"
+    sudo = "sudo " if os.geteuid() == 0 else ""  # the same person as this time
+    return f"  {sudo}ds01 adopt {_name(one)} --owner {login(one['probable_owner_uid'])}"
 
 
 def _name(one: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cli.screen import columns, login, paint, plain
 
-INVENTORY, QUEUE = "/v1/inventory", "/v1/queue"
+INVENTORY, QUEUE = "inventory", "queue"
 _HEAD = ("DEVICE", "CLASS", "STATE", "HOLDER", "SINCE", "ENDS", "UTIL", "MEMORY")
 _COLOURS = {
     "free": "good",
@@ -81,7 +81,7 @@ def _row(device: Mapping[str, Any], uid: int) -> list[str]:
 
 
 def _foreign(devices: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Each container once that ds01 did not make, with whose it may be; only root is told of any."""
+    """Each container once that ds01 did not make, with whose it may be; only admins are told of any."""
     told = {one["container_id"]: one for device in devices for one in device.get("foreign_owners") or ()}
     return [_ownership(one) for one in sorted(told.values(), key=lambda one: str(one["container"]))]
 

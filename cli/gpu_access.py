@@ -8,7 +8,8 @@ from typing import Any
 from cli.outcome import Exit, Failed
 from cli.screen import columns, plain
 
-PATH = "/v1/host-access"
+GRANTS = "host-access"
+PATH = f"/v1/{GRANTS}"
 
 
 def wish(user: str, *, hours: float, reason: str, devices: Sequence[str]) -> Mapping[str, Any]:

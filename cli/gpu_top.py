@@ -7,7 +7,7 @@ from typing import Any
 
 from cli.screen import columns, login, paint, plain
 
-PROCESSES = "/v1/processes"
+PROCESSES = "processes"
 _OLD_SCAN_SECONDS = 60  # there is one every 30 s
 _HEAD = ("DEVICE", "PID", "USER", "WHERE", "MEMORY", "PROGRAM", "")
 

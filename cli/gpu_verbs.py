@@ -15,7 +15,7 @@ from urllib.parse import quote
 from cli import break_glass, gpu, gpu_access, gpu_mig, gpu_sessions, gpu_top
 from cli.outcome import Exit, Failed, Shown
 from cli.policy_check import check
-from cli.server import ask_allocator, tree_of
+from cli.server import ask_allocator, look, tree_of
 from cli.times import seconds_of
 from host import user_slices
 from policy.document import Document, PolicyInvalid
@@ -29,7 +29,7 @@ def add(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
     """All of them, below `verbs`; without one, the table of devices."""
     about = "what GPUs there are, who has them, and who waits"
     gpus = verb(verbs, "gpu", _table, about).add_subparsers(metavar="COMMAND")
-    top = verb(gpus, "top", _top, "GPU processes with whose they are; all of them for root, else yours")
+    top = verb(gpus, "top", _top, "GPU processes with whose they are; all of them for admins, else yours")
     top.add_argument("--once", action="store_true", help="print once, and not again every two seconds")
     verb(gpus, "queue", _queue, "who waits for a GPU, and what is kept for whom")
     verb(gpus, "why-full", _why_full, "why no GPU is free, and when one will be")
@@ -101,7 +101,7 @@ def _access(gpus: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _table(_options: argparse.Namespace) -> Shown:
-    answer = ask_allocator(gpu.INVENTORY)
+    answer = look(gpu.INVENTORY)
     return (Exit.OK if answer["state"] == "ok" else Exit.UNAVAILABLE), answer, gpu.table(answer)
 
 
@@ -109,8 +109,8 @@ def _top(options: argparse.Namespace) -> Shown:
     """Once, or again and again on a terminal until Ctrl-C."""
     again = sys.stdout.isatty() and not options.once and not options.json
     while True:
-        answer = ask_allocator(gpu_top.PROCESSES)
-        text = gpu_top.top(answer, gpu_top.named(ask_allocator(gpu.INVENTORY)))
+        answer = look(gpu_top.PROCESSES)
+        text = gpu_top.top(answer, gpu_top.named(look(gpu.INVENTORY)))
         if not again:
             return Exit.OK, answer, text
         sys.stdout.write(f"{_CLEAR}{text}\n")
@@ -122,12 +122,12 @@ def _top(options: argparse.Namespace) -> Shown:
 
 
 def _queue(_options: argparse.Namespace) -> Shown:
-    answer = ask_allocator(gpu.QUEUE)
+    answer = look(gpu.QUEUE)
     return Exit.OK, answer, gpu.queue(answer)
 
 
 def _why_full(_options: argparse.Namespace) -> Shown:
-    inventory, line = ask_allocator(gpu.INVENTORY), ask_allocator(gpu.QUEUE)
+    inventory, line = look(gpu.INVENTORY), look(gpu.QUEUE)
     code = Exit.OK if inventory["state"] == "ok" else Exit.UNAVAILABLE
     return code, {"inventory": inventory, "queue": line}, gpu.why_full(inventory, line)
 
@@ -192,7 +192,7 @@ def _unquarantine(options: argparse.Namespace) -> Shown:
 
 
 def _uuid(name: str) -> str:
-    devices = ask_allocator(gpu.INVENTORY)["devices"]
+    devices = look(gpu.INVENTORY)["devices"]
     found = [device["uuid"] for device in devices if name in (device["index"], device["uuid"])]
     if not found:
         raise Failed(Exit.USAGE, f"there is no device {name}; see ds01 gpu")
@@ -234,7 +234,7 @@ def _revoke(options: argparse.Namespace) -> Shown:
 
 
 def _grants(_options: argparse.Namespace) -> Shown:
-    answer = ask_allocator(gpu_access.PATH)
+    answer = look(gpu_access.GRANTS)
     return Exit.OK, answer, gpu_access.listed(answer)
 
 

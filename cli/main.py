@@ -24,7 +24,7 @@ from cli import (
 )
 from cli.outcome import Call, Exit, Failed, Shown
 from cli.screen import paint, plain
-from cli.server import ask, ask_allocator, tell, tree_of
+from cli.server import ask, tell, tree_of
 from policy.document import PolicyInvalid
 
 
@@ -172,7 +172,7 @@ def _adopt(options: argparse.Namespace) -> Shown:
     if (options.container is None) != (options.owner is None):
         raise Failed(Exit.USAGE, "adopt takes a container and --owner USER, or nothing and lists them")
     if options.container is None:
-        answer = ask_allocator(adopt.FOREIGN)
+        answer = ask(adopt.FOREIGN)
         return Exit.OK, answer, adopt.listed(answer)
     answer = tell("containers/adopt", {"container": options.container, "owner": options.owner})
     return Exit.OK, answer, adopt.adopted(answer)

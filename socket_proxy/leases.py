@@ -182,7 +182,11 @@ class AllocatorClient:
 
     async def inventory(self) -> Mapping[str, Json]:
         """Devices as the allocator shows them to its admin."""
-        return await self._done("GET", "/v1/inventory")
+        return await self.look("/v1/inventory")
+
+    async def look(self, path: str) -> Mapping[str, Json]:
+        """What the allocator shows to its admin under `path`. Raises: Unavailable."""
+        return await self._done("GET", path)
 
     async def has_devices(self) -> bool:
         """Whether there is anything to lease, free or not; not while nobody can say."""
@@ -205,7 +209,7 @@ class AllocatorClient:
         """The answer of a 200. Raises: Unavailable: any other, in the words of the allocator."""
         status, answer = await self._call(method, path, body)
         if status != 200:
-            raise Unavailable(_refused(status, answer).message)
+            raise Unavailable(_refused(status, answer).message.removeprefix("ds01: "))
         return answer
 
     async def _settled(self, verb: str, lease: LeaseId, body: dict[str, Json]) -> None:

@@ -1,6 +1,6 @@
 """What ds01 says of itself on every socket it serves, below `/ds01/v1/`: GET `whoami`, `status`, `explain/<request id or container>`,
 `images`, `containers/shares`; POST `images/share`, `images/unshare`, `containers/share`, `containers/unshare`,
-and for admins `containers/adopt`, `containers/unadopt`.
+and for admins POST `containers/adopt`, `containers/unadopt` and the looks of `socket_proxy.admin_looks`.
 
 dockerd has no path of that prefix. The `ds01` command is the client.
 """
@@ -21,6 +21,7 @@ from observability.audit import AuditUnavailable
 from policy.compile import Policy
 from policy.grants import Grants, Role
 from policy.model import Actor, EngineFacts, Json, Kind, Reference, RequestId
+from socket_proxy import admin_looks
 from socket_proxy.adoption_requests import AdoptionRequests
 from socket_proxy.canary import Canary
 from socket_proxy.discovery import shortcomings
@@ -110,9 +111,12 @@ class Local:
                 return await self._shares.listed(_reader(actor, grants))
             case ["containers", "shares"]:
                 return await self._container_shares.listed(_reader(actor, grants))
+            case _ if admin_looks.is_one(path):
+                return await admin_looks.look(path, _reader(actor, grants), self._allocator)
         return Refusal(
             status=404,
-            message="ds01: there are whoami, status, images, containers/shares and explain/<request id or container> here",
+            message="ds01: there are whoami, status, images, containers/shares and explain/<request id or container> here, "
+            "and for admins gpu/inventory, gpu/processes, gpu/queue, gpu/host-access and containers/foreign",
         )
 
     async def _change(

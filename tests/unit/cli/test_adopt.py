@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+import pytest
 
 from cli import adopt
 
@@ -18,8 +21,12 @@ OLD: dict[str, Any] = {
 }
 
 
-def test_all_are_listed_and_likely_owners_get_a_command() -> None:
-    """Those that nobody was given come first; unknown is not none."""
+@pytest.mark.parametrize(("uid", "command"), [(0, "sudo ds01 adopt"), (1000, "ds01 adopt")])
+def test_all_are_listed_and_likely_owners_get_a_command(
+    monkeypatch: pytest.MonkeyPatch, uid: int, command: str
+) -> None:
+    """Those that nobody was given come first; unknown is not none. The command is for whoever asked."""
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
     others = [
         OLD | {"container": "given", "adopted_by": 0, "devices": []},
         OLD
@@ -39,7 +46,7 @@ def test_all_are_listed_and_likely_owners_get_a_command() -> None:
         "given       running  root           -        adopted",
         "",
         "Evidence is no proof. If it is right:",
-        "  sudo ds01 adopt old --owner root",
+        f"  {command} old --owner root",
     ]
     assert adopt.listed({"containers": []}) == "ds01 made every container there is"
 

@@ -60,6 +60,7 @@ class Allocator(ThreadingUnixStreamServer):
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), _Handler)
         self.sent: list[tuple[str, str, Any]] = []
+        self.status = 200
         self.answers: dict[str, Any] = {
             "GET /v1/inventory": INVENTORY,
             "GET /v1/queue": {"waiting": [], "reservations": []},
@@ -90,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.sent.append((self.command, self.path, json.loads(body) if body else None))
         answer = json.dumps(self.server.answers[f"{self.command} {self.path}"]).encode()
-        self.send_response(200)
+        self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
@@ -147,6 +148,78 @@ def test_a_verb_prints_words_and_json(
     assert said in capsys.readouterr().out
     assert main([*arguments, "--json"]) == Exit.OK
     assert isinstance(json.loads(capsys.readouterr().out), dict)
+
+
+LOOKS = ("inventory", "processes", "queue", "host-access")
+OF_USER = {
+    "inventory": INVENTORY,
+    "processes": EMPTY_ROUND | {"scope": "own", "unattributed_memory": None, "unread": None},
+    "queue": {"waiting": [], "reservations": []},
+    "host-access": {"grants": []},
+}
+
+
+@pytest.fixture
+def proxy(allocator: Allocator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Allocator]:
+    """At the front door of the same tree; who asks is no root, and sees less at the allocator."""
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    allocator.answers |= {f"GET /v1/{name}": OF_USER[name] for name in LOOKS}
+    server = Allocator(tmp_path / "run" / "docker.sock")
+    server.answers = {f"GET /ds01/v1/gpu/{name}": OF_USER[name] | {"of": "everybody"} for name in LOOKS}
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("verb", "asked"),
+    [
+        (["gpu"], ["inventory"]),
+        (["gpu", "top"], ["processes", "inventory"]),
+        (["gpu", "queue"], ["queue"]),
+        (["gpu", "why-full"], ["inventory", "queue"]),
+        (["gpu", "grants"], ["host-access"]),
+    ],
+)
+def test_an_admin_of_the_policy_sees_everything(
+    allocator: Allocator,
+    proxy: Allocator,
+    capsys: pytest.CaptureFixture[str],
+    verb: list[str],
+    asked: list[str],
+) -> None:
+    """Through the proxy, which knows roles; who is none, and everybody without a proxy, sees what is theirs."""
+    assert main([*verb, "--json"]) == Exit.OK
+    assert '"of": "everybody"' in capsys.readouterr().out
+    assert [path for _, path, _ in proxy.sent] == [f"/ds01/v1/gpu/{name}" for name in asked]
+    assert allocator.sent == []
+    proxy.answers = {key: {"message": "ds01: only admins"} for key in proxy.answers}
+    proxy.status = 403
+    assert main([*verb, "--json"]) == Exit.OK
+    assert "everybody" not in capsys.readouterr().out
+    assert [path for _, path, _ in allocator.sent] == [f"/v1/{name}" for name in asked]
+
+
+def test_root_needs_no_proxy(allocator: Allocator, proxy: Allocator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The allocator knows root, also while the proxy is what is looked into."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert main(["gpu", "top"]) == Exit.OK
+    assert proxy.sent == []
+
+
+def test_containers_from_before_ds01_are_asked_of_the_proxy(
+    proxy: Allocator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For any admin; what it refuses is told in its words."""
+    proxy.answers["GET /ds01/v1/containers/foreign"] = {"containers": []}
+    assert main(["adopt"]) == Exit.OK
+    assert "ds01 made every container" in capsys.readouterr().out
+    proxy.answers["GET /ds01/v1/containers/foreign"] = {"message": "ds01: only admins see them"}
+    proxy.status = 403
+    assert main(["adopt"]) == Exit.REFUSED
+    assert "only admins see them" in capsys.readouterr().err
 
 
 def test_what_is_asked_is_sent(allocator: Allocator) -> None:

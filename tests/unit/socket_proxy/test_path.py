@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 
 from host.tree import Tree
 from policy import engine_note
@@ -19,6 +20,7 @@ from policy.dockerapi.routes import ROUTES, Route
 from policy.engine_note import EngineNote
 from socket_proxy import app
 from tests.fakes.proxy_world import ENGINE, MemoryLeaser
+from tests.fakes.routes import served
 from tests.fakes.whole_proxy import POLICY, UIDS, WholeProxy, document_of, status_of, whole_proxy
 
 if TYPE_CHECKING:
@@ -348,6 +350,24 @@ async def test_ds01_says_who_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         every = document_of(await world.ask("carol", "GET /ds01/v1/status"))
         assert every["objects"] == {"container": 2, "network": 2, "volume": 2}
         assert status_of(await world.ask("bob", "POST /ds01/v1/whoami")) == 405
+
+
+async def test_an_admin_looks_at_what_the_allocator_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything, since the allocator trusts the proxy; a user is refused, and an allocator that is away is 503."""
+
+    async def listed(_: web.Request) -> web.Response:
+        return web.json_response({"containers": [], "of": "the allocator"})
+
+    look = "GET /ds01/v1/containers/foreign"
+    async with whole_proxy(tmp_path, monkeypatch) as world:
+        assert status_of(await world.ask("carol", look)) == 503
+        async with served(tmp_path, [web.get("/v1/foreign", listed)]):
+            world.tree.allocator_socket.symlink_to(tmp_path / "s")
+            assert document_of(await world.ask("carol", look)) == {"containers": [], "of": "the allocator"}
+            refused = await world.ask("alice", look)
+            assert (status_of(refused), "only admins" in document_of(refused)["message"]) == (403, True)
 
 
 def test_the_engine_is_noted_and_noted_anew_only_when_it_changed(tmp_path: Path) -> None:
