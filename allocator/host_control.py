@@ -83,12 +83,20 @@ class HostControl:
             if identity in present or self._processes.is_running(identity)
         }
         self._refused &= self._handled.keys()
-        done = (self._one(subject, rules, granted) for subject in present.values())
+        # Once for each user, not for each of their processes: it may ask a directory server.
+        owners = {subject.attribution.owner for subject in present.values()}
+        accounts = {owner: None if owner is None else self._account(owner) for owner in owners}
+        done = (
+            self._one(subject, rules, granted, accounts[subject.attribution.owner])
+            for subject in present.values()
+        )
         return tuple(one for one in done if one is not None)
 
-    def _one(self, subject: Subject, rules: HostProcesses, granted: Collection[Uid]) -> Done | None:
+    def _one(
+        self, subject: Subject, rules: HostProcesses, granted: Collection[Uid], account: Owner | None
+    ) -> Done | None:
+        """Args: account: of whose it is."""
         owner = subject.attribution.owner
-        account = None if owner is None else self._account(owner)
         process = HostProcess(
             attribution=subject.attribution,
             executable=subject.executable,

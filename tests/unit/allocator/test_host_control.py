@@ -34,14 +34,19 @@ class World:
     def __init__(self) -> None:
         self.seconds = 0.0
         self.told: list[tuple[Uid, str]] = []
+        self.looked_up: list[Uid] = []
         self.processes = Processes(boot_id=boot_id())
         self.control = HostControl(
             processes=self.processes,
-            account=lambda uid: Owner(name="alice", is_person=True) if uid == ALICE else None,
+            account=self.account,
             tell=lambda uid, text: self.told.append((uid, text)),
             now=lambda: Moment(utc="", boottime_ms=int(self.seconds * 1000), boot_id=boot_id()),
             utc_seconds=lambda: self.seconds,
         )
+
+    def account(self, uid: Uid) -> Owner | None:
+        self.looked_up.append(uid)
+        return Owner(name="alice", is_person=True) if uid == ALICE else None
 
     def subject(self, child: subprocess.Popen[bytes]) -> Subject:
         facts = self.processes.look(child.pid)
@@ -143,6 +148,16 @@ def test_one_process_on_two_devices_is_one_subject(world: World) -> None:
     with running() as child:
         subject = world.subject(child)
         assert world.act(subject, replace(subject, devices=(OTHER,))) == [Step.WARN]
+
+
+def test_each_account_is_looked_up_once_a_round(world: World) -> None:
+    """Not for each process of a user: a directory server may be behind it. What is nobody's needs none."""
+    with running() as one, running() as two, running() as three:
+        nobodys = Attribution(kind=Kind.SERVICE)
+        subjects = (*map(world.subject, (one, two)), replace(world.subject(three), attribution=nobodys))
+        for rounds in (1, 2):
+            world.act(*subjects)
+            assert world.looked_up == [ALICE] * rounds
 
 
 def test_a_terminal_that_fails_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
