@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _TICK_SECONDS = 1.0
 _MOST_NAMES = 4096  # more than what runs at once
-_HOLDERS_SECONDS = 30.0  # between two scans of every descriptor of the machine
+HOLDERS_SECONDS = 30.0  # between two scans of every descriptor of the machine
 _LATE_SECONDS = 15.0  # a round is not of now any more; more than an interval, a sweep and a round
 
 
@@ -217,7 +217,7 @@ class Tracking:
         """Start a scan if the last one is old; never a second beside one that has not returned."""
         if self._scanning is not None and not self._scanning.done():
             return
-        if self._scanned is not None and self._now().seconds_since(self._scanned) < _HOLDERS_SECONDS:
+        if self._scanned is not None and self._now().seconds_since(self._scanned) < HOLDERS_SECONDS:
             return
         self._scanned = self._now()
         self._scanning = asyncio.get_running_loop().create_task(self._scan_once(self._scanned))

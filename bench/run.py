@@ -32,7 +32,7 @@ def quick(stack: Stack) -> Iterable[Figures]:
     yield scenarios.plugin(stack, calls=500)
     yield scenarios.docker_run(stack, runs=5)
     yield scenarios.guard(stack, starts=10)
-    yield devices.look(looks=20)
+    yield devices.sweep(sweeps=20)
 
 
 def full(stack: Stack) -> Iterable[Figures]:
@@ -42,7 +42,7 @@ def full(stack: Stack) -> Iterable[Figures]:
     yield scenarios.hop(stack, "/v1.41/containers/json?all=1", "list_0", requests=2000)
     yield scenarios.docker_run(stack, runs=15)
     yield scenarios.guard(stack, starts=40)
-    yield devices.look(looks=100)
+    yield devices.sweep(sweeps=100)
     yield scenarios.concurrent(stack, clients=200, requests_each=25)
     yield scenarios.idle_memory(stack, connections=2000)
     yield scenarios.logs(stack, rounds=3)
