@@ -112,7 +112,7 @@ def _top(options: argparse.Namespace) -> Shown:
         answer = look(gpu_top.PROCESSES)
         text = gpu_top.top(answer, gpu_top.named(look(gpu.INVENTORY)))
         if not again:
-            return Exit.OK, answer, text
+            return (Exit.OK if answer["problem"] is None else Exit.UNAVAILABLE), answer, text
         sys.stdout.write(f"{_CLEAR}{text}\n")
         sys.stdout.flush()
         try:

@@ -38,7 +38,7 @@ def told(lab: Lab, user: str, *words: str) -> Any:
 
 
 def processes(lab: Lab, user: str) -> dict[int, dict[str, Any]]:
-    return {one["pid"]: one for one in told(lab, user, "top")["processes"]}
+    return {one["pid"]: one for one in told(lab, user, "top")["processes"] or ()}
 
 
 @contextmanager

@@ -274,6 +274,8 @@ def test_no_driver_is_an_exit_code(allocator: Allocator) -> None:
     }
     assert main(["gpu"]) == Exit.UNAVAILABLE
     assert main(["gpu", "why-full"]) == Exit.UNAVAILABLE
+    allocator.answers["GET /v1/processes"] = EMPTY_ROUND | {"problem": "no driver"}
+    assert main(["gpu", "top"]) == Exit.UNAVAILABLE
 
 
 def test_layouts_of_the_policy_in_force_are_sent(
