@@ -31,6 +31,7 @@ class MigDriver:
     def __init__(self, *, deadline_seconds: float, command: tuple[str, ...] = _COMMAND) -> None:
         self._deadline_seconds = deadline_seconds
         self._command = command
+        self._left: list[asyncio.subprocess.Process] = []  # given up, and not ended yet
 
     async def partitions(self) -> tuple[Partition, ...]:
         """Every GPU that can do MIG, by index; holders are not known here."""
@@ -58,6 +59,10 @@ class MigDriver:
         return int(await self._do({"do": "set_mode", "gpu": gpu, "enabled": enabled})) == 0
 
     async def _do(self, asked: dict[str, Any]) -> Any:
+        # INVARIANT: nothing is asked while an earlier step may still be carried out: what became of that one could not be told.
+        self._left = [process for process in self._left if process.returncode is None]
+        if self._left:
+            raise InventoryUnavailable("an earlier step of a change of MIG still hangs in the NVIDIA driver")
         try:
             process = await start(self._command)
         except OSError as error:
@@ -76,15 +81,15 @@ class MigDriver:
         except (ValueError, KeyError, TypeError) as error:
             raise InventoryUnavailable("the MIG process ended without an answer") from error
         finally:
-            await _end(process)
+            await self._end(process)
 
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Ask it to end, never SIGKILL: that has frozen machines in the middle of a driver call (dcgm-exporter#84)."""
-    if process.returncode is None:
-        process.terminate()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), _END_SECONDS)
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        """Ask it to end, never SIGKILL: that has frozen machines in the middle of a driver call (dcgm-exporter#84)."""
+        if process.returncode is None:
+            self._left.append(process)
+            process.terminate()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _END_SECONDS)
 
 
 def _partition(item: dict[str, Any]) -> Partition:

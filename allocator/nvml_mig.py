@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from ctypes import byref, c_uint
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,26 +25,17 @@ _NOT_OFFERED = (
 _IN_EIGHTHS = 8  # memory slices of a GPU, after which a profile is named
 
 
+class _CannotDoMig(Exception):  # noqa: N818  the name says what is wrong
+    """A GPU without MIG."""
+
+
 def describe() -> list[dict[str, Any]]:
-    """Every GPU that can do MIG, as `allocator.mig_driver` reads it. Raises: pynvml.NVMLError."""
+    """Every GPU that is there and can do MIG, as `allocator.mig_driver` reads it. Raises: pynvml.NVMLError."""
     found = []
     for index in range(pynvml.nvmlDeviceGetCount()):
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        try:
-            now, pending = pynvml.nvmlDeviceGetMigMode(handle)
-        except pynvml.NVMLError_NotSupported:
-            continue
-        profiles = _profiles(handle) if now else []
-        found.append(
-            {
-                "gpu": pynvml.nvmlDeviceGetUUID(handle),
-                "index": str(index),
-                "mig_now": bool(now),
-                "mig_pending": bool(pending),
-                "profiles": profiles,
-                "instances": _instances(handle, profiles),
-            }
-        )
+        # One that has fallen off the bus does not keep the others from being split.
+        with suppress(pynvml.NVMLError_GpuIsLost, _CannotDoMig):
+            found.append(_partition(index))
     return found
 
 
@@ -87,6 +79,23 @@ def set_mode(gpu: str, *, enabled: bool) -> int:
     """Returns: NVML's activation status: 0 switched, else why it waits for a reset. Raises: pynvml.NVMLError."""
     handle = pynvml.nvmlDeviceGetHandleByUUID(gpu)
     return int(pynvml.nvmlDeviceSetMigMode(handle, int(enabled)))
+
+
+def _partition(index: int) -> dict[str, Any]:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    try:
+        now, pending = pynvml.nvmlDeviceGetMigMode(handle)
+    except pynvml.NVMLError_NotSupported as error:
+        raise _CannotDoMig from error
+    profiles = _profiles(handle) if now else []
+    return {
+        "gpu": pynvml.nvmlDeviceGetUUID(handle),
+        "index": str(index),
+        "mig_now": bool(now),
+        "mig_pending": bool(pending),
+        "profiles": profiles,
+        "instances": _instances(handle, profiles),
+    }
 
 
 def _fill(instance: Any, slices: int) -> None:

@@ -98,3 +98,25 @@ async def test_an_unreadable_answer_is_none(said: str) -> None:
     command = (sys.executable, "-c", f"print({said!r})")
     with pytest.raises(InventoryUnavailable):
         await MigDriver(deadline_seconds=5, command=command).partitions()
+
+
+async def test_nothing_is_asked_beside_a_step_that_hangs(state: Path) -> None:
+    """It may be carried out yet, and what became of it is told wrongly before; when it has ended, all goes on."""
+    changer = MigDriver(deadline_seconds=1)
+    with simulate.changed(state) as document:
+        fault = {"symbol": "nvmlDeviceGetMigMode", "hang_ms": 4_000, "sigterm_proof": True}
+        document["faults"].append(fault)
+    with pytest.raises(InventoryUnavailable, match="did not answer within 1 seconds"):
+        await changer.partitions()
+    simulate.heal(state)
+    with pytest.raises(InventoryUnavailable, match="still hangs in the NVIDIA driver"):
+        await changer.partitions()
+    await changer._left[0].wait()
+    assert len(await changer.partitions()) == 3
+
+
+async def test_a_gpu_that_has_fallen_off_the_bus_is_left_out(state: Path, changer: MigDriver) -> None:
+    """The others can be split all the same."""
+    every = await changer.partitions()
+    simulate.lose_gpu(state, every[1].gpu)
+    assert [one.gpu for one in await changer.partitions()] == [every[0].gpu, every[2].gpu]
