@@ -56,8 +56,9 @@ class MigRoutes:
 
     async def _apply(self, request: web.Request) -> web.Response:
         wanted, index = await self._wanted(request)
-        outcomes = await self._repartition.apply(wanted, who=who(request))
-        return web.json_response({"outcomes": [_outcome(one, index) for one in outcomes]})
+        done = await self._repartition.apply(wanted, who=who(request))
+        outcomes = [_outcome(one, index) for one in done.outcomes]
+        return web.json_response({"outcomes": outcomes, "cdi_problem": done.cdi_problem})
 
     async def _wanted(
         self, request: web.Request

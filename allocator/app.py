@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _BACKLOG = 128
 _ACCESS_SECONDS = 5
 _AGAIN_SECONDS = 30
+_MOST_READY_SECONDS = 45  # half of what systemd gives a service to start
 _LENDERS_SECONDS = 60
 
 
@@ -94,13 +96,14 @@ async def serve(settings: Settings) -> None:
     )
     log(events.DAEMON_STARTED, version="0.1.0", sockets=["inherited" if handed else str(path)])
     parts.log_ear.listen()
-    notify.notify("READY=1")
+    caught_up = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         background = [
             tasks.create_task(service.run()),
             tasks.create_task(parts.tracking.run()),
             tasks.create_task(_watch_access(parts.access)),
-            tasks.create_task(_finish_mig(parts.repartition)),
+            tasks.create_task(_finish_mig(parts.repartition, caught_up)),
+            tasks.create_task(_tell_ready(caught_up)),
             tasks.create_task(_learn_lenders(lenders)),
         ]
         await stop.wait()
@@ -110,6 +113,7 @@ async def serve(settings: Settings) -> None:
     parts.log_ear.close()
     server.close()
     await runner.cleanup()
+    await parts.repartition.close()
     await worker.close()  # first: a hung look ends with it
     await service.close()
     await parts.access.close()
@@ -141,8 +145,23 @@ async def _learn_lenders(lenders: Lenders) -> None:
         await asyncio.sleep(_LENDERS_SECONDS)
 
 
-async def _finish_mig(repartition: Repartition) -> None:
-    """Finish what a crash cut short of a change of MIG; until then its devices are nobody's."""
+async def _tell_ready(caught_up: asyncio.Event) -> None:
+    """Let who waits for this daemon start, dockerd: its containers are refused before their MIG devices are there again.
+
+    Not for long: a driver that hangs does not hold up Docker.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_MOST_READY_SECONDS):
+            await caught_up.wait()
+    notify.notify("READY=1")
+
+
+async def _finish_mig(repartition: Repartition, caught_up: asyncio.Event) -> None:
+    """Go on with what was cut short of a change of MIG, and with what a reboot took; until then its devices are nobody's.
+
+    Args: caught_up: set when that was tried once.
+    """
+    told: str | None = None
     while True:
         try:
             for step in await repartition.resume():
@@ -153,11 +172,13 @@ async def _finish_mig(repartition: Repartition) -> None:
                     state=step.state.value,
                     reason=step.why,
                 )
+            told = None
         except (MigRefused, InventoryUnavailable, LedgerUnavailable) as error:
-            log(events.MIG_UNFINISHED, problem=str(error))
-            await asyncio.sleep(_AGAIN_SECONDS)
-        else:
-            return
+            if told != str(error):
+                log(events.MIG_UNFINISHED, problem=str(error))
+            told = str(error)
+        caught_up.set()
+        await asyncio.sleep(_AGAIN_SECONDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

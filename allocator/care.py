@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from allocator import health, nvml_codes
 from allocator.device_records import DeviceRecords, Quarantine
 from allocator.health import Fitness, XidClass
-from allocator.mig_journal import MigJournal
+from allocator.mig_underway import Underway
 from allocator.model import DeviceKind, DeviceState, LeaseState, Snapshot
 from allocator.notes import Notes
 from allocator.nvml_codes import Action
@@ -54,7 +54,7 @@ class Taken:
 class Care:
     """Judges each look, and keeps what must not be forgotten in the ledger."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *, boot_id: str) -> None:
         self._ledger = ledger
         self._records = DeviceRecords(ledger)
         self._standing: dict[DeviceUuid, str | None] = {}  # what the last look had against a device
@@ -66,28 +66,18 @@ class Care:
         self._slowed: dict[DeviceUuid, str] = {}  # by the last look
         self._notes = Notes(self._records)
         self._read = Snapshot(complete=False)  # before the first look nothing is known to be gone
-        # A change of MIG that a crash cut short: until it is finished nobody knows what is there.
-        self._withheld = {device for step in MigJournal(ledger).unfinished() for device in step.devices}
-
-    def withhold(self, devices: Collection[DeviceUuid]) -> None:
-        """Tell these, and parts of these, as unusable from now on. From any thread."""
-        self._withheld = self._withheld | set(devices)
-
-    def give_back(self, devices: Collection[DeviceUuid]) -> None:
-        """Tell them as they are again. From any thread."""
-        self._withheld = self._withheld - set(devices)
-
-    def is_withheld(self, device: Device) -> bool:
-        """Whether it, or the GPU it is a part of, is being split anew. From any thread."""
-        return device.uuid in self._withheld or device.parent in self._withheld
+        self.underway = Underway(ledger, boot_id)
 
     def take_in(self, read: Snapshot, now: Moment) -> Taken:
         """Give generations, carry out verdicts, tell holders."""
         self._unheard.extend(read.events)
+        self.underway.learn(read)
         shapes = {uuid: _shape(device) for uuid, device in read.devices.items()}
-        generations = self._records.observe(shapes, complete=read.complete)
+        awaited = self.underway.awaited
+        generations = self._records.observe(shapes, complete=read.complete, awaited=awaited)
         self._read = replace(
             read,
+            awaited=awaited,
             devices={
                 uuid: replace(device, generation=generations[uuid]) for uuid, device in read.devices.items()
             },
@@ -129,6 +119,10 @@ class Care:
         seen = self._read if snapshot is None else snapshot
         devices = {uuid: self._marked(device, lasting) for uuid, device in seen.devices.items()}
         return replace(seen, devices=devices)
+
+    def settle(self, gpu: DeviceUuid) -> None:
+        """What a reboot took of a GPU was made again as far as it can be: from now on it is judged like any other."""
+        self.underway.settle(gpu, self._read)
 
     def quarantine(self, device: DeviceUuid, *, by: str, why: str, now: Moment) -> bool:
         """Take a device out of service; who holds it goes on, and is told. False: there never was such a device."""
@@ -261,9 +255,9 @@ class Care:
             log(events.GPU_SUSPECTED, device=device, problem=verdict.text)
 
     def _marked(self, device: Device, lasting: Mapping[DeviceUuid, Quarantine]) -> Device:
-        if self.is_withheld(device):
+        if (obstacle := self.underway.obstacle(device)) is not None:
             state = max(device.state, DeviceState.UNUSABLE, key=_STRICTNESS.index)
-            return replace(device, state=state, remark="its GPU is being split anew")
+            return replace(device, state=state, remark=obstacle)
         found = _of(device, lasting)
         if found is None:
             suspicion = self._suspected.get(device.uuid) or self._slowed.get(device.uuid)

@@ -21,10 +21,14 @@ class Regeneration:
     def __init__(self, command: Sequence[str]) -> None:
         self._command = tuple(command)
 
-    async def run(self) -> None:
-        """Run it to its end. What goes wrong is logged: the devices are there, and containers with the new ones do not start."""
-        if not self._command:
-            return
+    async def run(self) -> str | None:
+        """Run it to its end. Returns: what went wrong, which is logged too; None: nothing did."""
+        problem = await self._run() if self._command else None
+        if problem is not None:
+            log(events.CDI_STALE, problem=problem)
+        return problem
+
+    async def _run(self) -> str | None:
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -33,18 +37,15 @@ class Regeneration:
                 stderr=asyncio.subprocess.PIPE,
             )
         except OSError as error:
-            log(events.CDI_STALE, problem=f"{self._command[0]}: {error.strerror}")
-            return
+            return f"{self._command[0]}: {error.strerror}"
         try:
             async with asyncio.timeout(_SECONDS):
                 _, said = await process.communicate()
         except TimeoutError:
             process.kill()
             await process.wait()
-            log(events.CDI_STALE, problem=f"{self._command[0]} did not end within {_SECONDS:g} seconds")
-            return
+            return f"{self._command[0]} did not end within {_SECONDS:g} seconds"
         if process.returncode:
             words = " ".join(said.decode(errors="replace").split())
-            log(
-                events.CDI_STALE, problem=f"{self._command[0]} ended with {process.returncode}: {words[:300]}"
-            )
+            return f"{self._command[0]} ended with {process.returncode}: {words[:300]}"
+        return None

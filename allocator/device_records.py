@@ -40,17 +40,25 @@ class DeviceRecords:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def observe(self, shapes: Mapping[DeviceUuid, str], *, complete: bool = True) -> Mapping[DeviceUuid, int]:
+    def observe(
+        self,
+        shapes: Mapping[DeviceUuid, str],
+        *,
+        complete: bool = True,
+        awaited: Collection[DeviceUuid] = (),
+    ) -> Mapping[DeviceUuid, int]:
         """Remember which devices are there; one that had gone, or has another shape, is of the next generation.
 
         Args:
             shapes: by UUID, what a device with that UUID may change in: MIG UUIDs follow the place alone, so that
                 another profile at the same place has the same one. "" is not known, and no change.
             complete: whether what is missing has gone. A reboot is no change: its holder keeps a lease.
+            awaited: what a reboot took and is being made again: missing, it has not gone.
         """
         rows = self._ledger.read("SELECT uuid, generation, present, shape FROM devices")
         known = {DeviceUuid(row[0]): (int(row[1]), bool(row[2]), row[3] or "") for row in rows}
-        gone = [uuid for uuid, (_, there, _) in known.items() if complete and there and uuid not in shapes]
+        here = {*shapes, *awaited}
+        gone = [uuid for uuid, (_, there, _) in known.items() if complete and there and uuid not in here]
         seen = {uuid: _seen(known.get(uuid), shape) for uuid, shape in shapes.items()}
         changed = [(uuid, *row) for uuid, row in seen.items() if known.get(uuid) != (row[0], True, row[1])]
         if gone or changed:

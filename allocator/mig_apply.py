@@ -1,56 +1,47 @@
 """Carrying out plans for MIG: one GPU at a time, every step written before it is tried, devices out of reach meanwhile.
 
 A crash leaves at most one step half done; `resume` finishes it or finds that it had not begun.
-INVARIANT: a device is destroyed only between `withhold`, which fails if anybody holds it, and `give_back`.
+INVARIANT: a device is destroyed only between `withhold`, which fails if anybody holds it, and `give_back`. What was made, or
+destroyed, is given back only when the CDI spec was written after it.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from allocator.mig import Create, Destroy, SetMode
+from allocator.finishing import Finishing
+from allocator.mig import SetMode
 from allocator.mig_driver import MigRefused
-from allocator.mig_journal import Entry, StepKind, StepState
+from allocator.mig_journal import StepState
 from allocator.mig_plan import plan
+from allocator.mig_restore import Restoration
+from allocator.mig_steps import Steps, entry_of
 from allocator.model import InventoryUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+    from contextlib import AbstractAsyncContextManager
 
-    from allocator.mig import Layout, MigProfile, Partition, Plan, Step
+    from allocator.mig import Layout, Partition, Plan, Step
+    from allocator.mig_journal import Entry, Place
+    from allocator.mig_restore import Past
+    from allocator.mig_steps import Driver, Journal
     from policy.model import DeviceUuid
 
 
-class Driver(Protocol):
-    """`allocator.mig_driver.MigDriver`."""
-
-    async def partitions(self) -> tuple[Partition, ...]: ...
-    async def create(self, gpu: DeviceUuid, profile: MigProfile, start: int) -> int: ...
-    async def destroy(self, gpu: DeviceUuid, number: int) -> None: ...
-    async def complete(self, gpu: DeviceUuid, number: int) -> None: ...
-    async def set_mode(self, gpu: DeviceUuid, *, enabled: bool) -> bool: ...
-
-
-class Journal(Protocol):
-    """`allocator.mig_journal.MigJournal`, with the writer's thread and clock."""
-
-    async def intend(self, entry: Entry) -> int: ...
-    async def end(self, number: int, state: StepState, why: str = "") -> None: ...
-    async def unfinished(self) -> tuple[Entry, ...]: ...
-
-
 class Devices(Protocol):
-    """Who holds what, and keeping devices from being leased."""
+    """Who holds what, and keeping devices from being leased: `allocator.withheld.WithheldDevices`."""
 
     async def holders(self) -> Mapping[DeviceUuid, tuple[str, ...]]:
         """Sentences for each device that a lease, a container (stopped ones too) or a process refers to."""
 
-    async def withhold(self, devices: Collection[DeviceUuid]) -> tuple[str, ...]:
-        """Let nobody lease them from now on. Returns: who holds one of them; then nothing is withheld."""
+    async def withhold(self, devices: Collection[DeviceUuid], place: Place | None = None) -> tuple[str, ...]:
+        """Let nobody lease them, nor what is made at a place, from now on. Returns: who holds one of them; then nothing is withheld."""
 
-    async def give_back(self, devices: Collection[DeviceUuid]) -> None:
+    async def give_back(self, devices: Collection[DeviceUuid], places: Collection[Place] = ()) -> None:
         """They may be leased again, if they are there."""
 
 
@@ -68,6 +59,14 @@ class Outcome:
     waits_for_reset: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What became of each GPU's plan. `cdi_problem`: why the CDI spec does not show it yet; None: it does."""
+
+    outcomes: tuple[Outcome, ...]
+    cdi_problem: str | None
+
+
 class Repartition:
     """Plans and changes the partitions of the machine's GPUs."""
 
@@ -77,21 +76,25 @@ class Repartition:
         driver: Driver,
         journal: Journal,
         devices: Devices,
-        quiesce: Callable[[], Awaitable[None]],
-        regenerate: Callable[[], Awaitable[None]],
+        past: Past,
+        quiesced: Callable[[], AbstractAsyncContextManager[None]],
+        regenerate: Callable[[], Awaitable[str | None]],
     ) -> None:
         """Change nothing yet.
 
         Args:
-            quiesce: end our own NVML session: an open one is in the way of a change of mode. The next look starts another.
-            regenerate: have the CDI spec written again. NVIDIA's own refresh does not watch MIG.
+            quiesced: as in `Steps`.
+            regenerate: have the CDI spec written again, and say what went wrong. NVIDIA's own refresh does not watch MIG.
         """
         self._driver = driver
         self._journal = journal
         self._devices = devices
-        self._quiesce = quiesce
+        self._steps = Steps(driver=driver, journal=journal, quiesced=quiesced)
+        self._restoration = Restoration(driver=driver, steps=self._steps, past=past)
         self._regenerate = regenerate
-        self._one = asyncio.Lock()  # one change at a time on this machine
+        self._one = asyncio.Lock()
+        self._work = Finishing()
+        self._ends = False
 
     async def partitions(self) -> tuple[Partition, ...]:
         """Every GPU that can do MIG, with who holds what. Raises: as `plans`."""
@@ -103,26 +106,69 @@ class Repartition:
         found = await self.partitions()
         return tuple(plan(item, layouts[item.gpu]) for item in found if item.gpu in layouts)
 
-    async def apply(self, layouts: Mapping[DeviceUuid, Layout], *, who: str) -> tuple[Outcome, ...]:
-        """Plan anew and do it; what stands in the way on one GPU does not stop another's. Raises: as `plans`."""
-        async with self._one:
-            await self._finish_unfinished()
-            outcomes = [await self._carry_out(item, who) for item in await self.plans(layouts)]
-            if any(outcome.done for outcome in outcomes):
-                await self._regenerate()
-            return tuple(outcomes)
+    async def apply(self, layouts: Mapping[DeviceUuid, Layout], *, who: str) -> Applied:
+        """Plan anew and do it; what stands in the way on one GPU does not stop another's. Raises: as `plans`.
+
+        Once begun it goes on, whatever becomes of the caller.
+        """
+        return await self._work.finish(self._apply(layouts, who))
 
     async def resume(self) -> tuple[Entry, ...]:
-        """After a start: finish what was cut short. Returns: the steps, as they ended. Raises: as `plans`."""
+        """Go on with what was cut short, by a crash or a driver that did not answer, and with what a reboot took.
+
+        To be called at the start and now and then; where nothing is left it asks the ledger alone.
+        Returns: the steps that were cut short, as they ended. Raises: as `plans`; the next call tries again.
+        """
+        return await self._work.finish(self._resume())
+
+    async def close(self) -> None:
+        """End after the step that is under way; `resume` goes on after the next start."""
+        self._ends = True
+        await self._work.wait()
+
+    async def _apply(self, layouts: Mapping[DeviceUuid, Layout], who: str) -> Applied:
+        async with self._turn():
+            await self._catch_up()
+            outcomes = [await self._carry_out(item, who) for item in await self.plans(layouts)]
+            return Applied(outcomes=tuple(outcomes), cdi_problem=await self._write_spec())
+
+    async def _resume(self) -> tuple[Entry, ...]:
+        async with self._turn():
+            try:
+                return await self._catch_up()
+            finally:  # what was done on one GPU does not wait for another that does not answer
+                await self._write_spec()
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One change at a time. Raises: InventoryUnavailable: none begins any more."""
         async with self._one:
-            ended = await self._finish_unfinished()
-            if ended:
-                await self._regenerate()
-            return ended
+            if self._ends:
+                raise InventoryUnavailable("ds01-allocator is being stopped")
+            yield
+
+    async def _catch_up(self) -> tuple[Entry, ...]:
+        ended = [await self._finish(entry) for entry in await self._journal.unfinished()]
+        await self._restoration.run()
+        return tuple(ended)
+
+    async def _write_spec(self) -> str | None:
+        """Have the CDI spec show what was done, and give that back. Returns: what went wrong; then it stays withheld."""
+        steps = await self._journal.unwritten()
+        if not steps or self._ends:
+            return None
+        problem = await self._regenerate()
+        if problem is None:
+            await self._journal.wrote_spec()
+            places = [step.place for step in steps if step.place is not None]
+            await self._devices.give_back([device for step in steps for device in step.devices], places)
+        return problem
 
     async def _carry_out(self, item: Plan, who: str) -> Outcome:
         outcome = Outcome(plan=item)
         for step in item.steps:
+            if self._ends:
+                return replace(outcome, problem="ds01-allocator is being stopped; apply again when it runs")
             try:
                 problem = await self._step(step, who)
             except (MigRefused, InventoryUnavailable) as error:
@@ -138,75 +184,30 @@ class Repartition:
         return item.gpu in found and found[item.gpu].mig_now is not found[item.gpu].mig_pending
 
     async def _step(self, step: Step, who: str) -> str | None:
-        """Withhold, write, do, write, give back. Returns: who is in the way."""
-        entry = _entry(step, who)
-        held = await self._devices.withhold(entry.devices)
+        """Withhold, write, do, write. Returns: who is in the way."""
+        entry = entry_of(step, who)
+        held = await self._devices.withhold(entry.devices, entry.place)
         if held:
             return f"{held[0]} came in between; plan again"
-        number = await self._journal.intend(entry)
         try:
-            await self._do(step)
-        except MigRefused as error:
-            await self._journal.end(number, StepState.FAILED, str(error))
-            await self._devices.give_back(entry.devices)
+            await self._steps.take(step, entry)
+        except MigRefused:
+            await self._give_back(entry)
             raise
         # Without an answer in time nobody knows whether it was done: it stays INTENDED, and its devices out of reach.
-        await self._journal.end(number, StepState.DONE)
-        await self._devices.give_back(entry.devices)
         return None
 
-    async def _do(self, step: Step) -> None:
-        match step:
-            case Destroy(gpu=gpu, instance=instance):
-                await self._driver.destroy(gpu, instance.number)
-            case Create(gpu=gpu, profile=profile, start=start):
-                await self._driver.create(gpu, profile, start)
-            case SetMode(gpu=gpu, enabled=enabled):
-                await self._quiesce()
-                await self._driver.set_mode(gpu, enabled=enabled)
+    async def _finish(self, entry: Entry) -> Entry:
+        await self._devices.withhold(
+            entry.devices, entry.place
+        )  # a holder is told here: it is not begun again
+        ended = await self._steps.finish(entry)
+        if ended.state is not StepState.DONE:
+            await self._give_back(ended)
+        return ended
 
-    async def _finish_unfinished(self) -> tuple[Entry, ...]:
-        unfinished = await self._journal.unfinished()
-        if not unfinished:
-            return ()
-        ended = []
-        for entry in unfinished:
-            await self._devices.withhold(entry.devices)  # a holder is told below: the step is not begun again
-            partition = next(
-                (item for item in await self._driver.partitions() if item.gpu == entry.gpu), None
-            )
-            state, why = await self._finish(entry, partition)
-            await self._journal.end(entry.number, state, why)
-            await self._devices.give_back(entry.devices)
-            ended.append(replace(entry, state=state, why=why))
-        return tuple(ended)
-
-    async def _finish(self, entry: Entry, partition: Partition | None) -> tuple[StepState, str]:
-        if partition is None:
-            return StepState.ABANDONED, "the GPU is not there"
-        match entry.kind:
-            case StepKind.DESTROY:
-                return await self._finish_destroy(entry, partition)
-            case StepKind.CREATE:
-                made = next((item for item in partition.instances if item.start == entry.start), None)
-                if made is None or made.profile != entry.profile:
-                    return StepState.ABANDONED, "it had not begun"
-                await self._driver.complete(entry.gpu, made.number)
-                return StepState.DONE, "finished after a restart"
-            case StepKind.SET_MODE:
-                if partition.mig_pending is entry.enabled:
-                    return StepState.DONE, "it had been done"
-                return StepState.ABANDONED, "it had not begun"
-
-    async def _finish_destroy(self, entry: Entry, partition: Partition) -> tuple[StepState, str]:
-        """An instance without its devices is half destroyed; one with them was not begun, or is another by now."""
-        left = next((item for item in partition.instances if item.number == entry.instance), None)
-        if left is None:
-            return StepState.DONE, "it had been done"
-        if left.devices:
-            return StepState.ABANDONED, "it had not begun"
-        await self._driver.destroy(entry.gpu, left.number)
-        return StepState.DONE, "finished after a restart"
+    async def _give_back(self, entry: Entry) -> None:
+        await self._devices.give_back(entry.devices, () if entry.place is None else (entry.place,))
 
 
 def _held(partition: Partition, holders: Mapping[DeviceUuid, tuple[str, ...]]) -> Partition:
@@ -220,21 +221,3 @@ def _held(partition: Partition, holders: Mapping[DeviceUuid, tuple[str, ...]]) -
     )
     everyone = (*whole, *(said for item in instances for said in item.holders if said not in whole))
     return replace(partition, instances=instances, holders=everyone)
-
-
-def _entry(step: Step, who: str) -> Entry:
-    match step:
-        case Destroy(gpu=gpu, instance=instance):
-            return Entry(
-                kind=StepKind.DESTROY,
-                gpu=gpu,
-                profile=instance.profile,
-                instance=instance.number,
-                start=instance.start,
-                devices=instance.devices,
-                who=who,
-            )
-        case Create(gpu=gpu, profile=profile, start=start):
-            return Entry(kind=StepKind.CREATE, gpu=gpu, profile=profile.name, start=start, who=who)
-        case SetMode(gpu=gpu, enabled=enabled):
-            return Entry(kind=StepKind.SET_MODE, gpu=gpu, enabled=enabled, devices=(gpu,), who=who)

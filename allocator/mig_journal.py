@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from allocator.model import Moment
 
 
+Place = tuple[DeviceUuid, int]  # a GPU, and the memory slice that an instance on it begins at
+
+
 class StepKind(StrEnum):
     """The steps of `allocator.mig`."""
 
@@ -34,7 +37,7 @@ class StepState(StrEnum):
 class Entry:
     """One step. `instance` is known for what is destroyed, `start` for what is created, `enabled` for a change of mode.
 
-    devices: MIG devices that nobody may lease while it is INTENDED.
+    devices: MIG devices that nobody may lease while it is INTENDED, or DONE and not in the CDI spec.
     """
 
     number: int = 0  # given by the ledger
@@ -49,6 +52,13 @@ class Entry:
     who: str
     why: str = ""
 
+    @property
+    def place(self) -> Place | None:
+        """Where it makes an instance, whose devices are withheld like `devices`; None: it makes none."""
+        if self.kind is not StepKind.CREATE or self.start is None:
+            return None
+        return self.gpu, self.start
+
 
 class MigJournal:
     """The table `mig_steps`. Every method is one transaction. Raises from all: LedgerUnavailable."""
@@ -60,8 +70,8 @@ class MigJournal:
         """Returns: the number under which its end is written. Durable when this returns."""
         with self._ledger.transaction() as base:
             done = base.execute(
-                "INSERT INTO mig_steps (kind, gpu, profile, instance, start, enabled, devices, state, who, why, utc, boottime_ms, boot_id)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, 'intended', ?, ?, ?, ?, ?)",
+                "INSERT INTO mig_steps (kind, gpu, profile, instance, start, enabled, devices, state, who, why, utc, boottime_ms,"
+                " boot_id, in_spec) VALUES (?, ?, ?, ?, ?, ?, ?, 'intended', ?, ?, ?, ?, ?, 0)",
                 (
                     *(entry.kind, entry.gpu, entry.profile, entry.instance, entry.start, entry.enabled),
                     *(" ".join(entry.devices), entry.who, entry.why, now.utc, now.boottime_ms, now.boot_id),
@@ -70,7 +80,10 @@ class MigJournal:
             return int(done.lastrowid or 0)
 
     def end(self, number: int, state: StepState, why: str = "") -> None:
-        """Write how it ended. A destroyed instance's devices count as gone: a UUID that comes back is a new generation."""
+        """Write how it ended.
+
+        A destroyed instance's devices count as gone: a UUID that comes back is a new generation, and no boot makes it again.
+        """
         with self._ledger.transaction() as base:
             base.execute("UPDATE mig_steps SET state = ?, why = ? WHERE number = ?", (state, why, number))
             if state is StepState.DONE:
@@ -79,10 +92,24 @@ class MigJournal:
                 )
                 gone = [(uuid,) for (text,) in rows.fetchall() for uuid in text.split()]
                 base.executemany("UPDATE devices SET present = 0 WHERE uuid = ?", gone)
+                base.execute(
+                    "DELETE FROM mig_instances WHERE (gpu, start) IN"
+                    " (SELECT gpu, start FROM mig_steps WHERE number = ? AND kind = 'destroy')",
+                    (number,),
+                )
 
     def unfinished(self) -> tuple[Entry, ...]:
         """Steps that a crash may have cut short, oldest first."""
         return self._select("WHERE state = 'intended'")
+
+    def unwritten(self) -> tuple[Entry, ...]:
+        """Steps that were done and that the CDI spec does not show yet, oldest first."""
+        return self._select("WHERE state = 'done' AND in_spec = 0")
+
+    def wrote_spec(self) -> None:
+        """The CDI spec was written, and shows every step that was done."""
+        with self._ledger.transaction() as base:
+            base.execute("UPDATE mig_steps SET in_spec = 1 WHERE state = 'done' AND in_spec = 0")
 
     def last(self, count: int) -> tuple[Entry, ...]:
         """The latest steps, oldest first."""

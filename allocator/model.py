@@ -120,6 +120,7 @@ class Snapshot:
         far apart, and without any the order of the indices decides.
     unidentified: GPUs that could not say their UUID, by index, and why.
     complete: whether a device that is not in it is not there; False while a GPU did not answer at all.
+    awaited: MIG devices that a reboot took and that are being made again: not in it, and not gone.
     cpu_ms: what the look cost the NVML process.
     """
 
@@ -128,6 +129,7 @@ class Snapshot:
     links: Mapping[DevicePair, Link] | None = None
     unidentified: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
+    awaited: frozenset[DeviceUuid] = frozenset()
     driver: str | None = None
     cpu_ms: float | None = None
 

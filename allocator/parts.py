@@ -131,7 +131,8 @@ class Parts:
             driver=MigDriver(deadline_seconds=self.settings.nvml_deadline_seconds),
             journal=self.service.mig_journal,
             devices=self.service.withheld,
-            quiesce=self.worker.close,
+            past=self.service.withheld,
+            quiesced=partial(self.service.watch.closed, self.worker.close),
             regenerate=Regeneration(self.settings.cdi_command).run,
         )
 

@@ -221,10 +221,10 @@ def lost(leases: Collection[Lease], snapshot: Snapshot) -> Iterator[Change]:
 
 
 def is_there(snapshot: Snapshot, uuid: DeviceUuid, generation: int) -> bool:
-    """Whether it is, or may be: a look that not every GPU answered says nothing of what is missing."""
+    """Whether it is, or may be: a look that not every GPU answered says nothing of what is missing, nor of what is made again."""
     device = snapshot.devices.get(uuid)
     if device is None:
-        return not snapshot.complete
+        return not snapshot.complete or uuid in snapshot.awaited
     if device.state is DeviceState.LOST:
         return False
     return not generation or not device.generation or device.generation == generation

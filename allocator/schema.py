@@ -139,11 +139,27 @@ WHEN NEW.live = 1 AND OLD.live = 0 AND EXISTS (
     WHERE live = 1 AND gpu = NEW.gpu AND lease <> NEW.lease AND (device = gpu) <> (NEW.device = NEW.gpu)
 ) BEGIN SELECT RAISE(ABORT, 'a GPU would be held beside a part of it'); END;
 """
+# How each GPU in MIG mode was split when it was last seen, and in which boot: the next one makes it again. `number` is the profile's
+# id, `enabled` whether MIG mode was to be on after a reset. And which steps the CDI spec does not show yet.
+_MIG_OVER_REBOOTS: Final = """
+CREATE TABLE mig_instances (
+    gpu TEXT NOT NULL, start INTEGER NOT NULL, size INTEGER NOT NULL,
+    profile TEXT NOT NULL, number INTEGER NOT NULL,
+    devices TEXT NOT NULL,
+    enabled INTEGER NOT NULL CHECK (enabled IN (0, 1)),
+    boot_id TEXT NOT NULL,
+    PRIMARY KEY (gpu, start)
+) STRICT, WITHOUT ROWID;
+ALTER TABLE mig_steps ADD COLUMN in_spec INTEGER NOT NULL DEFAULT 1 CHECK (in_spec IN (0, 1));
+UPDATE mig_steps SET in_spec = 0 WHERE state = 'intended';
+CREATE INDEX unwritten_mig_steps ON mig_steps (number) WHERE state = 'done' AND in_spec = 0;
+"""
 STEPS: Final = (
     _FIRST,
     _MIG,
     _HEALTH_AND_USAGE,
     _GPUS_OF_LEASES,
+    _MIG_OVER_REBOOTS,
 )  # step n makes version n of version n - 1; a step that was released is never changed
 
 

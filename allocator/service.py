@@ -91,7 +91,7 @@ class Allocator:
         self._lock = asyncio.Lock()  # over every decision and every change of the ledger
         self._finishing = Finishing()
         self._durably = self._finishing.durably
-        care = Care(ledger)
+        care = Care(ledger, boot_id=now().boot_id)
         self._usage = UsageRecords(ledger)
         self.hearing = Hearing(now=now)
         self.watch = Watch(

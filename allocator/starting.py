@@ -46,6 +46,8 @@ def is_gone(lease: Lease, snapshot: Snapshot) -> str | None:
 def _of_one(snapshot: Snapshot, uuid: DeviceUuid, generation: int) -> str | None:
     device = snapshot.devices.get(uuid)
     if device is None:
+        if uuid in snapshot.awaited:
+            raise InventoryUnavailable(f"device {uuid} is being made again after the reboot")
         if not snapshot.complete:
             raise InventoryUnavailable("not every GPU answers", Problem.UNRESPONSIVE)
         return f"device {uuid} of this container is not there any more (rule gpu_lease); {_OTHER}"

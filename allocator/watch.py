@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from allocator.ghosts import is_used
@@ -12,7 +13,7 @@ from observability import events
 from observability.logging import log
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from allocator.finishing import Finishing
     from allocator.model import Moment, Snapshot
@@ -107,6 +108,13 @@ class Watch:
             raise InventoryUnavailable(
                 "the NVIDIA driver has not answered yet", Problem.UNRESPONSIVE
             ) from error
+
+    @asynccontextmanager
+    async def closed(self, end: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """While it is open nobody looks. Args: end: ends our own NVML session; the next look begins another."""
+        async with self._eye:
+            await end()
+            yield
 
     async def _look_once(self, looks: int) -> Snapshot:
         # INVARIANT: the ledger's lock is not held while NVML is asked: a hung driver holds up no release.

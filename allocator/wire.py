@@ -67,6 +67,7 @@ def unanswered(snapshot: Snapshot, why: str) -> Snapshot:
         links=snapshot.links,
         unidentified=snapshot.unidentified,
         complete=False,
+        awaited=snapshot.awaited,
         driver=snapshot.driver,
     )
 

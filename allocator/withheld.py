@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from allocator.foreign import Foreign, ForeignContainers
     from allocator.host_grants import HostGrant
     from allocator.ledger import Ledger
-    from allocator.mig_journal import Entry, MigJournal, StepState
+    from allocator.mig_journal import Entry, MigJournal, Place, StepState
+    from allocator.mig_record import PastPartition
     from allocator.model import Device, Lease, Moment
     from allocator.reconcile import Carrier
     from allocator.watch import Watch
@@ -61,21 +62,44 @@ class WithheldDevices:
         async with self._lock:
             return await self._held()
 
-    async def withhold(self, devices: Collection[DeviceUuid]) -> tuple[str, ...]:
-        """Let nobody lease them from now on. Returns: who holds one of them; then nothing is withheld."""
+    async def withhold(self, devices: Collection[DeviceUuid], place: Place | None = None) -> tuple[str, ...]:
+        """Let nobody lease them, nor what is made at a place, from now on. Returns: who holds one of them; then nothing is withheld.
+
+        Raises: InventoryUnavailable, LedgerUnavailable.
+        """
+        if devices:
+            await self.refresh()  # at the start nobody has looked yet
         async with self._lock:
-            held = await self._held()
+            held = await self._held() if devices else {}
             said = tuple(one for device in self._with_parts(devices) for one in held.get(device, ()))
             if not said:
-                self._care.withhold(devices)
+                self._care.underway.withhold(devices, place)
                 await self._mark()
             return said
 
-    async def give_back(self, devices: Collection[DeviceUuid]) -> None:
+    async def give_back(self, devices: Collection[DeviceUuid], places: Collection[Place] = ()) -> None:
         """They may be leased again once a look has found them."""
         async with self._lock:
-            self._care.give_back(devices)
+            self._care.underway.give_back(devices, places)
         with suppress(InventoryUnavailable):  # the next look finds them
+            await self._watch.look()
+
+    def before_reboot(self) -> tuple[PastPartition, ...]:
+        """The GPUs that are not settled since the machine has booted, as they were before."""
+        return self._care.underway.before_reboot()
+
+    async def settle(self, gpu: DeviceUuid, restored: Collection[DeviceUuid]) -> None:
+        """What is missing of a GPU has gone, from now on; its parts may be leased again.
+
+        Raises: InventoryUnavailable: no look has found all that were restored yet. LedgerUnavailable.
+        """
+        # INVARIANT: this look begins after they were made, and every later one after it: none that saw too little is taken in below.
+        found = await self._watch.look()
+        if not found.devices.keys() >= set(restored):
+            raise InventoryUnavailable("MIG devices that were made again are not seen yet")
+        async with self._lock:
+            await self._finishing.durably(partial(self._care.settle, gpu))
+        with suppress(InventoryUnavailable):  # the next look judges them
             await self._watch.look()
 
     def current(self) -> Snapshot:
@@ -93,9 +117,8 @@ class WithheldDevices:
         async with self._lock:
             snapshot = self._watch.current()
             devices = snapshot.devices.items()
-            yield replace(
-                snapshot, devices={uuid: one for uuid, one in devices if not self._care.is_withheld(one)}
-            )
+            obstacle = self._care.underway.obstacle
+            yield replace(snapshot, devices={uuid: one for uuid, one in devices if obstacle(one) is None})
 
     async def _held(self) -> dict[DeviceUuid, tuple[str, ...]]:
         found: dict[DeviceUuid, tuple[str, ...]] = {}
@@ -133,7 +156,7 @@ class WithheldDevices:
     def _with_parts(self, devices: Collection[DeviceUuid]) -> Iterator[DeviceUuid]:
         """Who withholds a GPU withholds its parts, so that their holders are in the way too."""
         yield from devices
-        for uuid, device in self._watch.current().devices.items():
+        for uuid, device in self._watch.current().devices.items() if devices else ():
             if device.parent in devices and uuid not in devices:
                 yield uuid
 
@@ -164,6 +187,12 @@ class DurableJournal:
 
     async def unfinished(self) -> tuple[Entry, ...]:
         return await self._finishing.durably(self._journal.unfinished)
+
+    async def unwritten(self) -> tuple[Entry, ...]:
+        return await self._finishing.durably(self._journal.unwritten)
+
+    async def wrote_spec(self) -> None:
+        await self._finishing.durably(self._journal.wrote_spec)
 
 
 def _of_lease(lease: Lease, snapshot: Snapshot) -> Iterator[_Said]:

@@ -30,12 +30,16 @@ from policy.model import DeviceUuid, LeaseId, Uid
 from tests.fakes.leasing import Clock, want
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from allocator.model import Device, Refusal
 
 _MOST_SWEEPS = 200  # of a wait for what a thread or another process does
 _PATIENCE_SECONDS = 30
+
+
+async def _nothing() -> None:
+    return None
 
 
 class WatchedMachine:
@@ -164,14 +168,15 @@ class WatchedMachine:
         assert found is not None
         return found
 
-    def repartition(self) -> Repartition:
+    def repartition(self, regenerate: Callable[[], Awaitable[str | None]] = _nothing) -> Repartition:
         """What plans and changes the machine's MIG devices."""
         return Repartition(
             driver=MigDriver(deadline_seconds=20),
             journal=self.allocator.mig_journal,
             devices=self.allocator.withheld,
-            quiesce=self.worker.close,
-            regenerate=_nothing,
+            past=self.allocator.withheld,
+            quiesced=partial(self.watch.closed, self.worker.close),
+            regenerate=regenerate,
         )
 
     def uuid(self, index: str) -> DeviceUuid:
@@ -180,7 +185,3 @@ class WatchedMachine:
 
 async def _granted() -> frozenset[Uid]:
     return frozenset()
-
-
-async def _nothing() -> None:
-    return None

@@ -37,9 +37,18 @@ async def test_a_layout_is_planned_and_applied(tmp_path: Path, ledger: Ledger) -
         assert (status, plan["index"], len(world.partition.instances)) == (200, "0", 2)
         status, done = await call("POST", "/v1/mig/apply", wanted)
         (outcome,) = done["outcomes"]
-        assert (status, outcome["done"], outcome["problem"]) == (200, 2, None)
+        assert (status, outcome["done"], outcome["problem"], done["cdi_problem"]) == (200, 2, None, None)
         _, planned = await call("POST", "/v1/mig/plan", wanted)
         assert planned["plans"][0]["steps"] == []
+
+
+async def test_a_cdi_spec_that_cannot_be_written_is_told(tmp_path: Path, ledger: Ledger) -> None:
+    """With the reason, beside what was done."""
+    world = World(instance(SMALL, 0))
+    world.cdi_problem = "nvidia-ctk: No such file or directory"
+    async with served(tmp_path, MigRoutes(repartition(world, ledger), trusted_uids=TRUSTED).routes()) as call:
+        _, done = await call("POST", "/v1/mig/apply", {"layouts": {GPU: {}}})
+    assert (done["outcomes"][0]["done"], done["cdi_problem"]) == (1, world.cdi_problem)
 
 
 async def test_a_whole_gpu_waits_for_a_reset(tmp_path: Path, ledger: Ledger) -> None:

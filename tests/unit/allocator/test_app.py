@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -13,12 +14,19 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import pytest
+import structlog
+
+from allocator import app
 from allocator.app import clock, new_id
 from allocator.granted_devices import GrantedDevice
 from allocator.host_grants import HostGrants
+from allocator.mig_journal import Entry, StepKind
+from allocator.model import InventoryUnavailable
 from allocator.parts import Parts
 from allocator.settings import parse_settings
-from policy.model import Uid
+from host import notify
+from policy.model import DeviceUuid, Uid
 from tests.fakes.fake_nvml import FakeNvml, mig, split
 from tests.fakes.leasing import evidence
 
@@ -87,3 +95,52 @@ def test_the_daemon_serves_and_ends_cleanly(tmp_path: Path) -> None:
     assert not path.exists()
     told = [json.loads(line)["event"] for line in log.splitlines()]
     assert (told[-1], told.count("kernel_log.unavailable")) == ("daemon.stopped", 1)
+
+
+async def test_what_was_cut_short_is_gone_on_with_while_the_daemon_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Now and then, whether the last time failed or not; each problem is told once."""
+
+    class Changer:
+        def __init__(self) -> None:
+            self.outcomes: list[str | None] = ["no driver", "no driver", None, "no driver", "in use", None]
+            self.over = asyncio.Event()
+
+        async def resume(self) -> tuple[Entry, ...]:
+            problem = self.outcomes.pop(0)
+            if not self.outcomes:
+                self.over.set()
+                await asyncio.sleep(60)
+            if problem is not None:
+                raise InventoryUnavailable(problem)
+            return (Entry(kind=StepKind.CREATE, gpu=DeviceUuid("GPU-1"), who="root", why="finished"),)
+
+    monkeypatch.setattr(app, "_AGAIN_SECONDS", 0)
+    changer, caught_up = Changer(), asyncio.Event()
+    with structlog.testing.capture_logs() as logs:
+        task = asyncio.get_running_loop().create_task(app._finish_mig(changer, caught_up))  # type: ignore[arg-type]  # all that is asked of it
+        assert not caught_up.is_set()
+        await asyncio.wait_for(changer.over.wait(), 5)
+        assert caught_up.is_set()
+        task.cancel()
+    told = [line.get("problem") or line["event"] for line in logs]
+    assert told == ["no driver", "mig_step.finished", "no driver", "in use"]
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_the_daemon_is_ready_when_mig_devices_were_made_again(
+    monkeypatch: pytest.MonkeyPatch, *, hangs: bool
+) -> None:
+    """Or when that takes too long: what waits for it, dockerd, is not held up for ever."""
+    said: list[str] = []
+    monkeypatch.setattr(notify, "notify", said.append)
+    monkeypatch.setattr(app, "_MOST_READY_SECONDS", 0.05 if hangs else 60)
+    caught_up = asyncio.Event()
+    telling = asyncio.get_running_loop().create_task(app._tell_ready(caught_up))
+    await asyncio.sleep(0)
+    assert said == []
+    if not hangs:
+        caught_up.set()
+    await asyncio.wait_for(telling, 5)
+    assert said == ["READY=1"]

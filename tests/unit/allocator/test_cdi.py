@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 async def test_the_command_is_run_to_its_end(tmp_path: Path) -> None:
     """With its words as they stand; without a command nothing is."""
     made = tmp_path / "a name"
-    await Regeneration(["touch", str(made)]).run()
+    assert await Regeneration(["touch", str(made)]).run() is None
     assert made.exists()
-    await Regeneration([]).run()
+    assert await Regeneration([]).run() is None
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,12 @@ async def test_the_command_is_run_to_its_end(tmp_path: Path) -> None:
 async def test_a_failure_is_told_and_ends_nothing(
     command: list[str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The devices are there all the same."""
+    """In the log, and to who had it run."""
     told: list[tuple[Event, str]] = []
     monkeypatch.setattr(cdi, "log", lambda event, *, problem: told.append((event, problem)))
     monkeypatch.setattr(cdi, "_SECONDS", 0.1 if "sleep" in command else 10)
-    await Regeneration(command).run()
+    answer = await Regeneration(command).run()
     ((event, problem),) = told
     assert event is events.CDI_STALE
     assert said in problem
+    assert answer == problem

@@ -55,6 +55,17 @@ def test_what_a_silent_gpu_hides_has_not_gone(records: DeviceRecords) -> None:
     assert records.observe({ONE: "", TWO: ""}) == {ONE: 1, TWO: 1}
 
 
+def test_what_a_reboot_took_comes_back_as_the_same(records: DeviceRecords) -> None:
+    """While it is awaited; with another profile at its place it is another all the same."""
+    assert records.observe({ONE: "19@0+1"}) == {ONE: 1}
+    records.observe({}, awaited=[ONE])
+    assert records.observe({ONE: "19@0+1"}) == {ONE: 1}
+    records.observe({}, awaited=[ONE])
+    assert records.observe({ONE: "20@0+1"}) == {ONE: 2}
+    records.observe({})
+    assert records.observe({ONE: "20@0+1"}) == {ONE: 3}
+
+
 def test_a_quarantine_lasts_until_it_is_ended(tmp_path: Path) -> None:
     """Over restarts, with who, when and why; ended, it stays in the history."""
     ledger = Ledger(tmp_path / "l")

@@ -8,6 +8,7 @@ from pathlib import Path
 from allocator.device_records import DeviceRecords
 from allocator.ledger import Ledger
 from allocator.mig_journal import Entry, MigJournal, StepKind, StepState
+from allocator.mig_record import MigRecord, PastInstance, PastPartition
 from allocator.model import Moment
 from policy.model import DeviceUuid
 
@@ -37,6 +38,40 @@ def test_an_intent_survives_and_its_end_is_final(tmp_path: Path) -> None:
     assert journal.unfinished() == (replace(MODE, number=second),)
     assert journal.last(2)[0] == replace(DESTROY, number=first, state=StepState.FAILED, why="in use")
     assert [entry.number for entry in journal.last(1)] == [second]
+    ledger.close()
+
+
+def test_what_was_done_waits_for_the_cdi_spec(tmp_path: Path) -> None:
+    """Until that was written after it; what was not done changes nothing in it."""
+    ledger = Ledger(tmp_path / "ledger")
+    journal = MigJournal(ledger)
+    done, failed = journal.intend(DESTROY, NOW), journal.intend(MODE, NOW)
+    assert journal.unwritten() == ()
+    journal.end(done, StepState.DONE)
+    journal.end(failed, StepState.FAILED)
+    assert [entry.number for entry in journal.unwritten()] == [done]
+    begun = journal.intend(MODE, NOW)
+    journal.wrote_spec()
+    assert journal.unwritten() == ()
+    journal.end(begun, StepState.DONE)
+    assert [entry.number for entry in journal.unwritten()] == [begun]
+    ledger.close()
+
+
+def test_what_was_destroyed_is_not_made_again_after_a_boot(tmp_path: Path) -> None:
+    """Its place alone is forgotten, with the end of the step; a step that failed forgets nothing."""
+    ledger = Ledger(tmp_path / "ledger")
+    record, journal = MigRecord(ledger), MigJournal(ledger)
+    first, second = (
+        PastInstance(start=start, size=1, profile="1g.5gb", number=19, devices=(DeviceUuid(f"MIG-{start}"),))
+        for start in (0, 1)
+    )
+    both = PastPartition(gpu=DESTROY.gpu, enabled=True, instances=(first, second))
+    record.write([both], "b")
+    journal.end(journal.intend(DESTROY, NOW), StepState.FAILED)
+    assert record.of_other_boots("c") == {DESTROY.gpu: both}
+    journal.end(journal.intend(DESTROY, NOW), StepState.DONE)
+    assert record.of_other_boots("c") == {DESTROY.gpu: replace(both, instances=(second,))}
     ledger.close()
 
 

@@ -9,7 +9,7 @@ import pytest
 from allocator.model import DeviceState, Lease, LeaseState
 from allocator.reconcile import Carrier, Change, Contradiction, lost, settle
 from policy.model import ContainerId, LeaseId, Uid
-from tests.fakes.fake_nvml import gpu, snapshot
+from tests.fakes.fake_nvml import gpu, mig, snapshot
 from tests.fakes.leasing import Clock, evidence, lease
 
 GRACE = 20
@@ -282,3 +282,12 @@ def test_what_a_look_could_not_see_is_not_lost() -> None:
     silent = replace(snapshot(gpu(1, state=DeviceState.LOST)), complete=False)
     assert list(lost([lease("a", gpu(0).uuid)], silent)) == []
     assert len(list(lost([lease("a", gpu(1).uuid)], silent))) == 1
+
+
+def test_what_is_made_again_after_a_reboot_is_not_lost() -> None:
+    """While it is awaited; what else is missing is."""
+    item = lease("a", mig(0, 0).uuid, mig(0, 1).uuid)
+    one, both = frozenset(item.devices[:1]), frozenset(item.devices)
+    assert list(lost([item], replace(snapshot(), awaited=both))) == []
+    (change,) = lost([item], replace(snapshot(), awaited=one))
+    assert change.why == f"device lost: {item.devices[1]}"

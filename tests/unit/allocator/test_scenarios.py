@@ -548,7 +548,7 @@ async def test_in_gpu_lost_at_enumeration(gpu_lost_at_enumeration: Played, watch
 
 
 async def test_in_gpu_missing_after_reboot(gpu_missing_after_reboot: Played, watched: Watch) -> None:
-    """Leases on what is not there any more are lost, a lease on what is goes on; a GPU in MIG mode without parts is no GPU."""
+    """A lease on a GPU that is not there any more is lost, one on what is goes on, and so does one on a MIG device, which is made again."""
     gpu_missing_after_reboot.rewind()
     async with watched(gpu_missing_after_reboot) as machine:
         stays, gone, part = [await machine.take(index) for index in ("0", "1", "2:0")]
@@ -560,10 +560,12 @@ async def test_in_gpu_missing_after_reboot(gpu_missing_after_reboot: Played, wat
             "1": DeviceState.UNUSABLE,
             "2": DeviceState.UNUSABLE,
         }
-        states = [(await machine.now(lease)).state for lease in (stays, gone, part)]
-        assert states == [LeaseState.PENDING, LeaseState.LOST, LeaseState.LOST]
         assert await machine.free() == set()
         assert kind(await machine.ask()) is RefusalKind.IN_USE
+        await machine.repartition().resume()
+        states = [(await machine.now(lease)).state for lease in (stays, gone, part)]
+        assert states == [LeaseState.PENDING, LeaseState.LOST, LeaseState.PENDING]
+        assert await machine.free() == {"1:1", *(f"2:{place}" for place in range(7))}
 
 
 async def test_in_index_order_swapped(index_order_swapped: Played, watched: Watch) -> None:

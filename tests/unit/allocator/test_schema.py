@@ -71,6 +71,26 @@ def test_gpus_of_an_older_ledger_are_known_as_far_as_their_names_tell(
     assert found == [("GPU-1", "GPU-1"), ("MIG-2", None), ("MIG-GPU-3/1/0", "GPU-3")]
 
 
+def test_a_change_of_mig_that_an_older_ds01_began_is_written_to_the_spec(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """When it is finished; what that ds01 had done is in the spec."""
+    base = sqlite3.connect(":memory:", isolation_level=None)
+    steps = schema.STEPS
+    monkeypatch.setattr(schema, "STEPS", steps[:4])
+    schema.bring_forward(base)
+    for state in ("done", "intended"):
+        base.execute(
+            "INSERT INTO mig_steps (kind, gpu, profile, devices, state, who, why, utc, boottime_ms, boot_id)"
+            " VALUES ('create', 'GPU-1', '1g.5gb', '', ?, 'root', '', '', 0, '')",
+            (state,),
+        )
+    monkeypatch.setattr(schema, "STEPS", steps)
+    schema.bring_forward(base)
+    found = base.execute("SELECT state, in_spec FROM mig_steps ORDER BY number").fetchall()
+    assert found == [("done", 1), ("intended", 0)]
+
+
 def test_a_step_that_fails_leaves_the_version_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a step is never kept."""
     base = sqlite3.connect(":memory:", isolation_level=None)

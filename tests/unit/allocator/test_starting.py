@@ -136,6 +136,14 @@ def test_of_what_nobody_can_say_nothing_is_said(item: Lease, devices: tuple[Devi
         is_gone(item, replace(snapshot(*devices), complete=False))
 
 
+def test_what_a_reboot_took_is_waited_for() -> None:
+    """It is being made again: neither there nor gone."""
+    awaited = replace(snapshot(gpu(2)), awaited=frozenset(PART.devices))
+    with pytest.raises(InventoryUnavailable, match="is being made again after the reboot"):
+        is_gone(PART, awaited)
+    assert is_gone(PART, replace(awaited, awaited=frozenset({gpu(0).uuid}))) is not None
+
+
 def test_every_device_counts() -> None:
     """One that is another by now is enough."""
     both = replace(lease("a", gpu(0).uuid, gpu(1).uuid), generations=(1, 1))

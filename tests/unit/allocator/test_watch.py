@@ -199,3 +199,31 @@ async def test_a_look_is_as_old_as_its_question() -> None:
     assert watch.is_fresh()
     clock.ms = 8000
     assert not watch.is_fresh()
+
+
+async def test_nobody_looks_while_it_is_closed() -> None:
+    """A look that is under way is waited for, then the session is ended, and the next look comes afterwards."""
+    devices = Devices()
+    watch = _watch(devices, Clock())
+    devices.go.clear()
+    ended: list[int] = []
+
+    async def end() -> None:
+        ended.append(watch.looks)
+
+    async def change() -> int:
+        async with watch.closed(end):
+            looking.append(asyncio.get_running_loop().create_task(watch.look()))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return devices.readings
+
+    looking = [asyncio.get_running_loop().create_task(watch.look())]
+    await asyncio.sleep(0.01)
+    changing = asyncio.get_running_loop().create_task(change())
+    await asyncio.sleep(0.01)
+    assert ended == []
+    devices.go.set()
+    assert (await changing, ended) == (1, [1])
+    await asyncio.gather(*looking)
+    assert devices.readings == 2

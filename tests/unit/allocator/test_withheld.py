@@ -13,7 +13,7 @@ from allocator.host_grants import HostGrant, HostGrants
 from allocator.mig_journal import Entry, StepKind, StepState
 from allocator.model import DeviceKind, DeviceState, InventoryUnavailable, Lease, LeaseState, Refusal
 from allocator.processes import Processes
-from allocator.readings import GpuProcess, MigMode
+from allocator.readings import GpuProcess, MigMode, Span
 from allocator.reconcile import Carrier
 from policy.model import ContainerId, LeaseId, Uid
 from tests.fakes.fake_nvml import FakeNvml, gpu, mig, snapshot, split
@@ -310,3 +310,43 @@ async def test_a_step_that_was_cut_short_withholds_after_a_restart(tmp_path: Pat
     await two.withheld.give_back([FIRST])
     assert isinstance(await two.lease(want()), Lease)
     await two.close()
+
+
+async def test_nobody_need_have_looked_before_something_is_withheld(tmp_path: Path) -> None:
+    """At the start what a crash cut short is gone on with at once: it looks itself, and needs no look for a place."""
+    one = service(tmp_path / "ledger", FakeNvml(*split(0, "1g.5gb")), Clock())
+    assert await one.withheld.withhold([], (gpu(0).uuid, 0)) == ()
+    assert one.watch.snapshot is None
+    assert await one.withheld.withhold([FIRST]) == (
+        "waits for the proxy, which has not told yet what containers there are",
+    )
+    await one.close()
+
+
+async def test_a_gpu_is_settled_only_when_what_was_restored_is_seen(tmp_path: Path) -> None:
+    """A look that lacks it may have begun before; once it is settled, what is missing is lost."""
+    mode = MigMode(current=True, pending=True)
+    whole = gpu(0, state=DeviceState.UNUSABLE, mig_mode=mode)
+    parts = [
+        mig(0, place, profile_id=19, placement=Span(start=place, size=1), gpu_instance_id=7 + place)
+        for place in range(2)
+    ]
+    nvml, clock = FakeNvml(whole, *parts), Clock()
+    one = service(tmp_path / "ledger", nvml, clock)
+    leases = [await one.lease(want(count=None, device_ids=(part.uuid,))) for part in parts]
+    await one.close()
+    clock.boot = "boot-2"
+    nvml.snapshot = snapshot(whole)
+    one = service(tmp_path / "ledger", nvml, clock)
+    with pytest.raises(InventoryUnavailable, match="not seen yet"):
+        await one.withheld.settle(whole.uuid, [FIRST])
+    assert one.withheld.before_reboot() != ()
+    nvml.put(parts[0])
+    await one.withheld.settle(whole.uuid, [FIRST])
+    assert one.withheld.before_reboot() == ()
+    assert {lease.devices[0]: lease.state for lease in await one.leases(None)} == {
+        FIRST: LeaseState.PENDING,
+        SECOND: LeaseState.LOST,
+    }
+    assert len(leases) == 2
+    await one.close()

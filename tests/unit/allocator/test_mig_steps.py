@@ -1,0 +1,96 @@
+"""Steps: written before they are tried, and found after a crash."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from allocator.ledger import Ledger
+from allocator.mig import Create, Destroy, SetMode
+from allocator.mig_driver import IN_USE, MigRefused
+from allocator.mig_journal import MigJournal, StepKind, StepState
+from allocator.mig_steps import Steps, entry_of
+from allocator.model import InventoryUnavailable
+from tests.unit.allocator.test_mig_apply import GPU, HALF, NOW, SMALL, World, Written, instance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from allocator.mig import Step
+
+CREATE = Create(gpu=GPU, profile=SMALL, start=0)
+DESTROY = Destroy(gpu=GPU, instance=instance(SMALL, 0))
+SWITCH = SetMode(gpu=GPU, enabled=False)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    one = Ledger(tmp_path / "ledger")
+    yield one
+    one.close()
+
+
+def steps(world: World, ledger: Ledger) -> Steps:
+    return Steps(driver=world, journal=Written(world, ledger), quiesced=world.quiesced)
+
+
+def test_an_entry_says_what_is_out_of_reach() -> None:
+    """The devices of what is destroyed, the GPU whose mode is switched, the place where something is made."""
+    assert (entry_of(DESTROY, "x").devices, entry_of(DESTROY, "x").place) == (DESTROY.instance.devices, None)
+    assert (entry_of(SWITCH, "x").devices, entry_of(SWITCH, "x").place) == ((GPU,), None)
+    assert (entry_of(CREATE, "x").devices, entry_of(CREATE, "x").place) == ((), (GPU, 0))
+
+
+@pytest.mark.parametrize(
+    ("problem", "state"),
+    [
+        pytest.param(None, StepState.DONE, id="done"),
+        pytest.param(MigRefused("NVML: In use", IN_USE), StepState.FAILED, id="refused"),
+        pytest.param(InventoryUnavailable("no answer"), StepState.INTENDED, id="no-answer"),
+    ],
+)
+async def test_a_step_ends_as_nvml_said(
+    ledger: Ledger, problem: MigRefused | InventoryUnavailable | None, state: StepState
+) -> None:
+    """Without an answer nobody knows."""
+    world = World()
+    world.refuse = problem
+    try:
+        await steps(world, ledger).take(CREATE, entry_of(CREATE, "root"))
+    except (MigRefused, InventoryUnavailable) as error:
+        assert error is problem  # noqa: PT017  one of three cases raises none
+    (entry,) = MigJournal(ledger).last(1)
+    assert (entry.kind, entry.state, entry.who) == (StepKind.CREATE, state, "root")
+
+
+@pytest.mark.parametrize(
+    ("step", "left", "state", "instances"),
+    [
+        pytest.param(CREATE, World(), StepState.ABANDONED, 0, id="create-not-begun"),
+        pytest.param(CREATE, World(instance(HALF, 0)), StepState.ABANDONED, 1, id="create-another"),
+        pytest.param(
+            CREATE, World(replace(instance(SMALL, 0), devices=())), StepState.DONE, 1, id="create-half"
+        ),
+        pytest.param(DESTROY, World(instance(SMALL, 0)), StepState.ABANDONED, 1, id="destroy-not-begun"),
+        pytest.param(
+            DESTROY, World(replace(instance(SMALL, 0), devices=())), StepState.DONE, 0, id="destroy-half"
+        ),
+        pytest.param(DESTROY, World(), StepState.DONE, 0, id="destroy-done"),
+        pytest.param(SWITCH, World(), StepState.ABANDONED, 0, id="mode-not-begun"),
+        pytest.param(SWITCH, World(on=False), StepState.DONE, 0, id="mode-done"),
+    ],
+)
+async def test_a_step_that_was_cut_short_is_ended(
+    ledger: Ledger, step: Step, left: World, state: StepState, instances: int
+) -> None:
+    """Finished where it was half done; else as it is found."""
+    number = MigJournal(ledger).intend(entry_of(step, "root"), NOW)
+    entry = replace(entry_of(step, "root"), number=number)
+    ended = await steps(left, ledger).finish(entry)
+    assert ended.state is state
+    assert MigJournal(ledger).unfinished() == ()
+    assert len(left.partition.instances) == instances
+    assert all(one.devices for one in left.partition.instances)
