@@ -7,9 +7,12 @@ from typing import Any
 
 from cli.outcome import Exit, Failed
 from cli.screen import columns, paint, plain
+from cli.server import Patience
 from policy.document_mig import MigLayout
 
 MIG = "/v1/mig"
+# A step takes a second or two, one that hangs `nvml_deadline_seconds`, and the CDI command two minutes at most.
+APPLYING = Patience(seconds=900, then="the change goes on without you; see what is left: ds01 gpu mig plan")
 
 
 def layouts(wanted: Sequence[MigLayout], partitions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -64,16 +67,23 @@ def applied(answer: Mapping[str, Any]) -> str:
             lines.append(paint(f"  stopped: {plain(outcome['problem'])}", "bad"))
         if outcome["waits_for_reset"]:
             lines.append(
-                "  the mode changes with a reset: nvidia-smi --gpu-reset, or a reboot; then apply again"
+                "  the mode changes with a reboot, or with nvidia-smi --gpu-reset while nothing has the GPU open, ds01-allocator too"
+                " (systemctl stop ds01-allocator, reset, start it); then apply again"
             )
         lines += [paint(f"  kept: {plain(text)}", "warn") for text in plan["kept"]]
+    if answer["cdi_problem"]:
+        lines.append(paint(f"the CDI spec could not be written: {plain(answer['cdi_problem'])}", "bad"))
+        lines.append(
+            "  what was made is leased to nobody before it is; mend allocator.cdi_command of daemon.yaml, or what it says ([] where GPUs"
+            " come by NVIDIA's hook), then apply again"
+        )
     return "\n".join(lines)
 
 
 def code(answer: Mapping[str, Any]) -> Exit:
-    """REFUSED when something was stopped or is still missing."""
+    """REFUSED when something was stopped or is still missing, or the CDI spec was not written."""
     left = (one["problem"] or one["plan"]["kept"] or one["plan"]["missing"] for one in answer["outcomes"])
-    return Exit.REFUSED if any(left) else Exit.OK
+    return Exit.REFUSED if answer["cdi_problem"] or any(left) else Exit.OK
 
 
 def _summary(plan: Mapping[str, Any]) -> str:

@@ -205,7 +205,7 @@ def _mig_plan(_options: argparse.Namespace) -> Shown:
 
 
 def _mig_apply(_options: argparse.Namespace) -> Shown:
-    answer = ask_allocator(f"{gpu_mig.MIG}/apply", _layouts())
+    answer = ask_allocator(f"{gpu_mig.MIG}/apply", _layouts(), patience=gpu_mig.APPLYING)
     return gpu_mig.code(answer), answer, gpu_mig.applied(answer)
 
 

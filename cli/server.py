@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,24 @@ from host.tree import Tree
 
 _PREFIX = "/ds01/v1/"
 _OWN_WORDS = ("ds01: ", "No such image: ", "No such container: ")
-_TIMEOUT_SECONDS = 15
 _ANSWER_BYTES = 8 * 1024 * 1024
+_LATER = "try again in a moment or tell the admin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long each answer may take, and what to do when none has come."""
+
+    seconds: float = 15
+    then: str = _LATER
+
+
+_PATIENCE = Patience()
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("ds01", timeout=_TIMEOUT_SECONDS)
+    def __init__(self, path: Path, seconds: float) -> None:
+        super().__init__("ds01", timeout=seconds)
         self._path = path
 
     def connect(self) -> None:
@@ -63,6 +75,7 @@ def ask_allocator(
     wish: Mapping[str, Any] | None = None,
     *,
     method: str = "",
+    patience: Patience | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
     """GET `path` of the allocator, or POST a wish to it, unless another method is named.
@@ -71,7 +84,8 @@ def ask_allocator(
     """
     body = None if wish is None else json.dumps(wish).encode()
     where = tree_of(environment).allocator_socket
-    return _read(where, *_call(where, method or ("GET" if wish is None else "POST"), path, body))
+    method = method or ("GET" if wish is None else "POST")
+    return _read(where, *_call(where, method, path, body, patience or _PATIENCE))
 
 
 def look(name: str, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
@@ -108,8 +122,10 @@ def fetch(where: Path, target: str) -> tuple[int, bytes]:
     return _call(where, "GET", target, None)
 
 
-def _call(where: Path, method: str, target: str, wish: bytes | None) -> tuple[int, bytes]:
-    connection = _Connection(where)
+def _call(
+    where: Path, method: str, target: str, wish: bytes | None, patience: Patience = _PATIENCE
+) -> tuple[int, bytes]:
+    connection = _Connection(where, patience.seconds)
     try:
         connection.request(method, target, body=wish)
         response = connection.getresponse()
@@ -118,11 +134,13 @@ def _call(where: Path, method: str, target: str, wish: bytes | None) -> tuple[in
         raise Failed(
             Exit.REFUSED, f"{where} is not yours to open; unset DOCKER_HOST or use your own socket"
         ) from error
+    except TimeoutError as error:
+        raise Failed(
+            Exit.UNAVAILABLE, f"{where}: no answer within {patience.seconds:g} seconds; {patience.then}"
+        ) from error
     except (OSError, http.client.HTTPException) as error:
         problem = getattr(error, "strerror", None) or "no whole answer"
-        raise Failed(
-            Exit.UNAVAILABLE, f"{where}: {problem}; try again in a moment or tell the admin"
-        ) from error
+        raise Failed(Exit.UNAVAILABLE, f"{where}: {problem}; {_LATER}") from error
     finally:
         connection.close()
 

@@ -80,6 +80,25 @@ def test_a_plan_is_told_step_by_step() -> None:
 def test_an_outcome_says_what_was_done(changes: dict[str, Any], exit_code: Exit, said: str) -> None:
     """And its exit code whether the layout is there."""
     outcome = {"plan": _plan(), "done": 1, "problem": None, "waits_for_reset": False} | changes
-    answer = {"outcomes": [outcome]}
+    answer = {"outcomes": [outcome], "cdi_problem": None}
     assert said in applied(answer)
     assert code(answer) is exit_code
+
+
+def test_a_cdi_spec_that_was_not_written_is_told_with_the_next_step() -> None:
+    """And no success, whatever was done."""
+    outcome = {"plan": _plan(), "done": 1, "problem": None, "waits_for_reset": False}
+    answer = {"outcomes": [outcome], "cdi_problem": "nvidia-ctk ended with 1: spoilt"}
+    said = applied(answer)
+    assert "the CDI spec could not be written: nvidia-ctk ended with 1: spoilt" in said
+    assert "leased to nobody" in said
+    assert "allocator.cdi_command" in said
+    assert code(answer) is Exit.REFUSED
+
+
+def test_a_reset_needs_the_allocator_stopped() -> None:
+    """Its own session has the GPU open."""
+    outcome = {"plan": _plan(), "done": 1, "problem": None, "waits_for_reset": True}
+    said = applied({"outcomes": [outcome], "cdi_problem": None})
+    assert "systemctl stop" in said
+    assert "ds01-allocator" in said

@@ -68,7 +68,8 @@ class Allocator(ThreadingUnixStreamServer):
             "GET /v1/mig": {"gpus": [{"gpu": "GPU-1", "index": "0"}]},
             "POST /v1/mig/plan": {"plans": [PLAN]},
             "POST /v1/mig/apply": {
-                "outcomes": [{"plan": PLAN, "done": 0, "problem": None, "waits_for_reset": False}]
+                "outcomes": [{"plan": PLAN, "done": 0, "problem": None, "waits_for_reset": False}],
+                "cdi_problem": None,
             },
             "POST /v1/reservations": {
                 "id": "r1",

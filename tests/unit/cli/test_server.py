@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cli.outcome import Exit, Failed
-from cli.server import ask, socket_of
+from cli.server import Patience, ask, ask_allocator, socket_of
 
 Serve = Callable[..., Path]
 
@@ -55,4 +56,18 @@ def test_nobody_there_is_unavailable(tmp_path: Path) -> None:
     """A missing socket is an outage, in one line."""
     with pytest.raises(Failed, match="No such file") as failed:
         ask("status", {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"})
+    assert failed.value.code is Exit.UNAVAILABLE
+
+
+def test_an_answer_that_does_not_come_is_told_with_what_goes_on(tmp_path: Path) -> None:
+    """In the words of who asked, and after its time."""
+    (tmp_path / "run").mkdir()
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "run/allocator.sock"))
+        silent.listen()
+        patience = Patience(seconds=0.05, then="the change goes on without you")
+        with pytest.raises(
+            Failed, match=r"no answer within 0\.05 seconds; the change goes on without you"
+        ) as failed:
+            ask_allocator("/v1/mig/apply", {}, patience=patience, environment={"DS01_ROOT": str(tmp_path)})
     assert failed.value.code is Exit.UNAVAILABLE
