@@ -78,18 +78,19 @@ class Repartition:
         devices: Devices,
         past: Past,
         quiesced: Callable[[], AbstractAsyncContextManager[None]],
+        clients: Callable[[DeviceUuid, int | None], Awaitable[str]],
         regenerate: Callable[[], Awaitable[str | None]],
     ) -> None:
         """Change nothing yet.
 
         Args:
-            quiesced: as in `Steps`.
+            quiesced, clients: as in `Steps`.
             regenerate: have the CDI spec written again, and say what went wrong. NVIDIA's own refresh does not watch MIG.
         """
         self._driver = driver
         self._journal = journal
         self._devices = devices
-        self._steps = Steps(driver=driver, journal=journal, quiesced=quiesced)
+        self._steps = Steps(driver=driver, journal=journal, quiesced=quiesced, clients=clients)
         self._restoration = Restoration(driver=driver, steps=self._steps, past=past)
         self._regenerate = regenerate
         self._one = asyncio.Lock()

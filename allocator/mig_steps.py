@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from allocator.mig import Create, Destroy, SetMode
-from allocator.mig_driver import MigRefused
+from allocator.mig_driver import IN_USE, MigRefused
 from allocator.mig_journal import Entry, StepKind, StepState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
     from allocator.mig import MigProfile, Partition, Step
@@ -46,11 +46,17 @@ class Steps:
         driver: Driver,
         journal: Journal,
         quiesced: Callable[[], AbstractAsyncContextManager[None]],
+        clients: Callable[[DeviceUuid, int | None], Awaitable[str]],
     ) -> None:
-        """Args: quiesced: while it is open there is no NVML session of our own: one would be in the way of a change of mode."""
+        """Args:
+
+        quiesced: while it is open there is no NVML session of our own: one would be in the way of a change of mode.
+        clients: who has a GPU, or an instance of it, open, and what to do; asked where NVML says that somebody has.
+        """
         self._driver = driver
         self._journal = journal
         self._quiesced = quiesced
+        self._clients = clients
 
     async def take(self, step: Step, entry: Entry) -> None:
         """Write, do, write. Args: entry: of `entry_of`.
@@ -61,8 +67,9 @@ class Steps:
         try:
             await self._do(step)
         except MigRefused as error:
-            await self._journal.end(number, StepState.FAILED, str(error))
-            raise
+            told = await self._with_clients(error, entry)
+            await self._journal.end(number, StepState.FAILED, str(told))
+            raise told from error
         await self._journal.end(number, StepState.DONE)
 
     async def finish(self, entry: Entry) -> Entry:
@@ -71,6 +78,11 @@ class Steps:
         state, why = await self._finish(entry, next((one for one in there if one.gpu == entry.gpu), None))
         await self._journal.end(entry.number, state, why)
         return replace(entry, state=state, why=why)
+
+    async def _with_clients(self, error: MigRefused, entry: Entry) -> MigRefused:
+        if error.code != IN_USE:
+            return error
+        return MigRefused(f"{error}; {await self._clients(entry.gpu, entry.instance)}", error.code)
 
     async def _do(self, step: Step) -> None:
         match step:

@@ -23,6 +23,8 @@ from allocator.intruders import Intruders
 from allocator.kernel_log import LogEar
 from allocator.ledger import Ledger
 from allocator.mig_apply import Repartition
+from allocator.mig_capabilities import Capabilities
+from allocator.mig_clients import Clients
 from allocator.mig_driver import MigDriver
 from allocator.processes import Processes
 from allocator.service import Allocator
@@ -133,6 +135,12 @@ class Parts:
             devices=self.service.withheld,
             past=self.service.withheld,
             quiesced=partial(self.service.watch.closed, self.worker.close),
+            clients=Clients(
+                scan=self._open_elsewhere,
+                current=self.service.watch.current,
+                own=lambda: self.worker.pid,
+                capabilities=Capabilities(),
+            ).of,
             regenerate=Regeneration(self.settings.cdi_command).run,
         )
 

@@ -69,6 +69,11 @@ class NvmlWorker:
                 await self._let_end(process)
             raise
 
+    @property
+    def pid(self) -> int | None:
+        """Of the child; None: there is none."""
+        return None if self._process is None else self._process.pid
+
     async def close(self) -> None:
         """End the child, and with it the NVML session; one stuck in the driver is left to the kernel.
 

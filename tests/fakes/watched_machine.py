@@ -42,6 +42,10 @@ async def _nothing() -> None:
     return None
 
 
+async def _nobody(_gpu: DeviceUuid, _instance: int | None) -> str:
+    return "nobody is"
+
+
 class WatchedMachine:
     """One allocator on the machine that the environment names. `sweep` is one look and its round, five seconds later."""
 
@@ -176,6 +180,7 @@ class WatchedMachine:
             devices=self.allocator.withheld,
             past=self.allocator.withheld,
             quiesced=partial(self.watch.closed, self.worker.close),
+            clients=_nobody,
             regenerate=regenerate,
         )
 

@@ -181,6 +181,10 @@ class World:
         yield
         self.quiet = False
 
+    async def clients(self, gpu: DeviceUuid, instance: int | None) -> str:
+        await self.lives()
+        return f"process 7 has {gpu}/{instance} open"
+
     async def regenerate(self) -> str | None:
         await self.lives()
         self.regenerated += 1
@@ -226,6 +230,7 @@ def repartition(world: World, ledger: Ledger) -> Repartition:
         devices=world,
         past=world,
         quiesced=world.quiesced,
+        clients=world.clients,
         regenerate=world.regenerate,
     )
 
@@ -298,7 +303,7 @@ async def test_what_nvml_refuses_is_told_and_undone(ledger: Ledger) -> None:
     world.refuse = MigRefused("NVML: In use by another client", IN_USE)
     changer = repartition(world, ledger)
     (outcome,) = (await changer.apply(WANTED, who="root")).outcomes
-    assert outcome.problem == "NVML: In use by another client"
+    assert outcome.problem == "NVML: In use by another client; process 7 has GPU-1/1904 open"
     assert (world.withheld, MigJournal(ledger).unfinished()) == (set(), ())
     world.refuse = None
     await changer.apply(WANTED, who="root")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,8 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def steps(world: World, ledger: Ledger) -> Steps:
-    return Steps(driver=world, journal=Written(world, ledger), quiesced=world.quiesced)
+    journal = Written(world, ledger)
+    return Steps(driver=world, journal=journal, quiesced=world.quiesced, clients=world.clients)
 
 
 def test_an_entry_says_what_is_out_of_reach() -> None:
@@ -58,12 +60,24 @@ async def test_a_step_ends_as_nvml_said(
     """Without an answer nobody knows."""
     world = World()
     world.refuse = problem
-    try:
+    with pytest.raises(type(problem)) if problem else nullcontext():
         await steps(world, ledger).take(CREATE, entry_of(CREATE, "root"))
-    except (MigRefused, InventoryUnavailable) as error:
-        assert error is problem  # noqa: PT017  one of three cases raises none
     (entry,) = MigJournal(ledger).last(1)
     assert (entry.kind, entry.state, entry.who) == (StepKind.CREATE, state, "root")
+
+
+async def test_who_is_in_the_way_is_told(ledger: Ledger) -> None:
+    """Where NVML says that somebody is, and nowhere else."""
+    world = World(instance(SMALL, 0))
+    world.refuse = MigRefused("NVML: In use", IN_USE)
+    with pytest.raises(MigRefused, match="NVML: In use; process 7 has GPU-1/1900 open") as refused:
+        await steps(world, ledger).take(DESTROY, entry_of(DESTROY, "root"))
+    assert refused.value.code == IN_USE
+    world.refuse = MigRefused("NVML: Insufficient Resources", 23)
+    with pytest.raises(MigRefused, match=r"NVML: Insufficient Resources$"):
+        await steps(world, ledger).take(CREATE, entry_of(CREATE, "root"))
+    said = [entry.why for entry in MigJournal(ledger).last(2)]
+    assert said == ["NVML: In use; process 7 has GPU-1/1900 open", "NVML: Insufficient Resources"]
 
 
 @pytest.mark.parametrize(
