@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from allocator.ledger import Ledger
+    from allocator.mig_journal import Place
     from allocator.model import Device, Snapshot
 
 _IN_GOOD_ORDER = frozenset({DeviceState.OK, DeviceState.UNUSABLE})
@@ -62,6 +63,11 @@ class MigRecord:
                 f"INSERT INTO mig_instances ({_COLUMNS}, boot_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  constants
                 [(*_row(one, item), boot_id) for one in changed for item in one.instances],
             )
+
+    def forget(self, places: Collection[Place]) -> None:
+        """What was at these places is not to be made again."""
+        with self._ledger.transaction() as base:
+            base.executemany("DELETE FROM mig_instances WHERE gpu = ? AND start = ?", list(places))
 
 
 _COLUMNS = "gpu, enabled, start, size, profile, number, devices"

@@ -13,7 +13,7 @@ from allocator.mig_journal import MigJournal, StepKind
 from allocator.mig_record import MigRecord, seen
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from allocator.ledger import Ledger
     from allocator.mig_journal import Place
@@ -71,9 +71,22 @@ class Underway:
         return (device.gpu, device.placement.start) in self._places
 
     def learn(self, read: Snapshot) -> None:
-        """Take in a look: what is there is not awaited any more, and how each settled GPU is split is written down."""
+        """Take in a look: what is there is not awaited any more, and how each settled GPU is split is written down.
+
+        What was there in this boot and has gone is not made again: somebody meant it, though the rest of its GPU still waits.
+        """
+        found = tuple(seen(read))
+        gone = {place for one in found if one.gpu in self._past for place in self._vanished(one.gpu, read)}
+        if gone:
+            self._record.forget(gone)
+            self._past = {gpu: _without(gone, one) for gpu, one in self._past.items()}
         self._awaited -= read.devices.keys()
-        self._record.write([one for one in seen(read) if one.gpu not in self._past], self._boot_id)
+        self._record.write([one for one in found if one.gpu not in self._past], self._boot_id)
+
+    def _vanished(self, gpu: DeviceUuid, read: Snapshot) -> Iterator[Place]:
+        for item in self._past[gpu].instances:
+            if self._awaited.isdisjoint(item.devices) and not read.devices.keys() >= set(item.devices):
+                yield gpu, item.start
 
     def settle(self, gpu: DeviceUuid, read: Snapshot) -> None:
         """From the next look on, what is missing of a GPU has gone. Args: read: the last look."""
@@ -85,7 +98,7 @@ class Underway:
 
 
 def _without(removed: Collection[tuple[DeviceUuid, int | None]], past: PastPartition) -> PastPartition:
-    """What somebody had begun to destroy is not made again."""
+    """What somebody has destroyed, or had begun to, is not made again."""
     left = tuple(item for item in past.instances if (past.gpu, item.start) not in removed)
     return replace(past, instances=left)
 

@@ -93,6 +93,14 @@ def test_what_another_boot_saw_is_read_back(ledger: Ledger) -> None:
     assert record.of_other_boots("fourth") == {}
 
 
+def test_what_is_forgotten_is_not_made_again(ledger: Ledger) -> None:
+    """That place alone."""
+    record = MigRecord(ledger)
+    record.write([BOTH], "first")
+    record.forget([(BOTH.gpu, HALF.start)])
+    assert record.of_other_boots("second") == {BOTH.gpu: replace(BOTH, instances=(ONE,))}
+
+
 def test_what_has_not_changed_is_not_written(ledger: Ledger) -> None:
     """There is a look every few seconds."""
     record = MigRecord(ledger)

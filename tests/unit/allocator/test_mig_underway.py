@@ -113,12 +113,17 @@ def test_what_a_reboot_took_is_awaited_until_it_is_settled(ledger: Ledger) -> No
 
 
 def test_what_was_seen_and_went_again_is_not_awaited(ledger: Ledger) -> None:
-    """It went within this boot."""
+    """Nor made again, after a crash neither: it went within this boot, while the other of its GPU waits still."""
     Underway(ledger, "first").learn(look())
     underway = Underway(ledger, "second")
-    underway.learn(look())
+    underway.learn(snapshot(WHOLE, placed(1, ONE)))
+    underway.learn(snapshot(replace(WHOLE, error=999)))
+    assert underway.before_reboot() == (BOTH,)
     underway.learn(snapshot(WHOLE))
-    assert underway.awaited == frozenset()
+    for one in (underway, Underway(ledger, "second")):
+        assert one.before_reboot() == (replace(BOTH, instances=(HALF,)),)
+        assert one.awaited == {*HALF.devices}
+        assert one.obstacle(WHOLE) is not None
 
 
 def test_what_somebody_had_begun_to_destroy_is_not_made_again(ledger: Ledger) -> None:
