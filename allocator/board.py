@@ -8,6 +8,7 @@ read and is empty, and no memory in use that nobody can account for.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from math import inf
@@ -20,7 +21,7 @@ from allocator.slices import equivalents, halves
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from allocator.model import Lease, Moment, Snapshot
+    from allocator.model import Lease, Moment, Refusal, Snapshot
     from policy.model import DeviceUuid
 
 Devices = frozenset["DeviceUuid"]
@@ -30,7 +31,12 @@ def may_be(device: Device, want: GpuRequest) -> bool:
     """Whether policy gives the owner devices of this class, and the limit is not too small for this one."""
     if want.equivalents is not None and equivalents(device) > want.equivalents:
         return False
-    return device.kind.value in want.classes or device.profile in want.classes
+    return not _classes(device).isdisjoint(want.classes)
+
+
+def _classes(device: Device) -> set[str]:
+    """The names that policy gives a device by."""
+    return {device.kind.value, device.profile}
 
 
 def suits(device: Device, want: GpuRequest) -> bool:
@@ -42,6 +48,15 @@ def suits(device: Device, want: GpuRequest) -> bool:
     if want.memory_mib is not None and (device.memory_mib is None or device.memory_mib < want.memory_mib):
         return False
     return may_be(device, want)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shape:
+    """What requests of one shape could take if nobody held any. `largest`: of a whole GPU; 0 when there is none."""
+
+    tiers: tuple[Devices, ...]
+    devices: Devices
+    largest: Fraction
 
 
 class Board:
@@ -73,26 +88,47 @@ class Board:
         self.free: Devices = frozenset(
             uuid for uuid, device in snapshot.devices.items() if self.obstacle(device) is None
         )
-        same = same_devices is not None and same_devices.snapshot is snapshot
-        self._usable: dict[tuple[object, ...], tuple[Devices, Fraction]]
-        self._usable = same_devices._usable if same and same_devices is not None else {}  # noqa: SLF001  one of us
+        same = same_devices if same_devices is not None and same_devices.snapshot is snapshot else None
+        self._shapes: dict[tuple[object, ...], _Shape] = {} if same is None else same._shapes  # noqa: SLF001  one of us
+        self.hopeless: dict[tuple[object, ...], Refusal | None]  # what `allocator.place.hopeless` found
+        self.hopeless = {} if same is None else same.hopeless
 
     def usable(self, want: GpuRequest) -> Devices:
         """The devices that a request by number could take if nobody held any."""
-        return self._shape(want)[0]
+        return self._shape(want).devices
+
+    def tiers(self, want: GpuRequest) -> tuple[Devices, ...]:
+        """The same in the classes of which one must give all that is asked, best first."""
+        return self._shape(want).tiers
 
     def largest(self, want: GpuRequest) -> Fraction:
         """What the largest of those is of a whole GPU; 0 when there is none."""
-        return self._shape(want)[1]
+        return self._shape(want).largest
 
-    def _shape(self, want: GpuRequest) -> tuple[Devices, Fraction]:
+    def _shape(self, want: GpuRequest) -> _Shape:
         shape = (want.profile, want.memory_mib, want.classes, want.equivalents)
-        if (found := self._usable.get(shape)) is None:
+        if (found := self._shapes.get(shape)) is None:
             devices = self.snapshot.devices.values()
             some = [one for one in devices if one.state is DeviceState.OK and suits(one, want)]
-            worth = max(map(equivalents, some), default=Fraction(0))
-            found = self._usable[shape] = (frozenset(one.uuid for one in some), worth)
+            if want.profile is None and want.memory_mib is None:
+                tiers = [{one.uuid for one in some if name in _classes(one)} for name in want.classes]
+            else:  # whole GPUs last: they stay whole
+                tiers = [
+                    {one.uuid for one in some if one.kind is kind}
+                    for kind in (DeviceKind.MIG, DeviceKind.GPU)
+                ]
+            found = self._shapes[shape] = _Shape(
+                tiers=tuple(map(frozenset, tiers)),
+                devices=frozenset(one.uuid for one in some),
+                largest=max(map(equivalents, some), default=Fraction(0)),
+            )
         return found
+
+    @cached_property
+    def emptied(self) -> Board:
+        """The same devices, held and used by nobody: all that could ever be given back."""
+        devices = {uuid: replace(device, processes=()) for uuid, device in self.snapshot.devices.items()}
+        return Board(replace(self.snapshot, devices=devices), ())
 
     def held_by_owner(self, want: GpuRequest) -> tuple[int, Fraction]:
         """Devices and equivalents that the owner of a request holds."""

@@ -257,14 +257,15 @@ class Care:
     def _marked(self, device: Device, lasting: Mapping[DeviceUuid, Quarantine]) -> Device:
         if (obstacle := self.underway.obstacle(device)) is not None:
             state = max(device.state, DeviceState.UNUSABLE, key=_STRICTNESS.index)
-            return replace(device, state=state, remark=obstacle)
+            return replace(device, state=state, remark=obstacle, recovers=True)
         found = _of(device, lasting)
         if found is None:
             suspicion = self._suspected.get(device.uuid) or self._slowed.get(device.uuid)
-            return replace(device, remark=device.remark or suspicion)
+            return replace(device, remark=device.remark or suspicion, recovers=health.is_hiccup(device))
         draining = found.fitness is Fitness.DRAIN
         state = DeviceState.DRAINING if draining else DeviceState.QUARANTINED
-        return replace(device, state=max(device.state, state, key=_STRICTNESS.index), remark=found.why)
+        state = max(device.state, state, key=_STRICTNESS.index)
+        return replace(device, state=state, remark=found.why, recovers=False)
 
     def _tell_holders(self, leases: Collection[Lease], now: Moment) -> None:
         """One note for each lease of which a device is out of service or gone, about all such devices of it."""

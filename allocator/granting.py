@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from allocator.foreign import ForeignContainers
     from allocator.ledger import Ledger
-    from allocator.model import GpuRequest, Moment
+    from allocator.model import GpuRequest, Moment, Snapshot
     from allocator.queue import Entry
     from allocator.reservations import Reservation
     from allocator.shares import Usage
@@ -87,6 +87,7 @@ class Granting:
         self._reservations: tuple[Reservation, ...] | None = None  # None: to be read
         self._times: _Times | None = None
         self._board: Board | None = None
+        self._served: Snapshot | None = None  # on which the claims of those in line rest
 
     def reservations_changed(self) -> None:
         """Read them again before the next decision."""
@@ -154,6 +155,8 @@ class Granting:
 
     async def decide(self, entry: Entry) -> Lease | Declined:
         """A lease, or why not."""
+        if self._served is not self._watch.snapshot:
+            await self.serve()  # those in line could use other devices by now
         board, used = await self.books(entry.want.owner_uid)
         again = _asked_before(entry.want, board.leases)
         if again is not None:
@@ -167,10 +170,14 @@ class Granting:
         return Declined(refusal=lease) if isinstance(lease, Refusal) else lease
 
     async def serve(self) -> None:
-        """Give what is free to those in line, in their order, each from what nobody ahead of it could use."""
+        """Give what is free to those in line, in their order, each from what nobody ahead of it could use.
+
+        Who can get nothing any more, whatever comes back, is told.
+        """
         if not len(self._line) or not self._watch.is_fresh() or not self._foreign.are_told:
             return
         board, used = await self.books()
+        seen = board.snapshot
         windows = await self.windows(max((one.entry.want.seconds or 0 for one in self._line), default=0))
         ahead: list[Claims] = []
         together = NO_CLAIMS
@@ -188,9 +195,12 @@ class Granting:
                     board, _ = await self.books()
                     continue
                 waiter.refusal, claims = answer.outcome, answer.claims
+                if answer.final:
+                    waiter.outcome.set_result(answer.outcome)
             waiter.claims = claims
             ahead.append(claims)
             together = Claims(devices=together.devices | claims.devices)
+        self._served = seen
 
     async def refusal(self, waiter: Waiter) -> Refusal:
         """Why somebody in line has nothing now, in words of this moment."""

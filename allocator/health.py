@@ -11,7 +11,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from allocator import nvml_codes
 from allocator.model import DeviceState
+from allocator.nvml_codes import Action
 from allocator.readings import RecoveryAction, Throttle, XidSource
 
 if TYPE_CHECKING:
@@ -206,6 +208,13 @@ def of_errors(code: int, *, in_row: int, seconds: float) -> Verdict:
         return FIT
     reason = f"NVML error {code} for {ERRORS_SECONDS} seconds or more"
     return Verdict(fitness=Fitness.QUARANTINE, reason=reason, remedy=Remedy.REBOOT)
+
+
+def is_hiccup(device: Device) -> bool:
+    """Whether what keeps a device from service may be over at the next look; what lasts is told by the others here."""
+    if device.state is DeviceState.UNRESPONSIVE:
+        return True
+    return device.error is not None and nvml_codes.action(device.error) is Action.COUNT
 
 
 def of_faults(owners: Collection[Uid | None]) -> Verdict:

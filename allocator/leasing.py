@@ -55,20 +55,17 @@ class Leasing:
             return self._told(outcome.refusal, want)
         with self._line.joined(entry, outcome.refusal, outcome.claims) as waiter:
             try:
-                refusal = await self._wait(waiter, want.wait_seconds)
+                in_vain = await self._wait(waiter, want.wait_seconds)
             except asyncio.CancelledError:
-                if waiter.outcome.done():
-                    await self._release(
-                        waiter.outcome.result().id, who=want.session, why="the client was gone"
-                    )
+                if waiter.outcome.done() and isinstance(given := waiter.outcome.result(), Lease):
+                    await self._release(given.id, who=want.session, why="the client was gone")
                 raise
             # Nothing is awaited from here until the line is left, so nothing can be given any more.
-            if waiter.outcome.done():
-                return waiter.outcome.result()
-        return self._told(refusal, want)
+            end = waiter.outcome.result() if waiter.outcome.done() else in_vain
+        return end if isinstance(end, Lease) else self._told(end, want)
 
     async def _wait(self, waiter: Waiter, seconds: int) -> Refusal:
-        """Until it is served or its time is over. Returns: the refusal that counts if it was not served."""
+        """Until it has its outcome or its time is over. Returns: the refusal that counts if it has none."""
         try:
             # Not wait_for: in Python 3.11 it swallows a cancellation that meets a result.
             async with asyncio.timeout(seconds):
@@ -99,7 +96,7 @@ class Leasing:
                 _, used = await self._granting.books()
             waiting = self._line.ordered(used)
             at = waiting.index(waiter) + 1
-        except (InventoryUnavailable, LedgerUnavailable, ValueError):  # the last: it was served
+        except (InventoryUnavailable, LedgerUnavailable, ValueError):  # the last: it has its outcome
             return waiter.refusal
         place = f"; you waited {seconds}s, at position {at} of {len(waiting)}"
         return replace(refusal, message=refusal.message + place)

@@ -55,6 +55,7 @@ class Device:
     processes: None is never free.
     profile_id, placement: of a MIG device's GPU instance. SOURCE: gpu instance info of NVML, real ids.
     remark: what is known against it: why it is quarantined or draining, or what an admin should look at.
+    recovers: whether it may be in service again without anybody's doing: it is silent, or in error, for a moment, or being split.
     silent_seconds: how long it has not answered; None: it did.
     error: the NVML code it answered with instead of its processes; None: none.
     """
@@ -79,6 +80,7 @@ class Device:
     numa_node: int | None = None
     state: DeviceState = DeviceState.OK
     remark: str | None = None
+    recovers: bool = False
     silent_seconds: float | None = None
     error: int | None = None
     generation: int = 0  # grows each time a MIG UUID comes back (UUIDs recur after destroy and create)
@@ -132,6 +134,15 @@ class Snapshot:
     awaited: frozenset[DeviceUuid] = frozenset()
     driver: str | None = None
     cpu_ms: float | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether what is in service stays all there is until somebody does something about it."""
+        return (
+            self.complete
+            and not self.awaited
+            and not any(device.recovers for device in self.devices.values())
+        )
 
 
 class LeaseState(StrEnum):

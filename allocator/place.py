@@ -19,7 +19,7 @@ from allocator.model import Device, DeviceKind, Link, Placement, Refusal
 from allocator.slices import equivalents, halves
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from allocator.board import Board, Devices
     from allocator.model import GpuRequest, Snapshot
@@ -52,6 +52,19 @@ def place(
         or refusals.over_equivalents(board, want, _sum(chosen))
         or _placed(chosen)
     )
+
+
+def hopeless(board: Board, want: GpuRequest) -> Refusal | None:
+    """Why a request would get nothing even if everybody gave everything back; None: it would get its devices.
+
+    The words name no owner: they are the same for all who ask for the same.
+    """
+    asked = (want.count, want.device_ids, want.profile, want.memory_mib, want.classes)
+    key = (*asked, want.limit, want.equivalents, want.groups)
+    if key not in board.hopeless:
+        outcome = place(board.emptied, want)
+        board.hopeless[key] = outcome if isinstance(outcome, Refusal) else None
+    return board.hopeless[key]
 
 
 def could_use(board: Board, want: GpuRequest) -> Devices:
@@ -99,41 +112,29 @@ def order(device: Device) -> tuple[int, ...]:
 def _by_count(
     board: Board, want: GpuRequest, count: int, claimed: Devices, withheld: Devices
 ) -> Placement | Refusal:
-    usable = board.usable(want)
-    open_to = (usable & board.free) - claimed - withheld
-    for tier in _tiers(board, want, open_to) if len(open_to) >= count else ():
-        if len(tier) < count:
+    open_to = board.free - claimed - withheld
+    for tier in board.tiers(want):
+        if len(able := tier & open_to) < count:
             continue
-        for chosen in (_best(board, tier, count), _smallest(tier, count)):
+        ordered = in_order(board, able)
+        for chosen in (_best(board, ordered, count), _smallest(ordered, count)):
             if refusals.over_equivalents(board, want, _sum(chosen)) is None:
                 return _placed(chosen)
-    return _over_at_best(board, want, count, usable) or refusals.too_few(
-        board, want, count, usable, claimed=claimed, withheld=withheld
+    return _over_at_best(board, want, count) or refusals.too_few(
+        board, want, count, claimed=claimed, withheld=withheld
     )
 
 
-def _over_at_best(board: Board, want: GpuRequest, count: int, usable: Devices) -> Refusal | None:
+def _over_at_best(board: Board, want: GpuRequest, count: int) -> Refusal | None:
     """Why even the smallest devices of the server would pass a limit; None: they would not, or there are too few."""
     over: Refusal | None = None
-    devices = [board.snapshot.devices[uuid] for uuid in usable]
-    for kind in DeviceKind:
-        some = _smallest([device for device in devices if device.kind is kind], count)
+    for tier in board.tiers(want):
+        some = _smallest([board.snapshot.devices[uuid] for uuid in tier], count)
         if len(some) == count:
             over = refusals.over_equivalents(board, want, _sum(some))
             if over is None:
                 return None
     return over
-
-
-def _tiers(board: Board, want: GpuRequest, open_to: Devices) -> Iterator[list[Device]]:
-    """The devices to choose from, best class first."""
-    ordered = in_order(board, open_to)
-    if want.profile is not None or want.memory_mib is not None:
-        kinds = (DeviceKind.MIG, DeviceKind.GPU)  # whole GPUs last: they stay whole
-        yield from ([device for device in ordered if device.kind is kind] for kind in kinds)
-        return
-    for name in want.classes:
-        yield [device for device in ordered if name in {device.kind.value, device.profile}]
 
 
 def _best(board: Board, tier: Sequence[Device], count: int) -> list[Device]:

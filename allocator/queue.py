@@ -4,6 +4,7 @@ Order: higher priority, then the smaller share of recent GPU time for one's weig
 INVARIANT: nobody takes a device that somebody ahead could use and is still too few of, whatever comes back and when, nor
 the room in a limit that both share. So what is behind is served only from what nobody ahead can use: no request ahead
 waits longer for it.
+Who could not be served whatever comes back claims nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from allocator.model import Placement, Refusal, RefusalKind
-from allocator.place import could_use, place
+from allocator.place import could_use, hopeless, place
 from allocator.refusals import promised_room
 from allocator.reservations import withheld
 from allocator.slices import equivalents
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
     from policy.model import Uid
 
 _WANTS_DEVICES = frozenset({RefusalKind.IN_USE, RefusalKind.RESERVED})
-_WAITS = _WANTS_DEVICES | {
-    RefusalKind.LIMIT,
-    RefusalKind.GROUP_LIMIT,
-}  # the first of a limit: only if it waits already
 _NOTHING: Devices = frozenset()
 
 
@@ -74,10 +71,14 @@ NO_CLAIMS = Claims()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What one request gets now, and what those behind must leave to it."""
+    """What one request gets now, and what those behind must leave to it.
+
+    final: whether neither what others give back nor what recovers by itself can change it.
+    """
 
     outcome: Placement | Refusal
     claims: Claims = NO_CLAIMS
+    final: bool = False
 
 
 Rank = tuple[int, float, int, int]
@@ -103,8 +104,10 @@ def answer(board: Board, want: GpuRequest, windows: Collection[Window], ahead: C
     outcome = place(board, want, claimed=ahead.devices, withheld=kept)
     if isinstance(outcome, Placement):
         outcome = _over_promised(board, want, outcome, ahead.promises) or outcome
-    if isinstance(outcome, Placement) or outcome.kind not in _WAITS:
+    if isinstance(outcome, Placement):
         return Answer(outcome=outcome)
+    if never := hopeless(board, want):
+        return Answer(outcome=never, final=board.snapshot.is_settled)
     return Answer(
         outcome=outcome, claims=_claims(board, want, kept, of_devices=outcome.kind in _WANTS_DEVICES)
     )
@@ -113,6 +116,8 @@ def answer(board: Board, want: GpuRequest, windows: Collection[Window], ahead: C
 def still_waits(board: Board, want: GpuRequest, windows: Collection[Window], ahead: Claims) -> Claims | None:
     """What a request claims that plainly has too few devices; None: only `answer` can tell. Quick, and without words."""
     if want.count is None or len((board.usable(want) & board.free) - ahead.devices) >= want.count:
+        return None
+    if hopeless(board, want):
         return None
     return _claims(board, want, withheld(board, want, windows) if windows else _NOTHING, of_devices=True)
 

@@ -34,49 +34,64 @@ _QUEUE = "see ds01 gpu queue, or wait with --label ds01.wait=30m"
 
 def over_devices(board: Board, want: GpuRequest, asked: int) -> Refusal | None:
     """Whether `asked` more devices pass the limit of the owner or of a group."""
+    said = number(asked, "GPU")
     held, _ = board.held_by_owner(want)
+    if asked > want.limit:
+        return _over_alone(said, str(want.limit), "ask for fewer")
     if held + asked > want.limit:
-        return Refusal(
-            kind=RefusalKind.LIMIT,
-            message=(
-                f"{number(asked, 'GPU')} asked, {want.owner_name} holds {held}, limit is {want.limit}"
-                " (rule gpu_limit); ask for fewer, or remove a container that holds one"
-            ),
-        )
+        return _over_own(want, said, str(held), str(want.limit), "ask for fewer")
     for group in want.groups:
-        if group.devices is not None and board.held_by_group(group.name)[0] + asked > group.devices:
-            held = board.held_by_group(group.name)[0]
-            said = (number(asked, "GPU"), str(held), str(group.devices))
-            return _over_group(group.name, said, passes=asked <= group.devices)
+        if group.devices is None:
+            continue
+        if asked > group.devices:
+            return _over_alone(said, str(group.devices), "ask for fewer", group=group.name)
+        of_group, _ = board.held_by_group(group.name)
+        if of_group + asked > group.devices:
+            return _over_group(group.name, said, str(of_group), str(group.devices))
     return None
 
 
 def over_equivalents(board: Board, want: GpuRequest, asked: Fraction) -> Refusal | None:
     """Whether devices worth `asked` whole GPUs pass the limit of the owner or of a group."""
+    said, step = f"{sevenths(asked)} of a GPU", "ask for a smaller MIG profile"
     _, held = board.held_by_owner(want)
-    if want.equivalents is not None and held + asked > want.equivalents:
-        return Refusal(
-            kind=RefusalKind.LIMIT,
-            message=(
-                f"{sevenths(asked)} of a GPU asked, {want.owner_name} holds {sevenths(held)}, limit is"
-                f" {sevenths(want.equivalents)} (rule gpu_limit); ask for a smaller MIG profile, or remove a"
-                " container that holds one"
-            ),
-        )
+    if want.equivalents is not None:
+        if asked > want.equivalents:
+            return _over_alone(said, sevenths(want.equivalents), step)
+        if held + asked > want.equivalents:
+            return _over_own(want, said, sevenths(held), sevenths(want.equivalents), step)
     for group in want.groups:
-        if group.equivalents is not None:
-            _, of_group = board.held_by_group(group.name)
-            if of_group + asked > group.equivalents:
-                said = (f"{sevenths(asked)} of a GPU", sevenths(of_group), sevenths(group.equivalents))
-                return _over_group(group.name, said, passes=asked <= group.equivalents)
+        if group.equivalents is None:
+            continue
+        if asked > group.equivalents:
+            return _over_alone(said, sevenths(group.equivalents), step, group=group.name)
+        _, of_group = board.held_by_group(group.name)
+        if of_group + asked > group.equivalents:
+            return _over_group(group.name, said, sevenths(of_group), sevenths(group.equivalents))
     return None
 
 
-def _over_group(name: str, said: tuple[str, str, str], *, passes: bool) -> Refusal:
-    """Args: passes: whether it would do once others of the group give theirs back."""
-    asked, held, limit = said
+def _over_alone(asked: str, limit: str, step: str, *, group: str | None = None) -> Refusal:
+    """More than the limit, whatever is held: nothing that comes back helps."""
+    of_group = "" if group is None else f" for group {group} together"
     return Refusal(
-        kind=RefusalKind.GROUP_LIMIT if passes else RefusalKind.LIMIT,
+        kind=RefusalKind.LIMIT, message=f"{asked} asked, limit is {limit}{of_group} (rule gpu_limit); {step}"
+    )
+
+
+def _over_own(want: GpuRequest, asked: str, held: str, limit: str, step: str) -> Refusal:
+    return Refusal(
+        kind=RefusalKind.LIMIT,
+        message=(
+            f"{asked} asked, {want.owner_name} holds {held}, limit is {limit} (rule gpu_limit); {step}, or remove a"
+            " container that holds one"
+        ),
+    )
+
+
+def _over_group(name: str, asked: str, held: str, limit: str) -> Refusal:
+    return Refusal(
+        kind=RefusalKind.GROUP_LIMIT,
         message=(
             f"{asked} asked, group {name} holds {held} together, its limit is {limit} (rule gpu_limit);"
             f" ask a member to give one back, {_QUEUE}"
@@ -92,11 +107,10 @@ def sevenths(value: Fraction) -> str:
     return f"{slices}/{COMPUTE_SLICES}"
 
 
-def too_few(
-    board: Board, want: GpuRequest, count: int, usable: Devices, *, claimed: Devices, withheld: Devices
-) -> Refusal:
+def too_few(board: Board, want: GpuRequest, count: int, *, claimed: Devices, withheld: Devices) -> Refusal:
     """Why no class has as many devices as a count asks for: never, not now, or not for this one."""
-    total = _most_of_one_kind(board, usable)
+    usable = board.usable(want)
+    total = _most_of_one_class(board, want, usable)
     if total < count:
         return Refusal(
             kind=RefusalKind.TOO_FEW,
@@ -108,9 +122,9 @@ def too_few(
         )
     free = usable & board.free
     kind = RefusalKind.IN_USE
-    if _most_of_one_kind(board, free - claimed) >= count and withheld:
+    if _most_of_one_class(board, want, free - claimed) >= count and withheld:
         kind, why = RefusalKind.RESERVED, "what is free is kept for a reservation"
-    elif _most_of_one_kind(board, free) >= count and claimed:
+    elif _most_of_one_class(board, want, free) >= count and claimed:
         why = "what is free is for those who are ahead in the queue"
     else:
         why = _holders(board, usable)
@@ -137,9 +151,8 @@ def _is_out(device: Device) -> bool:
     return device.state not in (DeviceState.OK, DeviceState.UNUSABLE) and not split
 
 
-def _most_of_one_kind(board: Board, devices: Devices) -> int:
-    kinds = Counter(board.snapshot.devices[uuid].kind for uuid in devices)
-    return max(kinds.values(), default=0)
+def _most_of_one_class(board: Board, want: GpuRequest, devices: Devices) -> int:
+    return max((len(tier & devices) for tier in board.tiers(want)), default=0)
 
 
 def _asked(want: GpuRequest, count: int) -> str:

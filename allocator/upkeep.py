@@ -66,6 +66,7 @@ class Upkeep:
             done: bool = await self._durably(act)
             if self._watch.snapshot is not None:
                 self._watch.snapshot = await self._durably(partial(self._care.marked, self._watch.snapshot))
+                await self._granting.serve()  # who waits for it in vain is told
             return done
 
     async def release(self, device: DeviceUuid, *, who: str, why: str) -> bool:

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Waiter:
-    """One that waits: why it has nothing yet, and what those behind it must leave."""
+    """One that waits: why it has nothing yet, and what those behind it must leave. Its outcome ends the wait."""
 
     entry: Entry
     refusal: Refusal
     claims: Claims
-    outcome: asyncio.Future[Lease] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    outcome: asyncio.Future[Lease | Refusal] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
 
 
 class Line:
@@ -63,7 +65,7 @@ class Line:
         return {waiter.entry.want.owner_uid for waiter in self._waiters}
 
     def ordered(self, shares: Mapping[Uid, float]) -> list[Waiter]:
-        """Who is next, first; without those that have been served and are about to leave."""
+        """Who is next, first; without those that have their outcome and are about to leave."""
         waiting = [waiter for waiter in self._waiters if not waiter.outcome.done()]
         return sorted(waiting, key=lambda waiter: rank(waiter.entry, shares))
 

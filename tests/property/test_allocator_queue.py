@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allocator.board import Board
+from allocator.board import Board, suits
 from allocator.model import DeviceState, GroupLimit, Lease, Moment, Placement, Refusal, RefusalKind, Snapshot
 from allocator.place import place
 from allocator.queue import Claims, Entry, answer, ordered, still_waits
 from allocator.shares import HALF_LIFE_SECONDS, of_lease, used, with_lease
+from allocator.slices import equivalents
 from policy.model import DeviceUuid, LeaseId, Uid
 from tests.fakes.fake_nvml import gpu, snapshot, split
 from tests.fakes.leasing import Clock, lease, want
@@ -21,7 +23,7 @@ from tests.fakes.leasing import Clock, lease, want
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from allocator.model import GpuRequest
+    from allocator.model import Device, GpuRequest
 
 MACHINES = st.sampled_from(
     [
@@ -29,8 +31,15 @@ MACHINES = st.sampled_from(
         snapshot(gpu(0), *split(1, "1g.5gb", "1g.5gb", "2g.10gb")),
         snapshot(gpu(0), gpu(1), *split(2, "3g.20gb", "1g.5gb")),
         snapshot(gpu(0, state=DeviceState.LOST), gpu(1), *split(2, "2g.10gb", "2g.10gb", "1g.5gb")),
+        snapshot(
+            gpu(0, state=DeviceState.UNRESPONSIVE, recovers=True),
+            gpu(1),
+            gpu(2, pids=(7,)),
+            *split(3, "1g.5gb"),
+        ),
     ]
 )
+WORTHS = [Fraction(1, 7), Fraction(3, 7), Fraction(1)]
 GROUPS = st.sampled_from([(), (GroupLimit(name="a", devices=2),), (GroupLimit(name="b", devices=3),)])
 LIMITS = {RefusalKind.LIMIT, RefusalKind.GROUP_LIMIT}
 WAITING = {RefusalKind.IN_USE, RefusalKind.RESERVED}
@@ -55,10 +64,14 @@ def lines(draw: st.DrawFn) -> tuple[Snapshot, tuple[Lease, ...], list[GpuRequest
                 st.builds(dict, count=st.integers(1, 3)),
                 st.builds(dict, count=st.integers(1, 2), profile=st.sampled_from(["1g.5gb", "full", "any"])),
                 st.builds(dict, count=st.just(1), memory_mib=st.sampled_from([5000, 15000])),
+                st.builds(dict, count=st.integers(1, 2), classes=st.just(("1g.5gb", "2g.10gb"))),
+                st.builds(dict, count=st.integers(1, 2), equivalents=st.sampled_from(WORTHS)),
                 st.builds(
                     dict, count=st.just(1), classes=st.sampled_from([("mig",), ("gpu",), ("mig", "gpu")])
                 ),
-                st.builds(dict, count=st.none(), device_ids=st.tuples(st.sampled_from(names))),
+                st.builds(
+                    dict, count=st.none(), device_ids=st.tuples(st.sampled_from(sorted(machine.devices)))
+                ),
             )
         )
         limits = {"owner_uid": Uid(uid), "groups": groups[uid], "limit": most[uid]}
@@ -80,8 +93,11 @@ def serve(
     ahead: list[Claims] = []
     live = leases
     for at, asked in enumerate(line):
-        found = answer(Board(machine, live), asked, (), Claims.of(ahead))
-        quick = still_waits(Board(machine, live), asked, (), Claims.of(ahead))
+        board = Board(machine, live)
+        found = answer(board, asked, (), Claims.of(ahead))
+        quick = still_waits(board, asked, (), Claims.of(ahead))
+        if isinstance(found.outcome, Placement) or not curable(machine, asked):
+            assert quick is None
         assert quick in {None, found.claims} or found.outcome.kind not in WAITING  # type: ignore[union-attr]  # a refusal
         answers[at] = found.outcome
         if isinstance(found.outcome, Placement):
@@ -89,6 +105,56 @@ def serve(
         else:
             ahead.append(found.claims)
     return answers
+
+
+def curable(machine: Snapshot, asked: GpuRequest) -> bool:
+    """Whether there are devices that would do if nobody had any; tries everything."""
+    plain = asked.profile is None and asked.memory_mib is None
+    classes = asked.classes if plain else ("gpu", "mig")
+    if asked.device_ids:
+        sets = [tuple(machine.devices[DeviceUuid(uuid)] for uuid in asked.device_ids)]
+    else:
+        sets = [
+            some
+            for some in combinations(machine.devices.values(), asked.count or 0)
+            if any(all(name in (one.kind, one.profile) for one in some) for name in classes)
+        ]
+    return any(
+        all(one.state is DeviceState.OK and suits(one, asked) for one in some) and within_limits(some, asked)
+        for some in sets
+    )
+
+
+def within_limits(some: Sequence[Device], asked: GpuRequest) -> bool:
+    worth = sum((equivalents(one) for one in some), Fraction(0))
+    limits = [
+        (asked.limit, asked.equivalents),
+        *((group.devices, group.equivalents) for group in asked.groups),
+    ]
+    return all(
+        (most is None or len(some) <= most) and (worth_most is None or worth <= worth_most)
+        for most, worth_most in limits
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(lines())
+def test_nobody_waits_for_who_can_never_be_served(
+    case: tuple[Snapshot, tuple[Lease, ...], list[GpuRequest]],
+) -> None:
+    """Who could not be served whatever comes back gets a refusal that says so, and the others what they would get without."""
+    machine, leases, line = case
+    answers = serve(machine, leases, line)
+    for at, asked in enumerate(line):
+        refusal = answers[at]
+        if not curable(machine, asked):
+            assert isinstance(refusal, Refusal)
+            assert not refusal.waiting_helps
+        elif isinstance(refusal, Refusal):
+            assert refusal.kind in WAITING | LIMITS
+    able = [at for at, asked in enumerate(line) if curable(machine, asked)]
+    alone = serve(machine, leases, [line[at] for at in able])
+    assert [answers[at] for at in able] == list(alone.values())
 
 
 @settings(max_examples=400, deadline=None)

@@ -108,7 +108,7 @@ async def test_a_refusal_says_why(server: Server) -> None:
     """409 with Docker's message and the kind of refusal."""
     status, answer = await server.call("POST", "/v1/leases", WANT | {"count": 3})
     assert (status, answer["refusal"]) == (409, "limit")
-    assert answer["message"].startswith("ds01: 3 GPUs asked, alice holds 0, limit is 2 (rule gpu_limit)")
+    assert answer["message"].startswith("ds01: 3 GPUs asked, limit is 2 (rule gpu_limit)")
 
 
 async def test_a_user_sees_only_its_own(server: Server) -> None:

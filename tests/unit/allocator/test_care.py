@@ -260,6 +260,7 @@ async def test_a_hung_gpu_is_quarantined_after_a_while(lab: Lab) -> None:
         lab.nvml.put(gpu(0, state=DeviceState.UNRESPONSIVE, silent_seconds=silent, pids=None))
         await lab.look()
         assert (lab.seen(WHOLE).state, lab.seen(WHOLE).remark) == (state, remark)
+        assert lab.seen(WHOLE).recovers is (state is DeviceState.UNRESPONSIVE)
         assert await lab.is_lost(held) is lost
 
 
@@ -269,6 +270,7 @@ async def test_an_error_that_stays_is_a_quarantine(lab: Lab) -> None:
     for device in (failing, failing, WHOLE, failing, failing):
         lab.nvml.put(device)
         await lab.look()
+        assert lab.seen(WHOLE).recovers is (device is failing)
     lab.nvml.put(WHOLE)
     await lab.look()
     assert lab.seen(WHOLE).state is DeviceState.OK

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from allocator.model import Refusal, RefusalKind
+from allocator.model import DeviceState, Refusal, RefusalKind
 from allocator.reservations import Reservation
 from policy.model import Uid
 from policy.when import parse_when
 from tests.fakes.fake_nvml import FakeNvml, gpu, split
-from tests.fakes.leasing import Clock, held, service, want
+from tests.fakes.leasing import Clock, held, queued, service, want
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -110,3 +110,50 @@ async def test_a_clock_that_was_ahead_hides_no_reservation(one: Allocator, clock
     outcome = await one.lease(want(profile="full"))
     assert isinstance(outcome, Refusal)
     assert outcome.kind is RefusalKind.RESERVED
+
+
+@pytest.fixture
+def three() -> FakeNvml:
+    return FakeNvml(gpu(0), gpu(1), gpu(2))
+
+
+@pytest.fixture
+async def whole(tmp_path: Path, clock: Clock, three: FakeNvml) -> AsyncIterator[Allocator]:
+    allocator = service(tmp_path / "ledger", three, clock)
+    yield allocator
+    await allocator.close()
+
+
+async def test_who_can_get_nothing_any_more_is_told_at_once(whole: Allocator) -> None:
+    """Three GPUs that became two are not waited for: one behind gets the free one."""
+    await held(whole, owner_uid=Uid(2))
+    async with asyncio.TaskGroup() as tasks:
+        three = tasks.create_task(whole.lease(want(count=3, wait_seconds=60)))
+        await queued(whole, 1)
+        assert isinstance(await whole.lease(want(owner_uid=Uid(3))), Refusal)
+        await whole.upkeep.quarantine(gpu(2).uuid, who="root", why="noise")
+        async with asyncio.timeout(3):
+            outcome = await three
+        assert isinstance(outcome, Refusal)
+        assert outcome.kind is RefusalKind.TOO_FEW
+        assert "1 device is out of service" in outcome.message
+        await held(whole, owner_uid=Uid(3))
+
+
+async def test_a_place_in_line_outlasts_a_moment_of_silence(
+    whole: Allocator, three: FakeNvml, clock: Clock
+) -> None:
+    """While one GPU of three does not answer nobody is held up; once it does, who waits for all is ahead again."""
+    first = await held(whole, owner_uid=Uid(2))
+    async with asyncio.TaskGroup() as tasks:
+        waiter = tasks.create_task(held(whole, count=3, wait_seconds=60))
+        await queued(whole, 1)
+        three.put(gpu(2, state=DeviceState.UNRESPONSIVE, silent_seconds=1.0, pids=None))
+        await whole.sweep()
+        second = await held(whole, owner_uid=Uid(3))
+        await whole.release(second.id, who="x", why="removed")
+        three.put(gpu(2))
+        clock.seconds += 9  # the next request looks for itself
+        assert isinstance(await whole.lease(want(owner_uid=Uid(3))), Refusal)
+        await whole.release(first.id, who="x", why="removed")
+        assert len((await waiter).devices) == 3

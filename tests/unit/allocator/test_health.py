@@ -160,6 +160,22 @@ def test_how_it_answered_is_judged(changes: dict[str, object], fitness: Fitness)
 
 
 @pytest.mark.parametrize(
+    ("changes", "passes"),
+    [
+        ({"state": DeviceState.UNRESPONSIVE}, True),
+        ({"state": DeviceState.QUARANTINED, "error": 999}, True),
+        ({"state": DeviceState.LOST, "error": 15}, False),
+        ({"state": DeviceState.DRAINING, "error": 16}, False),
+        ({"state": DeviceState.UNUSABLE}, False),
+        ({}, False),
+    ],
+)
+def test_what_may_be_over_at_the_next_look(changes: dict[str, object], passes: object) -> None:
+    """Silence and unknown errors may; what is lost, wants a reset or is split does not by itself."""
+    assert health.is_hiccup(gpu(0, **changes)) is passes
+
+
+@pytest.mark.parametrize(
     ("in_row", "seconds", "fitness"),
     [(2, 60.0, Fitness.FIT), (60, 2.0, Fitness.FIT), (3, 10.0, Fitness.QUARANTINE)],
 )

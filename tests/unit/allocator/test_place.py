@@ -248,3 +248,30 @@ def test_equivalents_bound_what_is_chosen() -> None:
     refused(place(machine, mine, want(equivalents=Fraction(3, 7))), RefusalKind.LIMIT)
     other = (replace(lease("a", mig(1, 2).uuid, owner=1), equivalents=Fraction(1, 7)),)
     refused(place(machine, (*other, *mine), want(equivalents=Fraction(4, 7))), RefusalKind.IN_USE)
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [
+        pytest.param(
+            want(count=2, classes=("1g.5gb", "2g.10gb")), RefusalKind.TOO_FEW, id="two of two classes"
+        ),
+        pytest.param(
+            want(count=2, profile="3g.20gb", equivalents=Fraction(4, 7)), RefusalKind.LIMIT, id="worth more"
+        ),
+        pytest.param(want(**ids("0", "9")), RefusalKind.UNKNOWN_DEVICE, id="no such"),
+        pytest.param(want(**ids("0", "2")), RefusalKind.NOT_USABLE, id="lost"),
+        pytest.param(want(limit=1, **ids("0", "1:0")), RefusalKind.LIMIT, id="named more than the limit"),
+        pytest.param(want(), None, id="held"),
+        pytest.param(want(**ids("1:0")), None, id="in use"),
+    ],
+)
+def test_what_nothing_that_comes_back_can_cure(asked: GpuRequest, kind: RefusalKind | None) -> None:
+    """Judged as if nobody had anything; in words for all who ask for it."""
+    parts = (gpu(1, state=DeviceState.UNUSABLE), mig(1, 0, pids=(7,)), mig(1, 1, "2g.10gb"))
+    machine = snapshot(gpu(0), *parts, gpu(2, state=DeviceState.LOST), *split(3, "3g.20gb", "3g.20gb"))
+    board = Board(machine, (lease("a", gpu(0).uuid),))
+    found = placing.hopeless(board, asked)
+    assert (None if found is None else found.kind) == kind
+    assert found is None or "alice" not in found.message
+    assert placing.hopeless(board, replace(asked, request_id="another")) is found

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from allocator.board import Board
-from allocator.model import GroupLimit, Placement, Refusal, RefusalKind
-from allocator.queue import Entry, answer, ordered
+from allocator.model import DeviceState, GroupLimit, Placement, Refusal, RefusalKind, Snapshot
+from allocator.queue import NO_CLAIMS, Entry, answer, ordered, still_waits
 from policy.model import Uid
 from tests.fakes.fake_nvml import gpu, mig, snapshot, split
 from tests.fakes.leasing import lease, want
@@ -65,3 +67,42 @@ def test_weight_divides_the_share() -> None:
     ]
     line = ordered(entries, {Uid(1): 10.0, Uid(2): 20.0, Uid(3): 99.0})
     assert [entry.want.owner_uid for entry in line] == [3, 2, 1]
+
+
+BROKEN = gpu(3, state=DeviceState.QUARANTINED)
+THREE = (gpu(0), gpu(1), gpu(2))
+
+
+@pytest.mark.parametrize(
+    ("machine", "final"),
+    [
+        pytest.param(snapshot(*THREE, BROKEN), True, id="in quarantine"),
+        pytest.param(snapshot(*THREE, *split(3, "1g.5gb")), True, id="split"),
+        pytest.param(
+            snapshot(*THREE, replace(BROKEN, state=DeviceState.UNRESPONSIVE, recovers=True)),
+            False,
+            id="silent",
+        ),
+        pytest.param(replace(snapshot(*THREE), complete=False), False, id="not told of"),
+    ],
+)
+def test_who_can_get_nothing_whatever_comes_back_claims_nothing(machine: Snapshot, final: object) -> None:
+    """Four GPUs of three hold up nobody; whether to wait on depends on what may recover by itself."""
+    board = Board(machine, HELD)
+    four = want(count=4, classes=("gpu",))
+    found = answer(board, four, ())
+    assert isinstance(found.outcome, Refusal)
+    assert found.outcome.kind is RefusalKind.TOO_FEW
+    assert (found.claims, found.final) == (NO_CLAIMS, final)
+    assert still_waits(board, four, (), NO_CLAIMS) is None
+    behind = answer(board, want(owner_uid=Uid(2), profile="full"), (), found.claims)
+    assert isinstance(behind.outcome, Placement)
+
+
+def test_what_lasts_is_told_before_what_passes() -> None:
+    """A full group is not a reason to wait for devices that the server does not have."""
+    full = (GroupLimit(name="g", devices=3),)
+    held = (replace(HELD[0], groups=("g",)),)
+    found = answer(Board(snapshot(gpu(0), gpu(1)), held), want(count=3, groups=full), ())
+    assert isinstance(found.outcome, Refusal)
+    assert (found.outcome.kind, found.final) == (RefusalKind.TOO_FEW, True)

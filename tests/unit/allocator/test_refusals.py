@@ -90,13 +90,13 @@ def test_a_device_of_a_foreign_container_is_told_without_its_name() -> None:
         pytest.param(
             want(equivalents=Fraction(1), count=2),
             RefusalKind.LIMIT,
-            "2 of a GPU asked, alice holds 0, limit is 1",
+            "2 of a GPU asked, limit is 1 (rule gpu_limit); ask for a smaller MIG profile",
             id="equivalents",
         ),
         pytest.param(
             want(groups=(GroupLimit(name="g", devices=1),), count=2),
             RefusalKind.LIMIT,
-            "group g",
+            "2 GPUs asked, limit is 1 for group g together (rule gpu_limit); ask for fewer",
             id="group, never",
         ),
         pytest.param(

@@ -80,7 +80,9 @@ async def test_what_is_withheld_is_leased_to_nobody(tmp_path: Path) -> None:
     assert isinstance(await one.lease(want(count=None, device_ids=(FIRST,))), Refusal)
     await one.sweep()
     assert one.watch.current().devices[FIRST].state is DeviceState.UNUSABLE
+    assert one.watch.current().devices[FIRST].recovers
     await one.withheld.give_back([FIRST, SECOND])
+    assert not one.watch.current().devices[FIRST].recovers
     assert isinstance(await one.lease(want()), Lease)
     await one.close()
 
