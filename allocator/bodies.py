@@ -43,7 +43,7 @@ def parse_want(body: Mapping[str, Any]) -> GpuRequest:
         body,
         required={"owner_uid", "owner_name", "limit", "wait_seconds", "request_id", "session"},
         optional={"count", "device_ids", "profile", "memory_mib", "classes", "groups", "equivalents"}
-        | {"seconds", "hold_seconds", "weight", "priority", "asked_ms"},
+        | {"seconds", "hold_seconds", "wait_most_seconds", "weight", "priority", "asked_ms"},
     )
     if ("count" in body) == ("device_ids" in body):
         raise BadInput("count, device_ids: exactly one is needed")
@@ -81,6 +81,7 @@ def _more(body: Mapping[str, Any]) -> dict[str, Any]:
         ("memory_mib", 1, 1 << 30),
         ("seconds", 1, MOST_SECONDS),
         ("hold_seconds", 0, MOST_SECONDS),
+        ("wait_most_seconds", 0, MOST_WAIT_SECONDS),
         ("weight", 1, 1000),
         ("priority", -100, 100),
         ("asked_ms", 0, 1 << 53),

@@ -247,6 +247,7 @@ class GpuRequest:
     classes: what the owner may have, best first: "gpu", "mig" or a MIG profile. One grant never mixes GPUs and MIG
         devices, since a CUDA process sees only one MIG device and none beside a whole GPU.
     seconds, hold_seconds: as in Lease.
+    wait_most_seconds: how long policy lets it wait if it says so; None: not told.
     weight, priority: in the queue; a weight of 2 gets twice the share, a higher priority goes first whatever the shares.
     asked_ms: CLOCK_BOOTTIME of its first asking, where it asks again; None: now.
     """
@@ -264,6 +265,7 @@ class GpuRequest:
     seconds: int | None = None
     hold_seconds: int | None = None
     wait_seconds: int = 0
+    wait_most_seconds: int | None = None
     weight: int = 1
     priority: int = 0
     asked_ms: int | None = None

@@ -11,6 +11,7 @@ from __future__ import annotations
 from fractions import Fraction
 from itertools import combinations
 from math import comb
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from allocator import refusals
@@ -19,25 +20,31 @@ from allocator.model import Device, DeviceKind, Link, Placement, Refusal
 from allocator.slices import equivalents, halves
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from allocator.board import Board, Devices
     from allocator.model import GpuRequest, Snapshot
+    from allocator.reservations import Window
     from policy.model import DeviceUuid
 
 _PREFIX_MIN = 8  # "GPU-" and four hex digits
 _MOST_SETS = 500  # all sets of GPUs are compared up to here; beyond, sets are grown from each GPU
 _NONE: Devices = frozenset()
+_NOTHING_KEPT: Mapping[DeviceUuid, Window] = MappingProxyType({})
 
 
 def place(
-    board: Board, want: GpuRequest, *, claimed: Devices = _NONE, withheld: Devices = _NONE
+    board: Board,
+    want: GpuRequest,
+    *,
+    claimed: Devices = _NONE,
+    withheld: Mapping[DeviceUuid, Window] = _NOTHING_KEPT,
 ) -> Placement | Refusal:
     """Choose devices for one request; change nothing.
 
     Args:
         claimed: what somebody further ahead in the queue could use.
-        withheld: what a reservation keeps from this request.
+        withheld: what reservations keep from this request, each with the first that it is kept for.
     Returns: exactly `want.count` distinct UUIDs, or exactly the devices that were named; else a Refusal.
     """
     if want.count is not None:
@@ -110,9 +117,9 @@ def order(device: Device) -> tuple[int, ...]:
 
 
 def _by_count(
-    board: Board, want: GpuRequest, count: int, claimed: Devices, withheld: Devices
+    board: Board, want: GpuRequest, count: int, claimed: Devices, withheld: Mapping[DeviceUuid, Window]
 ) -> Placement | Refusal:
-    open_to = board.free - claimed - withheld
+    open_to = board.free - claimed - withheld.keys()
     for tier in board.tiers(want):
         if len(able := tier & open_to) < count:
             continue
@@ -219,7 +226,11 @@ def _spellings(device: Device) -> tuple[str, ...]:
 
 
 def _obstacle(
-    board: Board, want: GpuRequest, chosen: Collection[Device], claimed: Devices, withheld: Devices
+    board: Board,
+    want: GpuRequest,
+    chosen: Collection[Device],
+    claimed: Devices,
+    withheld: Mapping[DeviceUuid, Window],
 ) -> Refusal | None:
     """Why a named device cannot be had; what waiting cannot cure is said first."""
     found: list[Refusal] = []
@@ -227,9 +238,9 @@ def _obstacle(
         if not may_be(device, want):
             found.append(refusals.not_allowed(device, want))
         elif device.uuid not in board.free:
-            found.append(refusals.not_free(board, device))
+            found.append(refusals.not_free(board, want, device))
         elif device.uuid in withheld:
-            found.append(refusals.reserved(device))
+            found.append(refusals.reserved(board, want, device, withheld[device.uuid]))
         elif device.uuid in claimed:
-            found.append(refusals.waited_for(device))
+            found.append(refusals.waited_for(board, want, device))
     return min(found, key=lambda refusal: refusal.waiting_helps, default=None)

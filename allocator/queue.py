@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from allocator.model import Placement, Refusal, RefusalKind
 from allocator.place import could_use, hopeless, place
 from allocator.refusals import promised_room
-from allocator.reservations import withheld
+from allocator.reservations import kept_for
 from allocator.slices import equivalents
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from allocator.board import Board, Devices
     from allocator.model import GpuRequest
     from allocator.reservations import Window
-    from policy.model import Uid
+    from policy.model import DeviceUuid, Uid
 
 _WANTS_DEVICES = frozenset({RefusalKind.IN_USE, RefusalKind.RESERVED})
 _NOTHING: Devices = frozenset()
@@ -100,7 +100,7 @@ def answer(board: Board, want: GpuRequest, windows: Collection[Window], ahead: C
 
     Who waits for a limit claims no devices: it is not for want of them.
     """
-    kept = withheld(board, want, windows) if windows else _NOTHING
+    kept = kept_for(board, want, windows)
     outcome = place(board, want, claimed=ahead.devices, withheld=kept)
     if isinstance(outcome, Placement):
         outcome = _over_promised(board, want, outcome, ahead.promises) or outcome
@@ -119,17 +119,17 @@ def still_waits(board: Board, want: GpuRequest, windows: Collection[Window], ahe
         return None
     if hopeless(board, want):
         return None
-    return _claims(board, want, withheld(board, want, windows) if windows else _NOTHING, of_devices=True)
+    return _claims(board, want, kept_for(board, want, windows), of_devices=True)
 
 
-def _claims(board: Board, want: GpuRequest, kept: Devices, *, of_devices: bool) -> Claims:
+def _claims(board: Board, want: GpuRequest, kept: Collection[DeviceUuid], *, of_devices: bool) -> Claims:
     could = could_use(board, want)
     if want.count is None:
         worth = sum((equivalents(board.snapshot.devices[uuid]) for uuid in could), Fraction(0))
         promise = Promise(want=want, devices=len(could), equivalents=worth)
     else:
         promise = Promise(want=want, devices=want.count, equivalents=want.count * board.largest(want))
-    return Claims(devices=could - kept if of_devices else _NOTHING, promises=(promise,))
+    return Claims(devices=could.difference(kept) if of_devices else _NOTHING, promises=(promise,))
 
 
 def _over_promised(
@@ -148,5 +148,5 @@ def _over_promised(
         all_worth = worth + placement.equivalents + sum((one.equivalents for one in some), Fraction(0))
         too_many = most_devices is not None and all_devices > most_devices
         if too_many or (most_worth is not None and all_worth > most_worth):
-            return promised_room(want)
+            return promised_room(board, want)
     return None

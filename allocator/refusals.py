@@ -1,35 +1,38 @@
-"""The words of a refusal: what was asked, the limit or the holders, when the first lease ends, the next step. Pure."""
+"""The words of a refusal: what was asked, the limit or the holders, when the first lease ends, the next step. Pure.
+
+Who has what and how to wait for it is said by `allocator.occupancy`.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from datetime import timedelta
+from collections import Counter
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from allocator import model
-from allocator.board import suits
+from allocator.board import may_be, suits
 from allocator.model import (
     Device,
     DeviceKind,
     DeviceState,
     GpuRequest,
-    Lease,
     Obstacle,
     Refusal,
     RefusalKind,
 )
+from allocator.occupancy import class_of, for_label, holders, holders_by_lease, how_to_wait
 from allocator.slices import COMPUTE_SLICES
 from policy.spoken import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from allocator.board import Board, Devices
+    from allocator.reservations import Window
+    from policy.model import DeviceUuid
 
 _NAMED = {DeviceKind.GPU: "GPU", DeviceKind.MIG: "MIG device"}
-_HOLDERS_TOLD = 8
-_QUEUE = "see ds01 gpu queue, or wait with --label ds01.wait=30m"
+_TYPING_SECONDS = 60  # until who reads a refusal has asked again
 
 
 def over_devices(board: Board, want: GpuRequest, asked: int) -> Refusal | None:
@@ -47,7 +50,7 @@ def over_devices(board: Board, want: GpuRequest, asked: int) -> Refusal | None:
             return _over_alone(said, str(group.devices), "ask for fewer", group=group.name)
         of_group, _ = board.held_by_group(group.name)
         if of_group + asked > group.devices:
-            return _over_group(group.name, said, str(of_group), str(group.devices))
+            return _over_group(board, want, group.name, (said, str(of_group), str(group.devices)))
     return None
 
 
@@ -67,7 +70,9 @@ def over_equivalents(board: Board, want: GpuRequest, asked: Fraction) -> Refusal
             return _over_alone(said, sevenths(group.equivalents), step, group=group.name)
         _, of_group = board.held_by_group(group.name)
         if of_group + asked > group.equivalents:
-            return _over_group(group.name, said, sevenths(of_group), sevenths(group.equivalents))
+            return _over_group(
+                board, want, group.name, (said, sevenths(of_group), sevenths(group.equivalents))
+            )
     return None
 
 
@@ -89,14 +94,20 @@ def _over_own(want: GpuRequest, asked: str, held: str, limit: str, step: str) ->
     )
 
 
-def _over_group(name: str, asked: str, held: str, limit: str) -> Refusal:
-    return Refusal(
-        kind=RefusalKind.GROUP_LIMIT,
-        message=(
-            f"{asked} asked, group {name} holds {held} together, its limit is {limit} (rule gpu_limit);"
-            f" ask a member to give one back, {_QUEUE}"
-        ),
+def _over_group(board: Board, want: GpuRequest, name: str, said: tuple[str, str, str]) -> Refusal:
+    asked, held, limit = said
+    of_group = [lease for lease in board.leases if name in lease.groups]
+    return _refusal(
+        RefusalKind.GROUP_LIMIT,
+        f"{asked} asked, group {name} holds {held} together, its limit is {limit} (rule gpu_limit)",
+        holders_by_lease(board, of_group),
+        f"ask a member to give one back, {how_to_wait(want)}",
     )
+
+
+def _refusal(kind: RefusalKind, *parts: str) -> Refusal:
+    """Args: parts: of the sentence; empty ones are left out."""
+    return Refusal(kind=kind, message="; ".join(filter(None, parts)))
 
 
 def sevenths(value: Fraction) -> str:
@@ -107,7 +118,9 @@ def sevenths(value: Fraction) -> str:
     return f"{slices}/{COMPUTE_SLICES}"
 
 
-def too_few(board: Board, want: GpuRequest, count: int, *, claimed: Devices, withheld: Devices) -> Refusal:
+def too_few(
+    board: Board, want: GpuRequest, count: int, *, claimed: Devices, withheld: Mapping[DeviceUuid, Window]
+) -> Refusal:
     """Why no class has as many devices as a count asks for: never, not now, or not for this one."""
     usable = board.usable(want)
     total = _most_of_one_class(board, want, usable)
@@ -121,19 +134,32 @@ def too_few(board: Board, want: GpuRequest, count: int, *, claimed: Devices, wit
             ),
         )
     free = usable & board.free
-    kind = RefusalKind.IN_USE
+    kind, why, step = RefusalKind.IN_USE, "", ""
     if _most_of_one_class(board, want, free - claimed) >= count and withheld:
-        kind, why = RefusalKind.RESERVED, "what is free is kept for a reservation"
+        kind = RefusalKind.RESERVED
+        first = min((withheld[uuid] for uuid in free & withheld.keys()), key=lambda window: window.begin)
+        why, step = f"what is free is {_kept(first)}", _end_before(first)
     elif _most_of_one_class(board, want, free) >= count and claimed:
         why = "what is free is for those who are ahead in the queue"
-    else:
-        why = _holders(board, usable)
+    held = holders(board, usable)
     counts = Counter(board.snapshot.devices[uuid].kind for uuid in free)
     kinds = [one for one in DeviceKind if any(board.snapshot.devices[uuid].kind is one for uuid in usable)]
     said = " and ".join(number(counts[one], _NAMED[one]) for one in kinds)
-    return Refusal(
-        kind=kind, message=f"{_asked(want, count)} asked, {said} free (rule gpu_lease); {why}; {_QUEUE}"
+    return _refusal(
+        kind,
+        f"{_asked(want, count)} asked, {said} free (rule gpu_lease)",
+        *((why, held) if why else (held or _unheld(board, usable),)),
+        f"{step}{how_to_wait(want)}",
     )
+
+
+def _unheld(board: Board, usable: Devices) -> str:
+    """Why none of these is free although no lease and no other container has them."""
+    unknown = sum(board.snapshot.devices[uuid].pids is None for uuid in usable - board.foreign)
+    if not unknown:
+        return "the rest is used by processes that hold no lease"
+    said = "whether it is" if unknown == 1 else "whether they are"
+    return f"of {number(unknown, 'device')} the driver does not say {said} in use"
 
 
 def _out_of_service(board: Board, want: GpuRequest) -> str:
@@ -166,55 +192,6 @@ def _asked(want: GpuRequest, count: int) -> str:
             return number(count, "whole GPU") + size
         case profile:
             return f"{number(count, 'MIG device')} {profile}{size}"
-
-
-def _holders(board: Board, usable: Devices) -> str:
-    """Who holds what of which class, and when the first of it comes back for certain."""
-    held: dict[str, Counter[str]] = defaultdict(Counter)
-    leases: dict[str, Lease] = {}
-    for uuid in sorted(usable):
-        if (lease := board.holders.get(uuid)) is not None:
-            device = board.snapshot.devices[uuid]
-            held[lease.owner_name][class_of(device)] += 1
-            leases[lease.id] = lease
-    foreign = _foreign(board, usable)
-    if not held:
-        unknown = sum(board.snapshot.devices[uuid].pids is None for uuid in usable - board.foreign)
-        if unknown:
-            said = "whether it is" if unknown == 1 else "whether they are"
-            unsaid = f"of {number(unknown, 'device')} the driver does not say {said} in use"
-            return "; ".join(filter(None, [foreign, unsaid]))
-        return foreign or "the rest is used by processes that hold no lease"
-    told = [f"{name} ({_classes(counts)})" for name, counts in sorted(held.items())]
-    more = [f"{len(told) - _HOLDERS_TOLD} more"] if len(told) > _HOLDERS_TOLD else []
-    said = f"held by {', '.join([*told[:_HOLDERS_TOLD], *more])}"
-    return "; ".join(filter(None, [said, foreign, _first_end(board, list(leases.values()))]))
-
-
-def _foreign(board: Board, usable: Devices) -> str:
-    others = len((usable & board.foreign) - board.holders.keys())
-    return f"{others} used by containers that ds01 did not make" if others else ""
-
-
-def _classes(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-
-
-def class_of(device: Device) -> str:
-    """How a device's class is said: GPU, or the MIG profile."""
-    return "GPU" if device.kind is DeviceKind.GPU else device.profile
-
-
-def _first_end(board: Board, leases: Sequence[Lease]) -> str:
-    now = board.now
-    if now is None:
-        return "ends are not known"
-    left = [seconds for lease in leases if (seconds := lease.seconds_left(now)) is not None]
-    if not left:
-        return "none of it has a time limit"
-    seconds = max(0.0, min(left))
-    at = now.when() + timedelta(seconds=seconds)
-    return f"the earliest ends in {duration(seconds)} ({at:%Y-%m-%d %H:%M} UTC)"
 
 
 # --- named devices ------------------------------------------------------------------------------------------
@@ -254,59 +231,85 @@ def given(want: GpuRequest) -> str:
     return (", ".join(want.classes) or "none") + limit
 
 
-def not_free(board: Board, device: Device) -> Refusal:
+def not_free(board: Board, want: GpuRequest, device: Device) -> Refusal:
     """A device that is broken, held or in use."""
     if device.state is not DeviceState.OK:
         return _not_usable(board, device)
     lease = board.holders.get(device.uuid)
     if lease is not None:
         left = None if board.now is None else lease.seconds_left(board.now)
-        end = "" if left is None else f", for {duration(max(0.0, left))} more"
-        return _in_use(device, f"held by {lease.owner_name} since {lease.created.utc}{end}")
+        over = "" if left is None else f", for {duration(left)} more" if left > 0 else " and is overdue"
+        return _in_use(want, device, f"held by {lease.owner_name} since {lease.created.utc}{over}")
+    return _in_use(want, device, _used(board, device), _others(board, want, device))
+
+
+def _used(board: Board, device: Device) -> str:
     match board.obstacle(device):
         case Obstacle.FOREIGN:
-            return _in_use(device, "used by a container that ds01 did not make")
+            return "used by a container that ds01 did not make"
         case Obstacle.UNATTRIBUTED:
-            return _in_use(
-                device,
-                "in use by a process that cannot be seen: tell the admin, whom ds01 gpu top tells more",
-            )
+            return "in use by a process that cannot be seen: tell the admin, whom ds01 gpu top tells more"
     if not device.pids:
-        return _in_use(device, "possibly in use: its processes cannot be read")
-    return _in_use(device, f"used by process {device.pids[0]}, which holds no lease")
+        return "possibly in use: its processes cannot be read"
+    return f"used by process {device.pids[0]}, which holds no lease"
 
 
-def reserved(device: Device) -> Refusal:
+def _others(board: Board, want: GpuRequest, device: Device) -> str:
+    """Who has the others of the class, of those that this one may have."""
+    found = [one for one in board.snapshot.devices.values() if class_of(one) == class_of(device)]
+    usable = {one.uuid for one in found if one.state is DeviceState.OK and may_be(one, want)}
+    held = holders(board, frozenset(usable - {device.uuid}))
+    return held and f"others of its class are {held}"
+
+
+def reserved(board: Board, want: GpuRequest, device: Device, window: Window) -> Refusal:
     """A free device that a reservation needs."""
-    return Refusal(
-        kind=RefusalKind.RESERVED,
-        message=(
-            f"{_NAMED[device.kind]} {device.index} is kept for a reservation (rule gpu_lease);"
-            f" ask for another device, give the container an end with --label ds01.gpu.time=1h, {_QUEUE}"
-        ),
+    return _refusal(
+        RefusalKind.RESERVED,
+        f"{_NAMED[device.kind]} {device.index} is {_kept(window)} (rule gpu_lease)",
+        _others(board, want, device),
+        f"ask for another device, {_end_before(window)}{how_to_wait(want)}",
     )
 
 
-def waited_for(device: Device) -> Refusal:
+def _kept(window: Window) -> str:
+    if window.begin <= 0:
+        return f"kept for a reservation, for {duration(window.end)} more"
+    return f"kept for a reservation that begins in {duration(window.begin)}"
+
+
+def _end_before(window: Window) -> str:
+    """The step of who could be done before a reservation begins; "": it runs, or begins too soon for that."""
+    seconds = window.begin - _TYPING_SECONDS
+    if seconds < _TYPING_SECONDS:
+        return ""
+    return f"give the container an end with --label ds01.gpu.time={for_label(seconds)}, "
+
+
+def waited_for(board: Board, want: GpuRequest, device: Device) -> Refusal:
     """A free device that somebody ahead in the queue could use."""
-    return _in_use(device, "for those who are ahead in the queue")
+    return _in_use(want, device, "for those who are ahead in the queue", _others(board, want, device))
 
 
-def promised_room(want: GpuRequest) -> Refusal:
+def promised_room(board: Board, want: GpuRequest) -> Refusal:
     """Devices that are free, within a limit that a request ahead will need."""
-    return Refusal(
-        kind=RefusalKind.IN_USE,
-        message=(
-            f"what {want.owner_name} and the own group may still have is needed by a request ahead in the queue"
-            f" (rule gpu_limit); {_QUEUE}"
-        ),
+    groups = {group.name for group in want.groups}
+    counted = [one for one in board.leases if one.owner_uid == want.owner_uid or groups & set(one.groups)]
+    return _refusal(
+        RefusalKind.IN_USE,
+        f"what {want.owner_name} and the own group may still have is needed by a request ahead in the queue"
+        " (rule gpu_limit)",
+        holders_by_lease(board, counted),
+        how_to_wait(want),
     )
 
 
-def _in_use(device: Device, why: str) -> Refusal:
-    return Refusal(
-        kind=RefusalKind.IN_USE,
-        message=f"{_NAMED[device.kind]} {device.index} is {why} (rule gpu_lease); ask for another device, {_QUEUE}",
+def _in_use(want: GpuRequest, device: Device, why: str, others: str = "") -> Refusal:
+    return _refusal(
+        RefusalKind.IN_USE,
+        f"{_NAMED[device.kind]} {device.index} is {why} (rule gpu_lease)",
+        others,
+        f"ask for another device, {how_to_wait(want)}",
     )
 
 

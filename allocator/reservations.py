@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from datetime import date, tzinfo
 
-    from allocator.board import Board, Devices
+    from allocator.board import Board
     from allocator.model import GpuRequest
     from policy.model import DeviceUuid, Uid
     from policy.when import When
@@ -114,13 +114,8 @@ def _at(day: date, minutes: int, zone: tzinfo) -> datetime:
     return local.astimezone(UTC)  # subtraction within one zone would ignore a change of clocks
 
 
-def withheld(board: Board, want: GpuRequest, windows: Collection[Window]) -> Devices:
-    """The free devices that a request may not have, so that every reservation finds its own."""
-    return frozenset(kept_for(board, want, windows))
-
-
 def kept_for(board: Board, want: GpuRequest, windows: Collection[Window]) -> dict[DeviceUuid, Window]:
-    """Those devices, each with the first that it is kept for.
+    """The free devices that a request may not have, so that every reservation finds its own, each with the first it is kept for.
 
     What the request names or would be given first is kept last, so that it is refused only where it must be.
     """

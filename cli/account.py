@@ -36,7 +36,7 @@ def whoami(answer: Mapping[str, Any]) -> str:
         ],
         ["containers", f"{_known(usage['containers'])} of {limits['containers']}"],
         ["uploads at once", size(limits["uploads_bytes"])],
-        ["waits for a GPU", f"{limits['wait_seconds']}s"],
+        ["waits for a GPU", _waits(limits)],
     ]
     if answer.get("container"):
         rows.insert(1, ["asked from", f"container {plain(answer['container'])[:12]}"])
@@ -103,6 +103,12 @@ def _devices(devices: Sequence[Mapping[str, Any]] | None) -> list[str]:
 
 def _painted(state: str) -> str:
     return paint(plain(state), _STATE_COLOUR.get(state, "bad"))
+
+
+def _waits(limits: Mapping[str, Any]) -> str:
+    """How long unasked, and how long with the label."""
+    unasked = limits["wait_seconds"]
+    return f"{unasked}s, with --label ds01.wait=TIME up to {max(unasked, limits['wait_most_seconds'])}s"
 
 
 def _known(count: int | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from cli.screen import columns, login, paint, plain
@@ -182,7 +183,7 @@ def _time(seconds: int) -> str:
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s" if minutes else f"{seconds}s"
 
 
-def why_full(inventory: Mapping[str, Any], line: Mapping[str, Any]) -> str:
+def why_full(inventory: Mapping[str, Any], line: Mapping[str, Any], *, now: datetime | None = None) -> str:
     """Why no device is free now, when the first will be as far as is known, and what can be done."""
     devices = inventory["devices"]
     free = [device for device in devices if state(device, -1) == "free"]
@@ -193,16 +194,32 @@ def why_full(inventory: Mapping[str, Any], line: Mapping[str, Any]) -> str:
         return table(inventory)
     counted = Counter(_class(device) for device in devices)
     lines = [f"{number} {what}" for what, number in sorted(counted.items())]
-    ends = sorted(device["ends_at"] for device in devices if device.get("ends_at"))
-    lines += _unread(inventory)
-    lines.append(f"the first lease ends at {plain(ends[0])}" if ends else "no lease has an end that is known")
+    lines += [*_unread(inventory), *_ends(devices, datetime.now(UTC) if now is None else now)]
     if waiting := len(line["waiting"]):
         lines.append(f"{waiting} wait already; see ds01 gpu queue")
     lines += [
         f"{one['count']} kept for {plain(one['name'])}" for one in line["reservations"] if one["running"]
     ]
-    lines.append("wait in line with: docker run --gpus 1 --label ds01.wait=30m ...")
+    lines.append(
+        "wait in line with: docker run --gpus 1 --label ds01.wait=TIME ... (ds01 whoami says how long you may)"
+    )
     return "\n".join(lines)
+
+
+def _ends(devices: Sequence[Mapping[str, Any]], now: datetime) -> list[str]:
+    """The first end to come, and how many devices should be back already."""
+    ends = sorted(datetime.fromisoformat(device["ends_at"]) for device in devices if device.get("ends_at"))
+    ahead = [end for end in ends if end > now]
+    first = (
+        f"the first lease ends at {ahead[0]:%Y-%m-%dT%H:%M:%SZ}"
+        if ahead
+        else "no lease has an end that is known"
+    )
+    overdue = len(ends) - len(ahead)
+    return [
+        first,
+        *([f"{overdue} overdue: the lease should have ended, and its container goes on"] if overdue else []),
+    ]
 
 
 def _class(device: Mapping[str, Any]) -> str:

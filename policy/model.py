@@ -214,7 +214,8 @@ class LeaseGpus:
 
     Exactly one of `count` and `device_ids` is set. `limit` is the most devices the owner may hold at once, `equivalents`
     the most whole GPUs. `profile`: a MIG profile, "full" or "any". `seconds` and `hold_seconds`: how long the lease lasts,
-    and how long a stopped container keeps it; None: until the container is removed.
+    and how long a stopped container keeps it; None: until the container is removed. `wait_most_seconds`: how long it may wait
+    if it says so.
     """
 
     count: int | None = None
@@ -228,6 +229,7 @@ class LeaseGpus:
     seconds: int | None = None
     hold_seconds: int | None = None
     wait_seconds: int = 0
+    wait_most_seconds: int = 0
     weight: int = 1
     priority: int = 0
     capabilities: tuple[str, ...] = ("compute", "utility")

@@ -255,6 +255,7 @@ def _asked(want: LeaseGpus, *, uid: Uid, name: str) -> dict[str, Json]:
         "classes": [*want.classes],
         "groups": [_group(group) for group in want.groups],
         "wait_seconds": want.wait_seconds,
+        "wait_most_seconds": want.wait_most_seconds,
         "weight": want.weight,
         "priority": want.priority,
     }

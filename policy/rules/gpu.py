@@ -8,6 +8,7 @@ from policy import gpus
 from policy.ask import Ask, Finding
 from policy.dockerapi.model import Operation
 from policy.fields import as_strings
+from policy.grants import Limits
 from policy.model import LeaseGpus, Reason, SetField
 
 RULE_ID = "gpu"
@@ -48,6 +49,7 @@ def _lease(ask: Ask, wish: gpus.Wish) -> Iterable[Finding]:
         seconds=_shorter(wish.seconds, limits.gpu_seconds),
         hold_seconds=_shorter(None, limits.gpu_hold_seconds),
         wait_seconds=limits.wait_seconds if wish.wait_seconds is None else wish.wait_seconds,
+        wait_most_seconds=_longest_wait(limits),
         weight=terms.weight,
         priority=terms.priority,
         capabilities=wish.capabilities,
@@ -68,7 +70,7 @@ def _over(ask: Ask, wish: gpus.Wish) -> Reason | None:
             limit=f"{most} for {ask.grants.label}",
             next_step=f"try --gpus {most}" if most else "ask the admin for GPU access",
         )
-    longest = max(limits.wait_seconds, limits.wait_most_seconds)
+    longest = _longest_wait(limits)
     if wish.wait_seconds is not None and wish.wait_seconds > longest:
         return Reason(
             rule=RULE_ID,
@@ -86,6 +88,11 @@ def _over(ask: Ask, wish: gpus.Wish) -> Reason | None:
             next_step=f"write {gpus.TIME_LABEL}={limits.gpu_seconds}s, or leave it out",
         )
     return None
+
+
+def _longest_wait(limits: Limits) -> int:
+    """How long a create may wait if it says so, in seconds: what is waited for unasked is never too long."""
+    return max(limits.wait_seconds, limits.wait_most_seconds)
 
 
 def _shorter(said: int | None, limit: int) -> int | None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allocator.board import Board
-from allocator.reservations import Reservation, Window, matches, missing, withheld
+from allocator.reservations import Reservation, Window, kept_for, matches, missing
 from policy.model import Uid
 from policy.when import parse_when
 from tests.fakes.fake_nvml import gpu, snapshot, split
@@ -111,7 +111,7 @@ def test_as_many_are_kept_as_are_needed_and_no_more(
     """With what is kept every reservation is whole, with one less it is not; where that cannot be, everything is kept."""
     some, leases = drawn
     board = Board(GPUS, leases, NOW)
-    kept = withheld(board, STRANGER, some)
+    kept = frozenset(kept_for(board, STRANGER, some))
     if not all_whole(board, some, board.free):
         assert kept == board.free
         return
@@ -124,7 +124,7 @@ def test_as_many_are_kept_as_are_needed_and_no_more(
 def test_what_is_kept_is_enough_for_every_class(some: tuple[Window, ...], leases: tuple[Lease, ...]) -> None:
     """Reservations of any class that could be whole are so with what is kept for them."""
     board = Board(MIXED, leases, NOW)
-    kept = withheld(board, STRANGER, some)
+    kept = frozenset(kept_for(board, STRANGER, some))
     if all_whole(board, some, board.free):
         assert all_whole(board, some, kept)
 

@@ -229,6 +229,7 @@ MORE: Final = {
     "groups": [{"name": "g", "devices": 4, "equivalents": "4"}],
     "seconds": 3600,
     "hold_seconds": 60,
+    "wait_most_seconds": 60,
     "weight": 2,
     "priority": 1,
     "asked_ms": 5,

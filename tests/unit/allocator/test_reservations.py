@@ -13,7 +13,7 @@ import pytest
 from allocator.board import Board
 from allocator.model import GroupLimit, Placement, Refusal, RefusalKind
 from allocator.place import place
-from allocator.reservations import Reservation, Window, is_over, missing, upcoming, withheld
+from allocator.reservations import Reservation, Window, is_over, kept_for, missing, upcoming
 from policy.model import Uid
 from policy.when import parse_when
 from tests.fakes.fake_nvml import gpu, mig, snapshot, split
@@ -77,7 +77,7 @@ def test_one_date_is_once() -> None:
 
 def placed(asked: GpuRequest, *windows: Window, leases: tuple[Lease, ...] = ()) -> Placement | Refusal:
     board = Board(THREE, leases, NOW)
-    return place(board, asked, withheld=withheld(board, asked, windows))
+    return place(board, asked, withheld=kept_for(board, asked, windows))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_what_is_held_or_comes_back_need_not_be_kept() -> None:
 def kept(*windows: Window, leases: tuple[Lease, ...] = (), seconds: int | None = None) -> int:
     """How many of four GPUs are kept from a stranger."""
     board = Board(FOUR, leases, NOW)
-    return len(withheld(board, want(seconds=seconds), windows))
+    return len(kept_for(board, want(seconds=seconds), windows))
 
 
 def test_one_device_does_not_count_for_two_at_the_same_time() -> None:
@@ -153,9 +153,9 @@ def test_of_two_reservations_one_gets_all_of_its_own() -> None:
     board = Board(THREE, (), NOW)
     asked = want(count=2, groups=(GroupLimit(name="course"),))
     windows = [window(-60, id="x"), window(0, id="y", group="other")]
-    outcome = place(board, asked, withheld=withheld(board, asked, windows))
+    outcome = place(board, asked, withheld=kept_for(board, asked, windows))
     assert outcome == Placement(devices=(gpu(0).uuid, gpu(1).uuid), equivalents=Fraction(2))
-    assert len(withheld(board, replace(asked, groups=(GroupLimit(name="other"),)), windows)) == 2
+    assert len(kept_for(board, replace(asked, groups=(GroupLimit(name="other"),)), windows)) == 2
 
 
 def test_a_named_device_is_refused_only_where_it_must_be() -> None:
@@ -170,9 +170,9 @@ def test_a_named_device_is_refused_only_where_it_must_be() -> None:
 def test_a_class_is_kept_and_others_are_not() -> None:
     """A reservation of MIG devices of one profile keeps those alone."""
     board = Board(snapshot(gpu(0), *split(1, "1g.5gb", "3g.20gb")), (), NOW)
-    kept = withheld(board, want(), [window(0, count=1, profile="3g.20gb")])
+    kept = frozenset(kept_for(board, want(), [window(0, count=1, profile="3g.20gb")]))
     assert kept == {mig(1, 1, "3g.20gb").uuid}
     assert (
-        len(withheld(board, want(), [window(0, count=1, profile="mig"), window(0, count=9, profile="any")]))
+        len(kept_for(board, want(), [window(0, count=1, profile="mig"), window(0, count=9, profile="any")]))
         == 3
     )

@@ -14,6 +14,7 @@ def me(**changes: Any) -> dict[str, Any]:
     limits = {
         "memory_bytes": 16 * 1024**3, "cpu_millis": 1500, "pids": 4096, "shm_bytes": 1024**3, "nofile": 65536,
         "gpus": 2, "gpus_default": 1, "containers": 20, "connections": 64, "wait_seconds": 600,
+        "wait_most_seconds": 3600,
         "log_bytes": 100 * 1024**2, "restarts": 10, "memlock_bytes": -1, "uploads_bytes": 32 * 1024**3,
     }  # fmt: skip
     found = {
@@ -56,6 +57,7 @@ def test_whoami_shows_usage_beside_limits() -> None:
     assert "16GiB" in text
     assert "unlimited" in text
     assert "1.5" in text
+    assert "600s, with --label ds01.wait=TIME up to 3600s" in text
 
 
 def test_unknown_usage_is_not_zero() -> None:

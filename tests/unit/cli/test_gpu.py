@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -206,13 +207,18 @@ def test_why_it_is_full() -> None:
     """Who has what, when the first ends, who waits, and the command that helps."""
     line = {"waiting": [WAITING], "reservations": [WINDOW]}
     held = _device("0", held=True, holder="bob", ends_at="2026-01-02T00:00:00Z")
-    said = why_full(_inventory(held, _device("1", in_use=True)), line)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    said = why_full(_inventory(held, _device("1", in_use=True)), line, now=now)
     assert "1 NVIDIA A100-SXM4-40GB leased by bob" in said
     assert "1 NVIDIA A100-SXM4-40GB in use" in said
     assert "the first lease ends at 2026-01-02T00:00:00Z" in said
     assert "1 wait already" in said
     assert "2 kept for course" in said
-    assert "ds01.wait=30m" in said
+    assert "overdue" not in said
+    assert "ds01.wait=TIME" in said
+    late = why_full(_inventory(held, _device("1", held=True)), line, now=now + timedelta(days=2)).splitlines()
+    assert "no lease has an end that is known" in late
+    assert "1 overdue: the lease should have ended, and its container goes on" in late
     endless = why_full(_inventory(_device(held=True)), {"waiting": [], "reservations": []})
     assert "no lease has an end" in endless
 

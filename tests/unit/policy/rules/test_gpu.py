@@ -75,6 +75,7 @@ def test_policy_and_labels_become_one_obligation() -> None:
         seconds=86400,
         hold_seconds=3600,
         wait_seconds=300,
+        wait_most_seconds=3600,
         weight=3,
         priority=2,
     )
