@@ -199,7 +199,10 @@ class Api:
         )
 
     async def _reservations(self, _request: web.Request) -> web.Response:
-        return web.json_response([shown.reservation(item) for item in await self._service.reserving.all()])
+        reserving = self._service.reserving
+        board, _ = await self._service.queue()
+        items, times = await reserving.all(), await reserving.windows()
+        return web.json_response({"reservations": shown.reservations(items, times, self._now(), board)})
 
     async def _reserve(self, request: web.Request) -> web.Response:
         self._require_trusted(request)
@@ -209,7 +212,9 @@ class Api:
         if self._service.reserving.is_over(item):
             raise BadInput(f"when: {item.when_text} is over")
         await self._service.reserving.add(item)
-        return web.json_response(shown.reservation(item), status=201)
+        board, _ = await self._service.queue()
+        answer = shown.reservation(item) | {"warning": shown.too_much(item, board)}
+        return web.json_response(answer, status=201)
 
     async def _declare(self, request: web.Request) -> web.Response:
         self._require_trusted(request)
@@ -222,8 +227,9 @@ class Api:
         number = request.match_info["id"]
         if number.startswith(f"{POLICY}-"):
             raise refusal(409, "the policy states this reservation; take it out of there")
-        if not await self._service.reserving.remove(number):
-            raise refusal(404, "there is no such reservation; list them with ds01 gpu queue")
+        by = text_of(request.query.get("by", who(request)), "by")
+        if not await self._service.reserving.remove(number, by=by):
+            raise refusal(404, "there is no such reservation; list them with ds01 gpu reservations")
         return web.json_response({})
 
     async def _evidence(self, request: web.Request) -> web.Response:

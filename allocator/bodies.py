@@ -166,7 +166,8 @@ def parse_order(body: Mapping[str, Any]) -> tuple[str, str]:
 
 def parse_reservation(body: Mapping[str, Any], *, number: str, source: str) -> Reservation:
     """A reservation. Raises: BadInput."""
-    only(body, required={"count", "when", "name"}, optional={"group", "uid", "profile", "lead_seconds"})
+    more = {"group", "uid", "profile", "lead_seconds", "by", "reason"}
+    only(body, required={"count", "when", "name"}, optional=more)
     if ("group" in body) == ("uid" in body):
         raise BadInput("group, uid: exactly one is needed")
     when_text = text_of(body["when"], "when")
@@ -185,6 +186,8 @@ def parse_reservation(body: Mapping[str, Any], *, number: str, source: str) -> R
         when=when,
         when_text=when_text,
         lead_seconds=number_of(body.get("lead_seconds", 900), "lead_seconds", most=MOST_LEAD_SECONDS),
+        by=text_of(body["by"], "by") if "by" in body else None,
+        reason=name_of(body["reason"], "reason") if "reason" in body else None,
     )
 
 

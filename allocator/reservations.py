@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from allocator.model import ANY, FULL, Device, DeviceKind
+from allocator.model import ANY, FULL, Device, DeviceKind, DeviceState
 from allocator.place import in_order
 
 if TYPE_CHECKING:
@@ -23,16 +23,19 @@ if TYPE_CHECKING:
     from datetime import date, tzinfo
 
     from allocator.board import Board
-    from allocator.model import GpuRequest
+    from allocator.model import GpuRequest, Snapshot
     from policy.model import DeviceUuid, Uid
     from policy.when import When
 
-_HORIZON_DAYS = 8  # every weekly reservation has its next time within
+_HORIZON_DAYS = 8  # every weekly reservation has its next time within; one of a date is told however far
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """Exactly one of `group` (a policy group) and `uid` is set. `profile`: FULL, ANY, "mig" or a MIG profile."""
+    """Exactly one of `group` (a policy group) and `uid` is set. `profile`: FULL, ANY, "mig" or a MIG profile.
+
+    source: "policy", or which uid asked. by, reason: the admin's login name, and what it is for; None: not said.
+    """
 
     id: str
     group: str | None = None
@@ -43,7 +46,9 @@ class Reservation:
     when: When
     when_text: str
     lead_seconds: int = 900
-    source: str = "policy"  # or who made it
+    source: str = "policy"
+    by: str | None = None
+    reason: str | None = None
 
     def is_for(self, groups: Collection[str], uid: Uid) -> bool:
         """Whether somebody in these policy groups may use it."""
@@ -66,7 +71,7 @@ class Window:
 def upcoming(
     reservations: Collection[Reservation], now: datetime, zone: tzinfo, *, days: int = _HORIZON_DAYS
 ) -> tuple[Window, ...]:
-    """What runs now or begins within `days`, first that begins first.
+    """What runs now or begins within `days`, and what is once however far ahead; first that begins first.
 
     Args: now: aware. zone: in which the times are written; across a change of clocks they stay what the clock shows.
     """
@@ -90,12 +95,11 @@ def is_over(reservation: Reservation, now: datetime, zone: tzinfo) -> bool:
 
 
 def _times(when: When, now: datetime, zone: tzinfo, days: int) -> Iterator[tuple[datetime, datetime]]:
+    if when.day is not None:
+        yield _between(when, when.day, zone)
+        return
     today = now.astimezone(zone).date()
     last = today + timedelta(days=days)
-    if when.day is not None:
-        if when.day <= last:
-            yield _between(when, when.day, zone)
-        return
     day = today - timedelta(days=1)  # one that ends after midnight may have begun yesterday
     while day <= last:
         if day.weekday() in when.weekdays:
@@ -129,7 +133,7 @@ def kept_for(board: Board, want: GpuRequest, windows: Collection[Window]) -> dic
     for window, count in _lacking(board, [window for window in windows if window.begin < until]):
         if not count or not _concerns(window, want):
             continue
-        suitable = {uuid for uuid in board.free if matches(board.snapshot.devices[uuid], window)}
+        suitable = {uuid for uuid in board.free if matches(board.snapshot.devices[uuid], window.reservation)}
         ordered = [device.uuid for device in _least_wanted(board, want, suitable)]
         if window.reservation.is_for(groups, want.owner_uid):
             promised.take(ordered[::-1], window, count)  # of what is its own it gets what it wants most
@@ -147,12 +151,19 @@ def _concerns(window: Window, want: GpuRequest) -> bool:
     return want.seconds > window.begin
 
 
-def matches(device: Device, window: Window) -> bool:
+def matches(device: Device, reservation: Reservation) -> bool:
     """Whether a device is of the class that is reserved."""
-    profile = window.reservation.profile
-    if profile == FULL:
+    if reservation.profile == FULL:
         return device.kind is DeviceKind.GPU
-    return profile in {ANY, device.kind.value, device.profile}
+    return reservation.profile in {ANY, device.kind.value, device.profile}
+
+
+def most(snapshot: Snapshot, reservation: Reservation) -> int | None:
+    """How many devices of its class there are as the GPUs are split now, in service or not; None: not every GPU is known."""
+    if not snapshot.complete:
+        return None
+    whole = (one for one in snapshot.devices.values() if one.state is not DeviceState.UNUSABLE)
+    return sum(matches(device, reservation) for device in whole)
 
 
 def missing(board: Board, windows: Collection[Window]) -> dict[Window, int]:
@@ -202,7 +213,9 @@ def _counting(board: Board, window: Window) -> list[DeviceUuid]:
     for lease, back, devices in board.returning:
         own = window.reservation.is_for(lease.groups, lease.owner_uid)
         if own or back <= window.begin:
-            found += [(not own, -back, device.uuid) for device in devices if matches(device, window)]
+            found += [
+                (not own, -back, device.uuid) for device in devices if matches(device, window.reservation)
+            ]
     return [uuid for _, _, uuid in sorted(found)]
 
 

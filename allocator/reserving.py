@@ -6,6 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from allocator.reservations import is_over
+from observability import events
+from observability.logging import log
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from allocator.reservations import Reservation, Window
 
 POLICY = "policy"  # the source of reservations that policy states
+_ITSELF = "ds01"
 
 
 class Reserving:
@@ -58,6 +61,7 @@ class Reserving:
     async def add(self, reservation: Reservation) -> None:
         """Keep devices for a group or a user at set times."""
         await self._change(partial(self._ledger.reserve, (reservation,)))
+        _made(reservation)
 
     async def declare(self, reservations: Collection[Reservation]) -> None:
         """Take over what policy reserves, all of it; what is known already is not written again."""
@@ -65,10 +69,20 @@ class Reserving:
         if sorted(known, key=lambda item: item.id) == sorted(reservations, key=lambda item: item.id):
             return
         await self._change(partial(self._ledger.replace_reservations, POLICY, reservations))
+        for item in known:
+            if item not in reservations:
+                _removed(item, by=POLICY)
+        for item in reservations:
+            if item not in known:
+                _made(item)
 
-    async def remove(self, number: str) -> bool:
-        """Whether there was such a reservation."""
-        return bool(await self._change(partial(self._ledger.forget_reservation, number)))
+    async def remove(self, number: str, *, by: str) -> bool:
+        """Whether there was such a reservation. Args: by: who takes it back, for the log."""
+        known = [item for item in await self.all() if item.id == number]
+        done = bool(await self._change(partial(self._ledger.forget_reservation, number)))
+        for item in known if done else ():
+            _removed(item, by=by)
+        return done
 
     async def put_away(self) -> None:
         """Forget those that have no further time. Runs under the lock."""
@@ -76,6 +90,7 @@ class Reserving:
             if self.is_over(item):
                 await self._durably(partial(self._ledger.forget_reservation, item.id))
                 self._granting.reservations_changed()
+                _removed(item, by=_ITSELF)
 
     async def _change(self, act: Callable[[], object]) -> object:
         async with self._lock:
@@ -83,3 +98,20 @@ class Reserving:
             self._granting.reservations_changed()
             await self._granting.serve()
             return done
+
+
+def _made(item: Reservation) -> None:
+    log(
+        events.RESERVATION_MADE,
+        reservation=item.id,
+        whom=item.name,
+        count=item.count,
+        profile=item.profile,
+        when=item.when_text,
+        by=item.by or item.source,
+        reason=item.reason,
+    )
+
+
+def _removed(item: Reservation, *, by: str) -> None:
+    log(events.RESERVATION_REMOVED, reservation=item.id, whom=item.name, by=by)

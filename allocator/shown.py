@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from allocator.reservations import missing
+from allocator.reservations import missing, most
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from allocator.board import Board
     from allocator.model import GpuRequest, Lease, Moment
@@ -84,21 +84,57 @@ def reservation(item: Reservation) -> dict[str, Any]:
         "when": item.when_text,
         "lead_seconds": item.lead_seconds,
         "source": item.source,
+        "by": item.by,
+        "reason": item.reason,
     }
+
+
+def reservations(
+    items: Collection[Reservation], times: Collection[Window], now: Moment, board: Board | None
+) -> list[dict[str, Any]]:
+    """Each as it was made, with the time that runs or is the next; None: it has no further one."""
+    needs = _needs(times, board)
+    following: dict[str, Window] = {}
+    for one in times:
+        following.setdefault(one.reservation.id, one)
+    found = ((item, following.get(item.id)) for item in items)
+    return [
+        reservation(item) | {"next": None if one is None else _time(one, now) | {"needs": needs.get(one)}}
+        for item, one in found
+    ]
+
+
+def too_much(item: Reservation, board: Board | None) -> str | None:
+    """What to tell who reserves more than there is; None: there is enough, or nobody can say."""
+    there = None if board is None else most(board.snapshot, item)
+    if there is None or there >= item.count:
+        return None
+    return f"{item.count} x {item.profile} is more than this server has as its GPUs are split now, which is {there}"
 
 
 def windows(items: Collection[Window], now: Moment, board: Board | None) -> list[dict[str, Any]]:
     """Times of reservations, in their order. `needs`: how many devices one still lacks, free or not; None: nobody can say now."""
-    needs = {} if board is None else missing(board, items)
+    needs = _needs(items, board)
     return [_window(item, now) | {"needs": needs.get(item)} for item in items]
 
 
+def _needs(items: Collection[Window], board: Board | None) -> Mapping[Window, int]:
+    return {} if board is None else missing(board, items)
+
+
 def _window(item: Window, now: Moment) -> dict[str, Any]:
+    of = item.reservation
     return {
-        "reservation": item.reservation.id,
-        "name": item.reservation.name,
-        "count": item.reservation.count,
-        "profile": item.reservation.profile,
+        "reservation": of.id,
+        "name": of.name,
+        "count": of.count,
+        "profile": of.profile,
+        **_time(item, now),
+    }
+
+
+def _time(item: Window, now: Moment) -> dict[str, Any]:
+    return {
         "begins_at": utc_after(now, item.begin),
         "ends_at": utc_after(now, item.end),
         "running": item.begin <= 0,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from cli.gpu_reservations import kept
 from cli.screen import columns, login, paint, plain
 
 INVENTORY, QUEUE = "inventory", "queue"
@@ -148,24 +149,7 @@ def queue(answer: Mapping[str, Any]) -> str:
         lines += columns([head, *rows])
     else:
         lines.append("nobody waits for a GPU")
-    return "\n".join([*lines, *_kept(answer["reservations"])])
-
-
-def _kept(windows: Sequence[Mapping[str, Any]]) -> list[str]:
-    if not windows:
-        return []
-    rows = [
-        [
-            f"{one['count']} x {plain(one['profile'])}",
-            plain(one["name"]),
-            plain(one["begins_at"]),
-            plain(one["ends_at"]),
-            "now" if one["running"] else "ahead",
-            plain(one["reservation"]),
-        ]
-        for one in windows
-    ]
-    return ["", *columns([["RESERVED", "FOR", "FROM", "TO", "", "ID"], *rows])]
+    return "\n".join([*lines, *kept(answer["reservations"])])
 
 
 def _wants(wants: Mapping[str, Any]) -> str:
@@ -226,11 +210,3 @@ def _class(device: Mapping[str, Any]) -> str:
     word = state(device, -1)
     whom = f" by {plain(device['holder'])}" if device["holder"] else ""
     return f"{plain(device['profile'])} {word}{whom}"
-
-
-def reserved(answer: Mapping[str, Any]) -> str:
-    """What was reserved, and how it ends."""
-    return (
-        f"{answer['count']} x {plain(answer['profile'])} kept for {plain(answer['name'])}, {plain(answer['when'])}\n"
-        f"take it back: ds01 gpu unreserve {plain(answer['id'])}"
-    )

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
-from cli import break_glass, gpu, gpu_access, gpu_mig, gpu_sessions, gpu_top
+from cli import break_glass, gpu, gpu_access, gpu_mig, gpu_reservations, gpu_sessions, gpu_top
 from cli.outcome import Exit, Failed, Shown
 from cli.policy_check import check
 from cli.server import ask_allocator, look, tree_of
@@ -32,6 +32,12 @@ def add(verbs: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
     top = verb(gpus, "top", _top, "GPU processes with whose they are; all of them for admins, else yours")
     top.add_argument("--once", action="store_true", help="print once, and not again every two seconds")
     verb(gpus, "queue", _queue, "who waits for a GPU, and what is kept for whom")
+    verb(
+        gpus,
+        "reservations",
+        _reservations,
+        "what is kept for whom and when, by whom, and what is still needed",
+    )
     verb(gpus, "why-full", _why_full, "why no GPU is free, and when one will be")
     _reserving(gpus, verb)
     _caring(gpus, verb)
@@ -51,8 +57,9 @@ def _reserving(gpus: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="TIME",
         help="so long before, no container without an end gets one any more (default: 15m)",
     )
+    reserve.add_argument("--reason", help="what for; everybody sees it")
     unreserve = verb(gpus, "unreserve", _unreserve, "root only: take a reservation back")
-    unreserve.add_argument("id", metavar="ID", help="as ds01 gpu queue shows it")
+    unreserve.add_argument("id", metavar="ID", help="as ds01 gpu reservations shows it")
 
 
 def _caring(gpus: Any, verb: Callable[..., argparse.ArgumentParser]) -> None:
@@ -126,6 +133,11 @@ def _queue(_options: argparse.Namespace) -> Shown:
     return Exit.OK, answer, gpu.queue(answer)
 
 
+def _reservations(_options: argparse.Namespace) -> Shown:
+    answer = ask_allocator(gpu_reservations.PATH)
+    return Exit.OK, answer, gpu_reservations.listed(answer)
+
+
 def _why_full(_options: argparse.Namespace) -> Shown:
     inventory, line = look(gpu.INVENTORY), look(gpu.QUEUE)
     code = Exit.OK if inventory["state"] == "ok" else Exit.UNAVAILABLE
@@ -137,7 +149,10 @@ def _reserve(options: argparse.Namespace) -> Shown:
         "count": options.count,
         "when": options.when,
         "name": options.group or options.user,
+        "by": break_glass.who(),
     }
+    if options.reason:
+        wish["reason"] = options.reason
     if options.profile:
         wish["profile"] = options.profile
     if options.lead:
@@ -146,14 +161,15 @@ def _reserve(options: argparse.Namespace) -> Shown:
         wish["group"] = _group(options.group)
     else:
         wish["uid"] = _uid(options.user)
-    answer = ask_allocator("/v1/reservations", wish)
-    return Exit.OK, answer, gpu.reserved(answer)
+    answer = ask_allocator(gpu_reservations.PATH, wish)
+    return Exit.OK, answer, gpu_reservations.made(answer)
 
 
 def _unreserve(options: argparse.Namespace) -> Shown:
     if not options.id.isprintable():
-        raise Failed(Exit.USAGE, f"{options.id!r} is no id; see ds01 gpu queue")
-    answer = ask_allocator(f"/v1/reservations/{quote(options.id, safe='')}", method="DELETE")
+        raise Failed(Exit.USAGE, f"{options.id!r} is no id; see ds01 gpu reservations")
+    path = f"{gpu_reservations.PATH}/{quote(options.id, safe='')}?by={quote(break_glass.who(), safe='')}"
+    answer = ask_allocator(path, method="DELETE")
     return Exit.OK, answer, "it is kept for nobody any more"
 
 

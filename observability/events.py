@@ -79,6 +79,10 @@ LEASE_REFUSED = _info("lease.refused", "uid", "refusal")
 LEASE_UNSETTLED = _warning("lease.unsettled", "lease", "problem")
 EVIDENCE_UNSENT = _warning("evidence.unsent", "problem")
 LEASE_LOST = _error("lease.lost", "lease", "uid", "devices", "problem")
+RESERVATION_MADE = _info(
+    "reservation.made", "reservation", "whom", "count", "profile", "when", "by", "reason"
+)
+RESERVATION_REMOVED = _info("reservation.removed", "reservation", "whom", "by")
 CONNECTION_REFUSED = _info("connection.refused", "uid", "limit")
 LEDGER_RECONCILED = _info("ledger.reconciled", "changes")
 NVML_LOST = _error("nvml.lost", "problem")

@@ -203,7 +203,7 @@ def test_a_reservation_of_the_policy_is_honoured(clean: Lab) -> None:
     reserved = 'reservations: [{for: course, gpus: 1, when: "daily 00:00-24:00"}]'
     _write(clean, path, plain.replace("reservations: []", reserved))
     try:
-        assert eventually(lambda: _asked(clean, "/v1/reservations") != [], seconds=40)
+        assert eventually(lambda: _asked(clean, "/v1/reservations")["reservations"] != [], seconds=40)
         refused = clean.docker(clean.bob, "create", "--label", "ds01.gpu.profile=full", "busybox", "true")
         assert refused.status != 0
         assert "kept for a reservation" in refused.err

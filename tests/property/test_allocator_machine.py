@@ -356,7 +356,7 @@ class Leasing(RuleBasedStateMachine):
             when_text=DAILY,
             source="root",
         )
-        self.run(self.service.reserving.remove("r1"))
+        self.run(self.service.reserving.remove("r1", by="root"))
         if there:
             self.run(self.service.reserving.add(kept))
 

@@ -74,7 +74,7 @@ PLAIN = st.one_of(
 
 def counts_for(board: Board, uuid: DeviceUuid, window: Window, free: Devices) -> bool:
     """Whether a reservation may have a device when it begins."""
-    if not matches(board.snapshot.devices[uuid], window):
+    if not matches(board.snapshot.devices[uuid], window.reservation):
         return False
     holder = board.holders.get(uuid)
     if holder is None:

@@ -358,7 +358,8 @@ async def test_reservations_are_made_shown_and_taken_back(server: Server) -> Non
     await server.call("POST", "/v1/leases", WANT | {"profile": "1g.5gb"})
     server.trusted.clear()
     _, listed = await server.call("GET", "/v1/reservations")
-    assert [item["id"] for item in listed] == ["policy-0", "r1"]
+    assert [item["id"] for item in listed["reservations"]] == ["policy-0", "r1"]
+    assert [item["next"]["running"] for item in listed["reservations"]] == [False, False]
     _, queue = await server.call("GET", "/v1/queue")
     first = next(item for item in queue["reservations"] if item["reservation"] == "r1")
     assert (first["needs"], first["running"], first["begins_at"]) == (1, False, "2026-01-01T00:20:00Z")
@@ -370,8 +371,22 @@ async def test_reservations_are_made_shown_and_taken_back(server: Server) -> Non
         assert (await server.call(method, path, RESERVATION))[0] == 403
     server.trusted.add(os.getuid())
     assert (await server.call("DELETE", "/v1/reservations/policy-0"))[0] == 409
-    assert (await server.call("DELETE", "/v1/reservations/r1"))[0] == 200
+    assert (await server.call("DELETE", "/v1/reservations/r1?by=" + "x" * 2000))[0] == 400
+    assert (await server.call("DELETE", "/v1/reservations/r1?by=ann"))[0] == 200
     assert (await server.call("DELETE", "/v1/reservations/r1"))[0] == 404
+
+
+async def test_more_than_there_is_is_reserved_with_a_warning(server: Server) -> None:
+    """Who made it and why is kept; while nobody can say what there is, nothing is warned of."""
+    await server.service.sweep()
+    wish = RESERVATION | {"count": 100, "by": "ann", "reason": "a course"}
+    _, made = await server.call("POST", "/v1/reservations", wish)
+    assert (made["by"], made["reason"]) == ("ann", "a course")
+    assert made["warning"].startswith("100 x full is more than this server has")
+    assert (await server.call("POST", "/v1/reservations", RESERVATION))[1]["warning"] is None
+    server.nvml.problem = "no driver"
+    await server.service.sweep()
+    assert (await server.call("POST", "/v1/reservations", wish))[1]["warning"] is None
 
 
 async def test_the_queue_shows_who_waits(server: Server) -> None:
@@ -517,7 +532,7 @@ async def test_what_is_over_is_not_reserved(server: Server) -> None:
     wish = {"count": 1, "name": "course", "group": "course"}
     status, answer = await server.call("POST", "/v1/reservations", wish | {"when": "2025-12-31 10:00-12:00"})
     assert (status, "2025-12-31 10:00-12:00 is over" in answer["message"]) == (400, True)
-    assert (await server.call("GET", "/v1/reservations"))[1] == []
+    assert (await server.call("GET", "/v1/reservations"))[1] == {"reservations": []}
     status, _ = await server.call("POST", "/v1/reservations", wish | {"when": "2026-01-01 10:00-12:00"})
     assert status == 201
 

@@ -89,11 +89,22 @@ async def test_reservations_are_honoured_and_kept(one: Allocator, clock: Clock) 
     (window, *_) = await one.reserving.windows()
     assert window.begin == 200
     await one.reserving.declare([replace(item, id="policy-0", source="policy", count=1)])
-    assert await one.reserving.remove("r")
-    assert not await one.reserving.remove("r")
+    assert await one.reserving.remove("r", by="root")
+    assert not await one.reserving.remove("r", by="root")
     await held(one, profile="full")
     await one.reserving.declare([])
     assert await one.reserving.all() == ()
+
+
+async def test_a_date_far_ahead_is_heeded_by_who_would_run_into_it(one: Allocator) -> None:
+    """Months before, and only by a container that would still have its GPU then."""
+    when = "2026-06-01 10:00-12:00"
+    item = Reservation(id="r", group="course", name="course", count=2, when=parse_when(when), when_text=when)
+    await one.reserving.add(item)
+    outcome = await one.lease(want(profile="full", seconds=200 * 86400))
+    assert isinstance(outcome, Refusal)
+    assert outcome.kind is RefusalKind.RESERVED
+    await held(one, profile="full", seconds=100 * 86400)
 
 
 async def test_a_clock_that_was_ahead_hides_no_reservation(one: Allocator, clock: Clock) -> None:

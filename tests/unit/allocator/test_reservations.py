@@ -11,9 +11,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from allocator.board import Board
-from allocator.model import GroupLimit, Placement, Refusal, RefusalKind
+from allocator.model import DeviceState, GroupLimit, Placement, Refusal, RefusalKind
 from allocator.place import place
-from allocator.reservations import Reservation, Window, is_over, kept_for, missing, upcoming
+from allocator.reservations import Reservation, Window, is_over, kept_for, missing, most, upcoming
 from policy.model import Uid
 from policy.when import parse_when
 from tests.fakes.fake_nvml import gpu, mig, snapshot, split
@@ -73,6 +73,24 @@ def test_one_date_is_once() -> None:
     assert not is_over(once, datetime(2026, 12, 2, 0, 59, tzinfo=UTC), BERLIN)
     assert is_over(once, datetime(2026, 12, 2, 1, 0, tzinfo=UTC), BERLIN)
     assert not is_over(reservation(), datetime(2099, 1, 1, tzinfo=UTC), BERLIN)
+
+
+def test_one_date_is_told_however_far_ahead() -> None:
+    """Who asks for a GPU for months would run into it."""
+    assert times("2027-12-01 10:00-12:00", "2026-11-30T00:00:00Z") == [
+        ("2027-12-01T09:00", "2027-12-01T11:00")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("profile", "number"), [("full", 2), ("mig", 2), ("1g.5gb", 1), ("7g.40gb", 0), ("any", 4)]
+)
+def test_there_are_so_many_of_a_class(profile: str, number: int) -> None:
+    """What is out of service counts, what is split does not; what is not wholly known has no number."""
+    lost = gpu(1, state=DeviceState.LOST)
+    machine = snapshot(gpu(0), lost, *split(2, "1g.5gb", "2g.10gb"))
+    assert most(machine, reservation(profile=profile)) == number
+    assert most(replace(machine, complete=False), reservation(profile=profile)) is None
 
 
 def placed(asked: GpuRequest, *windows: Window, leases: tuple[Lease, ...] = ()) -> Placement | Refusal:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from allocator.reservations import Reservation
 from allocator.reserving import POLICY
@@ -56,8 +57,28 @@ async def test_policy_replaces_its_own_and_no_others(reserving: Reserving) -> No
     assert [item.id for item in await reserving.all()] == ["policy-0", "policy-1", "r1"]
     await reserving.declare([replace(kept("policy-0", POLICY), count=2)])
     assert [(item.id, item.count) for item in await reserving.all()] == [("policy-0", 2), ("r1", 1)]
-    assert [await reserving.remove("r1") for _ in range(2)] == [True, False]
+    assert [await reserving.remove("r1", by="root") for _ in range(2)] == [True, False]
     assert {one.reservation.id for one in await reserving.windows()} == {"policy-0"}
+
+
+async def test_what_is_made_and_removed_is_logged_with_who_did_it(reserving: Reserving) -> None:
+    """The admin by login name where it is known; the policy only for what it changes."""
+    with structlog.testing.capture_logs() as lines:
+        await reserving.add(replace(kept("r1"), by="ann", reason="a course"))
+        await reserving.remove("r1", by="bob")
+        await reserving.remove("r1", by="bob")
+        await reserving.add(kept("r2"))
+        await reserving.declare([kept("policy-0", POLICY)])
+        await reserving.declare([kept("policy-0", POLICY)])
+        await reserving.declare([])
+    assert [(one["event"], one["reservation"], one["by"]) for one in lines] == [
+        ("reservation.made", "r1", "ann"),
+        ("reservation.removed", "r1", "bob"),
+        ("reservation.made", "r2", "uid 0"),
+        ("reservation.made", "policy-0", "policy"),
+        ("reservation.removed", "policy-0", "policy"),
+    ]
+    assert (lines[0]["whom"], lines[0]["count"], lines[0]["reason"]) == ("course", 1, "a course")
 
 
 async def test_what_is_over_is_put_away_by_a_sweep(allocator: Allocator, reserving: Reserving) -> None:

@@ -51,6 +51,25 @@ async def test_others_see_that_somebody_waits_and_not_who() -> None:
     assert (other["owner_name"], other["request_id"], other["wants"]) == (None, None, {"count": 1})
 
 
+def test_a_reservation_shows_its_next_time() -> None:
+    """The first of those told, with what it lacks then; none when it has no further one."""
+    when = "daily 10:00-12:00"
+    item = Reservation(id="r", group="g", name="g", count=2, when=parse_when(when), when_text=when, by="ann")
+    times = [Window(reservation=item, begin=begin, end=begin + 9) for begin in (5, 86405)]
+    board = Board(snapshot(gpu(0)), (), NOW)
+    past, found = shown.reservations([replace(item, id="past"), item], times, NOW, board)
+    assert (past["next"], found["by"], found["reason"]) == (None, "ann", None)
+    assert found["next"] == {
+        "begins_at": "2026-01-01T00:16:45Z",
+        "ends_at": "2026-01-01T00:16:54Z",
+        "running": False,
+        "needs": 2,
+    }
+    assert shown.reservations([item], times, NOW, None)[0]["next"]["needs"] is None
+    assert (shown.too_much(item, board) or "").startswith("2 x full is more than this server has")
+    assert shown.too_much(replace(item, count=1), board) is shown.too_much(item, None) is None
+
+
 def test_a_window_shows_what_it_lacks() -> None:
     """How many devices are still needed; None while nobody can say."""
     when = "Tue 10:00-12:00"

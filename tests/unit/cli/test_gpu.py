@@ -1,4 +1,4 @@
-"""`ds01 gpu`, `queue`, `why-full`, `reserve`: answers of the allocator in words."""
+"""`ds01 gpu`, `queue`, `why-full`: answers of the allocator in words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cli.gpu import queue, reserved, state, table, why_full
+from cli.gpu import queue, state, table, why_full
 
 ALICE = 1000
 
@@ -253,10 +253,3 @@ def test_it_is_not_full_while_something_is_free() -> None:
     line: dict[str, Any] = {"waiting": [], "reservations": []}
     assert "not full: 0 (NVIDIA A100-SXM4-40GB) free" in why_full(_inventory(_device()), line)
     assert why_full(_inventory(), line) == "no GPUs"
-
-
-def test_a_reservation_says_how_it_ends() -> None:
-    """With its id."""
-    said = reserved({"count": 2, "profile": "full", "name": "course", "when": "Tue 10:00-12:00", "id": "ab"})
-    assert "2 x full kept for course, Tue 10:00-12:00" in said
-    assert "ds01 gpu unreserve ab" in said

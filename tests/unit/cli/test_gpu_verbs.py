@@ -64,6 +64,7 @@ class Allocator(ThreadingUnixStreamServer):
         self.answers: dict[str, Any] = {
             "GET /v1/inventory": INVENTORY,
             "GET /v1/queue": {"waiting": [], "reservations": []},
+            "GET /v1/reservations": {"reservations": []},
             "GET /v1/processes": EMPTY_ROUND,
             "GET /v1/mig": {"gpus": [{"gpu": "GPU-1", "index": "0"}]},
             "POST /v1/mig/plan": {"plans": [PLAN]},
@@ -78,7 +79,7 @@ class Allocator(ThreadingUnixStreamServer):
                 "name": "course",
                 "when": "Tue",
             },
-            "DELETE /v1/reservations/r1": {},
+            "DELETE /v1/reservations/r1?by=ann": {},
             "POST /v1/host-access": {"user": "alice", "devices": [], "ends_at": "t"},
             "POST /v1/devices/GPU-1/quarantine": {},
             "POST /v1/devices/GPU-1/unquarantine": {},
@@ -122,6 +123,7 @@ def allocator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Alloc
     )
     policy.chmod(0o644)
     monkeypatch.setenv("DS01_ROOT", str(tmp_path))
+    monkeypatch.setattr("cli.break_glass.who", lambda: "ann")
     yield server
     server.shutdown()
     server.server_close()
@@ -134,6 +136,7 @@ def allocator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Alloc
         (["gpu", "top"], "no GPU process"),
         (["gpu", "top", "--once"], "no GPU process"),
         (["gpu", "queue"], "nobody waits"),
+        (["gpu", "reservations"], "nothing is reserved"),
         (["gpu", "why-full"], "it is not full"),
         (["gpu", "reserve", "2", "--group", "course", "--when", "Tue 10:00-12:00"], "kept for course"),
         (["gpu", "unreserve", "r1"], "kept for nobody"),
@@ -227,13 +230,15 @@ def test_what_is_asked_is_sent(allocator: Allocator) -> None:
     """A group by its name, a user by uid, a device by UUID with who asks and why."""
     main(["gpu", "reserve", "2", "--group", "course", "--when", "Tue 10:00-12:00", "--profile", "any"])
     wish = {"count": 2, "when": "Tue 10:00-12:00", "name": "course", "profile": "any", "group": "course"}
-    assert allocator.sent[-1] == ("POST", "/v1/reservations", wish)
-    main(["gpu", "reserve", "1", "--user", "root", "--when", "daily 10:00-12:00", "--lead", "15m"])
+    assert allocator.sent[-1] == ("POST", "/v1/reservations", wish | {"by": "ann"})
+    daily = ["gpu", "reserve", "1", "--user", "root", "--when", "daily 10:00-12:00"]
+    main([*daily, "--lead", "15m", "--reason", "a demo"])
+    assert allocator.sent[-1][2]["reason"] == "a demo"
     assert allocator.sent[-1][2]["lead_seconds"] == 900
     assert allocator.sent[-1][2]["uid"] == 0
     main(["gpu", "unreserve", "r1"])
-    assert allocator.sent[-1][:2] == ("DELETE", "/v1/reservations/r1")
-    allocator.answers["DELETE /v1/reservations/a%20b%23c%2F"] = {}
+    assert allocator.sent[-1][:2] == ("DELETE", "/v1/reservations/r1?by=ann")
+    allocator.answers["DELETE /v1/reservations/a%20b%23c%2F?by=ann"] = {}
     assert main(["gpu", "unreserve", "a b#c/"]) == Exit.OK
     main(["gpu", "quarantine", "0", "--reason", "it smells"])
     method, path, body = allocator.sent[-1]
