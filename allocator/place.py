@@ -74,6 +74,11 @@ def hopeless(board: Board, want: GpuRequest) -> Refusal | None:
     return board.hopeless[key]
 
 
+def over_limits(board: Board, want: GpuRequest, count: int) -> Refusal | None:
+    """Whether even the smallest of so many devices would pass a limit, of the owner or of a group."""
+    return refusals.over_devices(board, want, count) or _over_at_best(board, want, count)
+
+
 def could_use(board: Board, want: GpuRequest) -> Devices:
     """Every device of which a request might take some once others are given back."""
     if want.count is not None:

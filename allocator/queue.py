@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from allocator.model import Placement, Refusal, RefusalKind
-from allocator.place import could_use, hopeless, place
+from allocator.place import could_use, hopeless, over_limits, place
 from allocator.refusals import promised_room
 from allocator.reservations import kept_for
 from allocator.slices import equivalents
@@ -117,7 +117,7 @@ def still_waits(board: Board, want: GpuRequest, windows: Collection[Window], ahe
     """What a request claims that plainly has too few devices; None: only `answer` can tell. Quick, and without words."""
     if want.count is None or len((board.usable(want) & board.free) - ahead.devices) >= want.count:
         return None
-    if hopeless(board, want):
+    if hopeless(board, want) or over_limits(board, want, want.count):
         return None
     return _claims(board, want, kept_for(board, want, windows), of_devices=True)
 

@@ -98,7 +98,7 @@ def serve(
         quick = still_waits(board, asked, (), Claims.of(ahead))
         if isinstance(found.outcome, Placement) or not curable(machine, asked):
             assert quick is None
-        assert quick in {None, found.claims} or found.outcome.kind not in WAITING  # type: ignore[union-attr]  # a refusal
+        assert quick in {None, found.claims}
         answers[at] = found.outcome
         if isinstance(found.outcome, Placement):
             live = (*live, granted(at, asked, found.outcome))
