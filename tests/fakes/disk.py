@@ -30,11 +30,15 @@ class Disk:
         self._path = path
         self._file = path.read_bytes() if path.exists() else b""
         log = Path(f"{path}-wal")
-        self._log = log.read_bytes() if log.exists() else b""
+        self._log = bytearray(log.read_bytes() if log.exists() else b"")
 
     def sync(self, descriptor: int) -> None:
         """The file of the descriptor is on disk, whichever that is; the ledger's own changed before, and was synced then."""
-        self._log = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        size = os.fstat(descriptor).st_size
+        del self._log[size:]
+        self._log.extend(bytes(size - len(self._log)))
+        with memoryview(self._log) as log:  # in place: it is long, and synced often
+            os.preadv(descriptor, [log], 0)
         self._file = self._path.read_bytes()
 
     def after_power_loss(self, path: Path, lost: Lost) -> None:
@@ -42,14 +46,14 @@ class Disk:
         path.write_bytes(self._file)
         Path(f"{path}-wal").write_bytes(self._left(lost))
 
-    def _left(self, lost: Lost) -> bytes:
+    def _left(self, lost: Lost) -> bytes | bytearray:
         log = Path(f"{self._path}-wal").read_bytes()
         carried_over = self._path.read_bytes() != self._file
         begun_anew = log[:_LOG_HEADER_BYTES] != self._log[:_LOG_HEADER_BYTES]
         if lost is Lost.ALL or carried_over or begun_anew:
             return self._log
-        left = bytearray(self._log.ljust(len(log), b"\0"))
+        left = self._log.ljust(len(log), b"\0")
         step = 1 if lost is Lost.NOTHING else 2
         for at in range(0, len(log), step * _SECTOR_BYTES):
             left[at : at + _SECTOR_BYTES] = log[at : at + _SECTOR_BYTES]
-        return bytes(left)
+        return left
