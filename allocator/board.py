@@ -11,6 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from itertools import accumulate
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from allocator.reach import left_with
 from allocator.slices import equivalents, halves
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from allocator.model import Lease, Moment, Refusal, Snapshot
     from policy.model import DeviceUuid
@@ -52,11 +53,15 @@ def suits(device: Device, want: GpuRequest) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shape:
-    """What requests of one shape could take if nobody held any. `largest`: of a whole GPU; 0 when there is none."""
+    """What requests of one shape could take if nobody held any.
+
+    largest: of a whole GPU; 0 when there is none. sums: for each tier, what its smallest one, two, ... are together.
+    """
 
     tiers: tuple[Devices, ...]
     devices: Devices
     largest: Fraction
+    sums: tuple[tuple[Fraction, ...], ...]
 
 
 class Board:
@@ -105,6 +110,10 @@ class Board:
         """What the largest of those is of a whole GPU; 0 when there is none."""
         return self._shape(want).largest
 
+    def smallest(self, want: GpuRequest, count: int) -> Iterator[Fraction]:
+        """What the smallest `count` of each tier that has so many are of whole GPUs."""
+        return (sums[count - 1] for sums in self._shape(want).sums if len(sums) >= count)
+
     def _shape(self, want: GpuRequest) -> _Shape:
         shape = (want.profile, want.memory_mib, want.classes, want.equivalents)
         if (found := self._shapes.get(shape)) is None:
@@ -121,6 +130,10 @@ class Board:
                 tiers=tuple(map(frozenset, tiers)),
                 devices=frozenset(one.uuid for one in some),
                 largest=max(map(equivalents, some), default=Fraction(0)),
+                sums=tuple(
+                    tuple(accumulate(sorted(equivalents(self.snapshot.devices[uuid]) for uuid in tier)))
+                    for tier in tiers
+                ),
             )
         return found
 

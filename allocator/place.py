@@ -140,12 +140,10 @@ def _by_count(
 def _over_at_best(board: Board, want: GpuRequest, count: int) -> Refusal | None:
     """Why even the smallest devices of the server would pass a limit; None: they would not, or there are too few."""
     over: Refusal | None = None
-    for tier in board.tiers(want):
-        some = _smallest([board.snapshot.devices[uuid] for uuid in tier], count)
-        if len(some) == count:
-            over = refusals.over_equivalents(board, want, _sum(some))
-            if over is None:
-                return None
+    for worth in board.smallest(want, count):
+        over = refusals.over_equivalents(board, want, worth)
+        if over is None:
+            return None
     return over
 
 

@@ -116,3 +116,12 @@ def test_only_an_end_to_come_is_certain() -> None:
         ("c", inf, []),
     ]
     assert {back for _, back, _ in Board(MACHINE, leases).returning} == {inf}
+
+
+def test_the_smallest_of_each_class_are_summed() -> None:
+    """Held or not, in the classes that have so many, best class first."""
+    board = Board(MACHINE, (lease("a", mig(2, 1).uuid),))
+    classes = ("gpu", "mig")
+    assert [*board.smallest(want(classes=classes), 1)] == [Fraction(1), Fraction(1, 7)]
+    assert [*board.smallest(want(classes=classes), 2)] == [Fraction(2), Fraction(4, 7)]
+    assert [*board.smallest(want(classes=classes), 3)] == []
