@@ -58,7 +58,9 @@ class AllocatorClient:
             if response.status == 404:
                 return None
             if response.status == 409:
-                raise LeaseOver(msgspec.json.decode(body, type=_Refusal).message)
+                raise LeaseOver(_said(body))
+            if response.status == 503:
+                raise LeasesUnavailable(_said(body).removeprefix("ds01: "))
             if response.status != 200:
                 raise LeasesUnavailable(f"the allocator answered {response.status}")
             answer = msgspec.json.decode(body, type=_Answer)
@@ -71,3 +73,8 @@ class AllocatorClient:
             devices=frozenset(map(DeviceUuid, answer.devices)),
             container=ContainerId(answer.container_id) if answer.container_id else None,
         )
+
+
+def _said(body: bytes) -> str:
+    """The allocator's reason, which is the user's. Raises: msgspec.DecodeError."""
+    return msgspec.json.decode(body, type=_Refusal).message

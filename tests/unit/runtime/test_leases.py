@@ -74,6 +74,14 @@ def test_a_lease_that_is_over_says_why(tmp_path: Path) -> None:
         AllocatorClient(tmp_path / "s").start(LeaseId("L1"), ContainerId(ID))
 
 
+def test_an_allocator_that_cannot_tell_says_why(tmp_path: Path) -> None:
+    """In its own words: somebody has to do something, or to wait."""
+    said = "ds01: device MIG-1 is being made again after the reboot"
+    answering(tmp_path / "s", http("503 Service Unavailable", json.dumps({"message": said}).encode()))
+    with pytest.raises(LeasesUnavailable, match=r"^device MIG-1 is being made again"):
+        AllocatorClient(tmp_path / "s").start(LeaseId("L1"), ContainerId(ID))
+
+
 @pytest.mark.parametrize(
     "answer",
     [
