@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from allocator.model import Placement, Refusal, RefusalKind
 from allocator.place import could_use, hopeless, over_limits, place
 from allocator.refusals import promised_room
 from allocator.reservations import kept_for
 from allocator.slices import equivalents
+
+_Limit = TypeVar("_Limit", int, Fraction)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -137,12 +139,17 @@ def _over_promised(
 ) -> Refusal | None:
     """Whether a placement would take room in a limit that somebody ahead needs."""
     own = [promise for promise in promises if promise.want.owner_uid == want.owner_uid]
-    limits: list[tuple[tuple[int, Fraction], list[Promise], int | None, Fraction | None]]
-    limits = [(board.held_by_owner(want), own, want.limit, want.equivalents)] if own else []
+    limits: list[tuple[tuple[int, Fraction], list[Promise], int | None, Fraction | None]] = []
+    if own:
+        asked = [want, *(promise.want for promise in own)]
+        most = _least(one.limit for one in asked), _least(one.equivalents for one in asked)
+        limits.append((board.held_by_owner(want), own, *most))
     for group in want.groups:
         of_group = [item for item in promises if group.name in {each.name for each in item.want.groups}]
-        if of_group and (group.devices is not None or group.equivalents is not None):
-            limits.append((board.held_by_group(group.name), of_group, group.devices, group.equivalents))
+        same = [group, *(each for item in of_group for each in item.want.groups if each.name == group.name)]
+        most = _least(one.devices for one in same), _least(one.equivalents for one in same)
+        if of_group and most != (None, None):
+            limits.append((board.held_by_group(group.name), of_group, *most))
     for (devices, worth), some, most_devices, most_worth in limits:
         all_devices = devices + len(placement.devices) + sum(promise.devices for promise in some)
         all_worth = worth + placement.equivalents + sum((one.equivalents for one in some), Fraction(0))
@@ -150,3 +157,8 @@ def _over_promised(
         if too_many or (most_worth is not None and all_worth > most_worth):
             return promised_room(board, want)
     return None
+
+
+def _least(limits: Iterable[_Limit | None]) -> _Limit | None:
+    """Those in line may have asked under another policy than of now: the least that one of them has to keep counts."""
+    return min((one for one in limits if one is not None), default=None)

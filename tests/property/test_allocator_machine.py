@@ -68,7 +68,7 @@ STARTABLE = {LeaseState.BOUND, LeaseState.ACTIVE, LeaseState.HELD}
 # Where there is a file system in memory: the order of writes is tested here, and the disk in tests/unit/allocator/test_ledger.py.
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 EVENTS = Counter[str]()
-STEPS, EXAMPLES = 50, 200
+STEPS, EXAMPLES = 50, 250
 FLOORS = {  # a run that idles, or in which nothing can be leased, is below them
     "event": 10_000,
     "granted": 1_000,
@@ -76,10 +76,10 @@ FLOORS = {  # a run that idles, or in which nothing can be leased, is below them
     "started": 1_000,
     "released": 1_000,
     "compared": 2_000,
-    "memory of nobody": 100,
-    "foreign container": 100,
-    "reservation": 100,
-    "MIG mode": 100,
+    "memory of nobody": 30,
+    "foreign container": 30,
+    "reservation": 30,
+    "MIG mode": 30,
 }
 MOST_BROKEN = 1  # of four devices, or of three
 ONE: dict[str, object] = {"count": 1}

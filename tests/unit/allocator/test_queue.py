@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 
@@ -106,3 +107,15 @@ def test_what_lasts_is_told_before_what_passes() -> None:
     found = answer(Board(snapshot(gpu(0), gpu(1)), held), want(count=3, groups=full), ())
     assert isinstance(found.outcome, Refusal)
     assert (found.outcome.kind, found.final) == (RefusalKind.TOO_FEW, True)
+
+
+def test_room_is_left_for_who_asked_under_a_tighter_policy() -> None:
+    """A policy may have been read anew while somebody waits: the least of both limits is what is kept."""
+    machine = snapshot(gpu(0), *split(2, "3g.20gb", "1g.5gb"))
+    board = Board(machine, (lease("a", mig(2, 1).uuid, owner=2),))
+    tight = want(owner_uid=Uid(4), equivalents=Fraction(1, 7), count=1)
+    ahead = answer(board, tight, ())
+    assert isinstance(ahead.outcome, Refusal)
+    loose = answer(board, want(owner_uid=Uid(4), count=1), (), ahead.claims)
+    assert isinstance(loose.outcome, Refusal)
+    assert isinstance(answer(board, want(owner_uid=Uid(5), count=1), (), ahead.claims).outcome, Placement)
