@@ -19,6 +19,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -64,6 +65,8 @@ WISHES: st.SearchStrategy[dict[str, object]] = st.sampled_from(
         {"count": 1, "hold_seconds": 25},
     ]
 )
+pytestmark = pytest.mark.timeout(400)  # 40 s alone; others work beside it
+
 STARTABLE = {LeaseState.BOUND, LeaseState.ACTIVE, LeaseState.HELD}
 # Where there is a file system in memory: the order of writes is tested here, and the disk in tests/unit/allocator/test_ledger.py.
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
