@@ -67,14 +67,14 @@ def fraction_of(value: Any, name: str) -> Fraction:
 def text_of(value: Any, name: str) -> str:
     """Raises: BadInput."""
     if not isinstance(value, str) or not _TEXT.fullmatch(value):
-        raise BadInput(f"{name}: 1 to 128 printable ASCII characters are needed")
+        raise BadInput(f"{name}: 1 to {LONGEST_TEXT} printable ASCII characters are needed")
     return value
 
 
 def name_of(value: Any, name: str) -> str:
     """A name from the policy, or a person's words: one line, in any script."""
     if not isinstance(value, str) or not 0 < len(value) <= LONGEST_TEXT or not value.isprintable():
-        raise BadInput(f"{name}: 1 to 128 printable characters are needed")
+        raise BadInput(f"{name}: 1 to {LONGEST_TEXT} printable characters are needed")
     return value
 
 

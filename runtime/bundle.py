@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from host.files import FileUntrusted, read_trusted, write_atomic
+from policy.gpus import VISIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-VISIBLE = "NVIDIA_VISIBLE_DEVICES"
 
 
 class BundleUnreadable(Exception):  # noqa: N818  the name says what is wrong
